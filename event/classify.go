@@ -1,0 +1,200 @@
+package event
+
+import (
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/tidemark-dev/tidemark/window"
+)
+
+// Status is what became of a message.
+type Status string
+
+// The statuses.
+const (
+	Counted    Status = "counted"     // an event on time: a raw row, and counted in its window
+	Late       Status = "late"        // an event past its window's allowed lateness: a raw row, not counted
+	DeadLetter Status = "dead_letter" // no event, and it never will be: kept whole, with its reason
+)
+
+// A Verdict is what a message is, and all that is known of why.
+type Verdict struct {
+	Status Status
+	Event  Event // unless Status is DeadLetter
+
+	// EventID is what makes two messages the same event; empty where the
+	// attribute that carries it is missing.
+	EventID string
+	// EventTime is the event time by the configured source, and Window the start
+	// of the window it is in: UTC. They are set if HasTime: for every event, and
+	// for a dead letter that came as far as having an event time.
+	EventTime time.Time
+	Window    time.Time
+	HasTime   bool
+
+	Reason Reason // if Status is DeadLetter
+	Err    error  // if Status is DeadLetter: the detail behind Reason
+}
+
+// Reject returns the verdict as it becomes when the warehouse refuses the
+// event's row for its own value.
+func (v Verdict) Reject(err error) Verdict {
+	v.Status, v.Event, v.Reason, v.Err = DeadLetter, Event{}, Rejected, err
+	return v
+}
+
+// TimeSource is where event time is taken from. The zero value is the payload.
+type TimeSource struct {
+	publish   bool
+	attribute string
+}
+
+// ParseTimeSource reads the EVENT_TIME setting: "payload", "publish" or
+// "attribute:NAME".
+func ParseTimeSource(s string) (TimeSource, error) {
+	switch name, isAttribute := strings.CutPrefix(s, "attribute:"); {
+	case s == "payload":
+		return TimeSource{}, nil
+	case s == "publish":
+		return TimeSource{publish: true}, nil
+	case isAttribute && name != "":
+		return TimeSource{attribute: name}, nil
+	}
+	return TimeSource{}, fmt.Errorf("%q is not payload, publish or attribute:NAME", s)
+}
+
+// Attribute returns the name of the attribute that carries event time, or "".
+func (s TimeSource) Attribute() string { return s.attribute }
+
+func (s TimeSource) String() string {
+	switch {
+	case s.publish:
+		return "publish"
+	case s.attribute != "":
+		return "attribute:" + s.attribute
+	}
+	return "payload"
+}
+
+// IDSource is where the event id is taken from. The zero value is the message
+// id.
+type IDSource struct{ attribute string }
+
+// ParseIDSource reads the EVENT_ID setting: "message" or "attribute:NAME".
+func ParseIDSource(s string) (IDSource, error) {
+	switch name, isAttribute := strings.CutPrefix(s, "attribute:"); {
+	case s == "message":
+		return IDSource{}, nil
+	case isAttribute && name != "":
+		return IDSource{attribute: name}, nil
+	}
+	return IDSource{}, fmt.Errorf("%q is not message or attribute:NAME", s)
+}
+
+// Attribute returns the name of the attribute that carries the event id, or "".
+func (s IDSource) Attribute() string { return s.attribute }
+
+// String returns the setting's text, which is also the kind of the ids: ids of
+// two kinds are never the same event.
+func (s IDSource) String() string {
+	if s.attribute != "" {
+		return "attribute:" + s.attribute
+	}
+	return "message"
+}
+
+// A Classifier holds the settings that decide what a message is.
+type Classifier struct {
+	Windows window.Fixed
+	// MaxClockSkew is how far past its publish time an event time may be.
+	MaxClockSkew time.Duration
+	EventTime    TimeSource
+	EventID      IDSource
+}
+
+// Classify says what m is. It is a pure function of m and the settings, and it
+// never fails and never panics: whatever it cannot take for an event is a dead
+// letter, because a message that crashed us once would crash us on every
+// redelivery.
+func (c Classifier) Classify(m Message) Verdict { return contain(m, c.classify) }
+
+// contain turns a panic of classify into a dead letter.
+func contain(m Message, classify func(Message) Verdict) (v Verdict) {
+	defer func() {
+		if p := recover(); p != nil {
+			v = Verdict{Status: DeadLetter, Reason: Panic, Err: fmt.Errorf("classification panicked: %v\n%s", p, debug.Stack())}
+		}
+	}()
+	return classify(m)
+}
+
+func (c Classifier) classify(m Message) Verdict {
+	var v Verdict
+	id, idErr := c.eventID(m)
+	v.EventID = id
+	event, err := parse(m.Data)
+	if err == nil {
+		err = idErr
+	}
+	if err == nil {
+		v.EventTime, err = c.eventTime(m, event)
+	}
+	if err != nil {
+		return v.invalid(err)
+	}
+	v.HasTime = true
+	v.Window = c.Windows.Start(v.EventTime)
+	if v.EventTime.After(m.PublishTime.Add(c.MaxClockSkew)) {
+		return v.invalid(invalidf(TooFarAhead, "event time %s is more than %v past publish time %s",
+			FormatTime(v.EventTime), c.MaxClockSkew, FormatTime(m.PublishTime)))
+	}
+	v.Event = event
+	v.Status = Counted
+	if c.Windows.Late(v.Window, m.PublishTime) {
+		v.Status = Late
+	}
+	return v
+}
+
+func (v Verdict) invalid(err error) Verdict {
+	v.Status, v.Err = DeadLetter, err
+	var inv *invalid
+	if errors.As(err, &inv) {
+		v.Reason = inv.reason
+	}
+	return v
+}
+
+func (c Classifier) eventID(m Message) (string, error) {
+	name := c.EventID.attribute
+	if name == "" {
+		return m.ID, nil
+	}
+	// An empty id would make one event of all that carry it.
+	if id := m.Attributes[name]; id != "" {
+		return id, nil
+	}
+	return "", invalidf(MissingAttribute, "attribute %q, which EVENT_ID names, is missing or empty", name)
+}
+
+func (c Classifier) eventTime(m Message, e Event) (time.Time, error) {
+	switch name := c.EventTime.attribute; {
+	case c.EventTime.publish:
+		return m.PublishTime, nil
+	case name == "":
+		return e.Timestamp, nil
+	default:
+		text, ok := m.Attributes[name]
+		if !ok {
+			return time.Time{}, invalidf(MissingAttribute, "attribute %q, which EVENT_TIME names, is missing", name)
+		}
+		t, err := parseAttributeTime(text)
+		if err != nil {
+			return time.Time{}, invalidf(BadTime, "attribute %q: %w", name, err)
+		}
+		return t, nil
+	}
+}

@@ -1,0 +1,180 @@
+// Package warehouse holds the tables that users query: the raw rows, the dead
+// letters, and the log of window counts with the views over them.
+//
+// Every table is append-only. A call that failed may be repeated, and may then
+// have appended its rows twice, so every reader goes by ids and by the greatest
+// count: the views events, dead_letters and windowed_traffic do. Package
+// warehousetest is this contract as a test suite, which every implementation
+// runs.
+package warehouse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tidemark-dev/tidemark/event"
+)
+
+// A RawRow is a row of the raw table: one delivery of an event that was stored.
+// All times are UTC in microseconds.
+type RawRow struct {
+	event.Event
+	ProcessingTime time.Time // when the process that stored it took it up
+	EventID        string
+	MessageID      string
+	PublishTime    time.Time
+	WindowStart    time.Time // by the configured event time, which need not be Event.Timestamp
+	Late           bool      // stored, but not counted
+}
+
+// A DeadLetter is a message that can never become an event, whole, and why.
+type DeadLetter struct {
+	ReceivedAt time.Time // UTC
+	Message    event.Message
+	Reason     event.Reason
+	Err        string // the detail behind Reason
+}
+
+// A WindowCount is a row of the aggregate's log: the count of one window as it
+// was known at one time.
+type WindowCount struct {
+	Start     time.Time // UTC
+	End       time.Time // UTC
+	PageViews int64     // at least 1
+	Final     bool      // whether the window was due
+	WrittenAt time.Time // UTC
+}
+
+// Ingester stores what the push path has classified.
+//
+// A method that returns nil has made all its rows durable and visible to queries.
+// On an error any of them may have been stored, unless the error says otherwise:
+//
+//   - a [*RefusedError] names rows that the warehouse refuses for their own value,
+//     now and whenever they are tried again. No row of the call was stored. The
+//     caller may append the others.
+//   - a [*TableError] says that the table is at fault, so no row of any call can
+//     be stored until a person has mended it.
+//   - any other error is passing, and the caller may try again.
+type Ingester interface {
+	AppendRaw(ctx context.Context, rows []RawRow) error
+	AppendDeadLetters(ctx context.Context, letters []DeadLetter) error
+}
+
+// Aggregate is where a flush publishes window counts and, for windows whose
+// counters may be gone, has the raw rows counted.
+type Aggregate interface {
+	// AppendCounts appends the rows to the aggregate's log in one operation. The
+	// errors are those of [Ingester].
+	AppendCounts(ctx context.Context, rows []WindowCount) error
+
+	// CountRaw returns, for each of the given windows, the number of distinct
+	// event ids among the raw rows that are not late: what the window's
+	// page_views should be. It sees every row whose append had returned before it
+	// was called. The times may be in any order; the counts are in theirs.
+	CountRaw(ctx context.Context, starts []time.Time) ([]int64, error)
+}
+
+// Warehouse is the whole of it. All methods may be called concurrently, and all
+// stay on their context.
+type Warehouse interface {
+	Ingester
+	Aggregate
+	// Close releases the warehouse's resources. Nothing else may be called during
+	// or after it.
+	Close() error
+}
+
+// A RefusedError names the rows of an append that are refused for their own
+// value. Nothing of that append was stored.
+type RefusedError struct {
+	// Rows has the reason for each refused row by its index in the append. It is
+	// empty where the warehouse refused the append without naming rows; the
+	// caller then finds out by appending them one by one.
+	Rows map[int]error
+	// Err is the refusal as a whole, where there is more to say.
+	Err error
+}
+
+func (e *RefusedError) Error() string {
+	if len(e.Rows) == 0 {
+		return fmt.Sprintf("append refused: %v", e.Err)
+	}
+	indexes := make([]int, 0, len(e.Rows))
+	for i := range e.Rows {
+		indexes = append(indexes, i)
+	}
+	first := slices.Min(indexes)
+	return fmt.Sprintf("%d rows refused, the first at index %d: %v", len(e.Rows), first, e.Rows[first])
+}
+
+func (e *RefusedError) Unwrap() error { return e.Err }
+
+// A TableError says that a table is not what the schema says: a column is
+// missing or of another type. It takes a person to mend, so it must be loud,
+// and no message may become a dead letter for it.
+type TableError struct {
+	Table string
+	Err   error
+}
+
+func (e *TableError) Error() string {
+	return fmt.Sprintf("table %s is not as it must be: %v", e.Table, e.Err)
+}
+func (e *TableError) Unwrap() error { return e.Err }
+
+// Names are the names of the tables in their dataset. The names of the log and
+// of the views follow from them.
+type Names struct {
+	Raw, Agg, DeadLetter string
+}
+
+// DefaultNames are the names that the lab's queries use.
+var DefaultNames = Names{Raw: "raw", Agg: "windowed_traffic", DeadLetter: "dead_letter"}
+
+// AggLog is the append-only log behind the aggregate, which is a view.
+func (n Names) AggLog() string { return n.Agg + "_log" }
+
+// Events is the view of the raw table with one row per event.
+func (n Names) Events() string {
+	if n.Raw == DefaultNames.Raw {
+		return "events"
+	}
+	return n.Raw + "_events"
+}
+
+// DeadLetters is the view of the dead letters with one row per message and part.
+func (n Names) DeadLetters() string { return n.DeadLetter + "s" }
+
+// Check returns an error that names every fault of the names: one that is not
+// letters, digits and underscores, or that two tables or views would share.
+func (n Names) Check() error {
+	var errs []error
+	seen := map[string]bool{}
+	for _, name := range []string{n.Raw, n.Events(), n.AggLog(), n.Agg, n.DeadLetter, n.DeadLetters()} {
+		if !identifier(name) {
+			errs = append(errs, fmt.Errorf("table name %q is not letters, digits and underscores, beginning with a letter", name))
+		}
+		// SQLite's names do not differ by case.
+		if lower := strings.ToLower(name); seen[lower] {
+			errs = append(errs, fmt.Errorf("table name %q is used twice (a log is named NAME_log, views events, NAME_events or NAMEs)", name))
+		} else {
+			seen[lower] = true
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func identifier(s string) bool {
+	for i, c := range []byte(s) {
+		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
+		if !letter && (i == 0 || c != '_' && (c < '0' || c > '9')) {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 200
+}
