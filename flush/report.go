@@ -1,0 +1,56 @@
+package flush
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/tidemark-dev/tidemark/event"
+)
+
+// A Report says what one run did. Its JSON form is the answer of POST /flush.
+type Report struct {
+	// ReadTime is the instant, by the clock of the process, that decided which
+	// windows were due: UTC.
+	ReadTime time.Time
+	// Windows are those whose count was published, oldest first.
+	Windows []Window
+	// Held is how many due windows were left for a later run because they are
+	// still being written.
+	Held int
+	// Remaining is how many due windows were left for the next run because this
+	// one had reached its limit of windows or of time.
+	Remaining int
+	// Errors are the parts of the run that failed. The next run repeats them.
+	Errors []error
+}
+
+// A Window is a published count.
+type Window struct {
+	Start     time.Time // UTC
+	PageViews int64
+	Final     bool
+}
+
+// MarshalJSON writes the report in the words of the API.
+func (r Report) MarshalJSON() ([]byte, error) {
+	type jsonWindow struct {
+		WindowStart string `json:"window_start"`
+		PageViews   int64  `json:"page_views"`
+		IsFinal     bool   `json:"is_final"`
+	}
+	windows := make([]jsonWindow, len(r.Windows))
+	for i, w := range r.Windows {
+		windows[i] = jsonWindow{event.FormatTime(w.Start), w.PageViews, w.Final}
+	}
+	errs := make([]string, len(r.Errors))
+	for i, err := range r.Errors {
+		errs[i] = err.Error()
+	}
+	return json.Marshal(struct {
+		ReadTime  string       `json:"read_time"`
+		Windows   []jsonWindow `json:"windows"`
+		Held      int          `json:"held"`
+		Remaining int          `json:"remaining"`
+		Errors    []string     `json:"errors"`
+	}{event.FormatTime(r.ReadTime), windows, r.Held, r.Remaining, errs})
+}
