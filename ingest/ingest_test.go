@@ -1,0 +1,512 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/warehouse"
+	"github.com/tidemark-dev/tidemark/windowstore"
+)
+
+// storage is a warehouse and a counter store in memory. A hook, where set, runs
+// before the call applies and can block it or make it fail.
+type storage struct {
+	beforeRaw, beforeLetters func(ctx context.Context, ids []string) error
+	beforeAdd                func(ctx context.Context, increments []windowstore.Increment) error
+
+	mu      sync.Mutex
+	raw     []warehouse.RawRow
+	letters []warehouse.DeadLetter
+	counted map[windowstore.Key]bool
+	appends [][]string // message ids of each append to raw that was stored
+}
+
+func (s *storage) AppendRaw(ctx context.Context, rows []warehouse.RawRow) error {
+	var ids []string
+	for _, row := range rows {
+		ids = append(ids, row.MessageID)
+	}
+	if s.beforeRaw != nil {
+		if err := s.beforeRaw(ctx, ids); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.raw = append(s.raw, rows...)
+	s.appends = append(s.appends, ids)
+	return nil
+}
+
+func (s *storage) AppendDeadLetters(ctx context.Context, letters []warehouse.DeadLetter) error {
+	var ids []string
+	for _, letter := range letters {
+		ids = append(ids, letter.Message.ID)
+	}
+	if s.beforeLetters != nil {
+		if err := s.beforeLetters(ctx, ids); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.letters = append(s.letters, letters...)
+	return nil
+}
+
+func (s *storage) Add(ctx context.Context, increments []windowstore.Increment) error {
+	if s.beforeAdd != nil {
+		if err := s.beforeAdd(ctx, increments); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, increment := range increments {
+		for _, key := range increment.Keys {
+			s.counted[key] = true
+		}
+	}
+	return nil
+}
+
+func (s *storage) hasRaw(id string) bool {
+	return slices.ContainsFunc(s.raw, func(row warehouse.RawRow) bool { return row.MessageID == id })
+}
+
+func (s *storage) hasLetter(id string) bool {
+	return slices.ContainsFunc(s.letters, func(l warehouse.DeadLetter) bool { return l.Message.ID == id })
+}
+
+func (s *storage) hasCounted(id string) bool {
+	return s.counted[windowstore.KeyOf("message", id)]
+}
+
+// run runs a test against a Committer in a bubble of virtual time. adjust may
+// change its settings.
+func run(t *testing.T, adjust func(*Config), test func(t *testing.T, c *Committer, s *storage)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		s := &storage{counted: map[windowstore.Key]bool{}}
+		cfg := Config{
+			Warehouse: s, Counter: s, IDKind: "message",
+			Interval: 200 * time.Millisecond, QueueLength: 1000, BatchRows: 100, BatchBytes: 1 << 20,
+			StepTimeout: 10 * time.Second,
+			Now:         time.Now, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		}
+		if adjust != nil {
+			adjust(&cfg)
+		}
+		c := New(cfg)
+		test(t, c, s)
+		if err := c.Close(t.Context()); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+}
+
+var (
+	minute = time.Date(2026, 3, 14, 9, 26, 0, 0, time.UTC)
+	onTime = event.Verdict{Status: event.Counted, Window: minute, HasTime: true}
+	late   = event.Verdict{Status: event.Late, Window: minute, HasTime: true}
+	letter = event.Verdict{Status: event.DeadLetter, Reason: event.BadJSON, Err: errors.New("no JSON")}
+)
+
+func submit(ctx context.Context, c *Committer, id string, v event.Verdict) (event.Verdict, error) {
+	if v.Status != event.DeadLetter {
+		v.EventID = id
+	}
+	return c.Submit(ctx, event.Message{ID: id, PublishTime: minute, Data: []byte("data of " + id)}, v)
+}
+
+// pass lets time pass in the bubble, where it is virtual: it moves on as soon as
+// every goroutine waits. What was to happen by then has happened when it returns.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// submission is a Submit that runs beside the test.
+type submission struct {
+	verdict event.Verdict
+	err     error
+	done    bool
+}
+
+func submitAsync(c *Committer, id string, v event.Verdict) *submission {
+	var s submission
+	go func() {
+		s.verdict, s.err = submit(context.Background(), c, id, v)
+		s.done = true
+	}()
+	synctest.Wait() // so that submissions queue in the order they were made
+	return &s
+}
+
+func TestSubmitReturnsWhenAllThatTheMessageStandsForIsStored(t *testing.T) {
+	run(t, nil, func(t *testing.T, c *Committer, s *storage) {
+		for id, v := range map[string]event.Verdict{"e": onTime, "l": late, "d": letter} {
+			got, err := submit(t.Context(), c, id, v)
+			if err != nil || got.Status != v.Status {
+				t.Fatalf("Submit(%s) = %v, %v", id, got.Status, err)
+			}
+			isLetter := v.Status == event.DeadLetter
+			if s.hasRaw(id) == isLetter || s.hasLetter(id) != isLetter || s.hasCounted(id) != (v.Status == event.Counted) {
+				t.Errorf("%s, a %s, is in raw: %v, in dead letters: %v, counted: %v", id, v.Status, s.hasRaw(id), s.hasLetter(id), s.hasCounted(id))
+			}
+		}
+		if row := s.raw[slices.IndexFunc(s.raw, func(r warehouse.RawRow) bool { return r.MessageID == "l" })]; !row.Late || row.WindowStart != minute || row.EventID != "l" {
+			t.Errorf("row of the late event: %+v", row)
+		}
+	})
+}
+
+func TestNobodyIsAnsweredBeforeTheWrites(t *testing.T) {
+	for name, v := range map[string]event.Verdict{"counted": onTime, "late": late, "dead letter": letter} {
+		t.Run(name, func(t *testing.T) {
+			run(t, nil, func(t *testing.T, c *Committer, s *storage) {
+				release := make(chan struct{})
+				block := func(context.Context, []string) error { <-release; return nil }
+				s.beforeRaw, s.beforeLetters = block, block
+				s.beforeAdd = func(context.Context, []windowstore.Increment) error { <-release; return nil }
+				sub := submitAsync(c, "a", v)
+				if sub.done {
+					t.Fatal("answered while the first write was under way")
+				}
+				release <- struct{}{}
+				synctest.Wait()
+				if v.Status == event.Counted {
+					if sub.done {
+						t.Fatal("answered while the increment was under way")
+					}
+					release <- struct{}{}
+					synctest.Wait()
+				}
+				if !sub.done || sub.err != nil {
+					t.Fatalf("after the writes: done %v, error %v", sub.done, sub.err)
+				}
+			})
+		})
+	}
+}
+
+func TestCountedIsAlwaysASubsetOfRaw(t *testing.T) {
+	run(t, nil, func(t *testing.T, c *Committer, s *storage) {
+		s.beforeAdd = func(_ context.Context, increments []windowstore.Increment) error {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			stored := map[windowstore.Key]bool{}
+			for _, row := range s.raw {
+				stored[windowstore.KeyOf("message", row.EventID)] = true
+			}
+			for _, key := range increments[0].Keys {
+				if !stored[key] {
+					t.Error("an event is counted before its row is stored")
+				}
+			}
+			return nil
+		}
+		for i := range 300 {
+			submitAsync(c, fmt.Sprint(i), onTime)
+		}
+		pass(time.Second)
+		if len(s.counted) != 300 {
+			t.Errorf("%d of 300 counted", len(s.counted))
+		}
+	})
+}
+
+func TestALoneEventWaitsForNothing(t *testing.T) {
+	run(t, nil, func(t *testing.T, c *Committer, s *storage) {
+		for range 3 {
+			began := time.Now()
+			if _, err := submit(t.Context(), c, "a", onTime); err != nil {
+				t.Fatal(err)
+			}
+			if waited := time.Since(began); waited != 0 {
+				t.Errorf("a lone event waited %v", waited)
+			}
+			pass(c.cfg.Interval)
+		}
+	})
+}
+
+func TestABusyProcessWritesOncePerInterval(t *testing.T) {
+	run(t, nil, func(t *testing.T, c *Committer, s *storage) {
+		for i := range 100 { // one every 10 ms, for a second
+			submitAsync(c, fmt.Sprint(i), onTime)
+			pass(10 * time.Millisecond)
+		}
+		pass(c.cfg.Interval)
+		if n := len(s.appends); n != 6 { // at 0, 200, 400, 600, 800 and 1000 ms
+			t.Errorf("%d batches for a second of events, want 6", n)
+		}
+		if len(s.raw) != 100 {
+			t.Errorf("%d rows, want 100", len(s.raw))
+		}
+	})
+}
+
+func TestTheAppendOfOneBatchOverlapsTheIncrementOfTheOneBefore(t *testing.T) {
+	run(t, nil, func(t *testing.T, c *Committer, s *storage) {
+		release := make(chan struct{})
+		s.beforeAdd = func(context.Context, []windowstore.Increment) error { <-release; return nil }
+		first := submitAsync(c, "first", onTime)
+		second := submitAsync(c, "second", onTime)
+		pass(c.cfg.Interval)
+		if !s.hasRaw("second") || first.done || second.done {
+			t.Errorf("second stored: %v; answered: %v, %v", s.hasRaw("second"), first.done, second.done)
+		}
+		close(release)
+	})
+}
+
+func TestABatchIsBoundedInRowsAndBytes(t *testing.T) {
+	bounds := func(c *Config) { c.BatchRows, c.BatchBytes = 3, 40 }
+	run(t, bounds, func(t *testing.T, c *Committer, s *storage) {
+		submitAsync(c, "0", onTime) // leaves at once; the others wait for the interval or a full batch
+		for _, id := range []string{"1", "2", "3", "4"} {
+			submitAsync(c, id, onTime) // 9 bytes each
+		}
+		big := submitAsync(c, "a message of more bytes than fit in a batch", onTime)
+		pass(time.Second)
+		want := [][]string{{"0"}, {"1", "2", "3"}, {"4"}, {"a message of more bytes than fit in a batch"}}
+		if !slices.EqualFunc(s.appends, want, slices.Equal) {
+			t.Errorf("batches %q, want %q", s.appends, want)
+		}
+		if big.err != nil {
+			t.Errorf("a message over the bound: %v", big.err)
+		}
+	})
+}
+
+func TestAFullQueueRefusesAtOnce(t *testing.T) {
+	run(t, func(c *Config) { c.QueueLength = 2 }, func(t *testing.T, c *Committer, s *storage) {
+		submitAsync(c, "0", onTime)
+		submitAsync(c, "1", onTime)
+		submitAsync(c, "2", onTime)
+		if _, err := submit(t.Context(), c, "3", onTime); !errors.Is(err, ErrQueueFull) {
+			t.Errorf("Submit to a full queue: %v", err)
+		}
+		pass(c.cfg.Interval)
+		if _, err := submit(t.Context(), c, "4", onTime); err != nil {
+			t.Errorf("Submit when there is room again: %v", err)
+		}
+	})
+}
+
+func TestARequestThatHasGoneAwayLeavesTheQueue(t *testing.T) {
+	run(t, func(c *Config) { c.QueueLength = 1 }, func(t *testing.T, c *Committer, s *storage) {
+		submitAsync(c, "0", onTime)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		if _, err := submit(ctx, c, "gone", onTime); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("Submit past its deadline: %v", err)
+		}
+		if n := c.QueueLength(); n != 0 {
+			t.Errorf("%d messages wait after the only one went away", n)
+		}
+		if _, err := submit(t.Context(), c, "next", onTime); err != nil {
+			t.Errorf("Submit in the place that was left: %v", err)
+		}
+		if s.hasRaw("gone") {
+			t.Error("the message that left was stored")
+		}
+	})
+}
+
+func TestAPassingFailureIsAnsweredToEveryMessageItConcerns(t *testing.T) {
+	broken := errors.New("storage is away")
+	fail := func(context.Context, []string) error { return broken }
+	cases := map[string]struct {
+		breakIt func(*storage)
+		fails   map[string]bool // by message
+	}{
+		"raw":          {func(s *storage) { s.beforeRaw = fail }, map[string]bool{"e": true, "l": true}},
+		"dead letters": {func(s *storage) { s.beforeLetters = fail }, map[string]bool{"d": true}},
+		"counters": {func(s *storage) {
+			s.beforeAdd = func(context.Context, []windowstore.Increment) error { return broken }
+		}, map[string]bool{"e": true}},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			run(t, nil, func(t *testing.T, c *Committer, s *storage) {
+				submitAsync(c, "before", onTime) // so that the others share a batch
+				tc.breakIt(s)
+				subs := map[string]*submission{"e": submitAsync(c, "e", onTime), "l": submitAsync(c, "l", late), "d": submitAsync(c, "d", letter)}
+				pass(time.Second)
+				for id, sub := range subs {
+					if !sub.done || (sub.err != nil) != tc.fails[id] || tc.fails[id] && !errors.Is(sub.err, broken) {
+						t.Errorf("%s: done %v, error %v, want an error: %v", id, sub.done, sub.err, tc.fails[id])
+					}
+				}
+				if s.hasCounted("e") == tc.fails["e"] {
+					t.Errorf("the event is counted: %v", s.hasCounted("e"))
+				}
+			})
+		})
+	}
+}
+
+func TestAStuckWriteEndsAtItsDeadline(t *testing.T) {
+	run(t, nil, func(t *testing.T, c *Committer, s *storage) {
+		s.beforeRaw = func(ctx context.Context, _ []string) error { <-ctx.Done(); return ctx.Err() }
+		began := time.Now()
+		_, err := submit(t.Context(), c, "a", onTime)
+		if took := time.Since(began); !errors.Is(err, context.DeadlineExceeded) || took != c.cfg.StepTimeout {
+			t.Errorf("a stuck write was answered after %v with %v", took, err)
+		}
+	})
+}
+
+// refuse makes raw refuse the rows of the given messages for their own value,
+// naming them or not.
+func refuse(naming bool, bad ...string) func(context.Context, []string) error {
+	return func(_ context.Context, ids []string) error {
+		refusal := &warehouse.RefusedError{Err: errors.New("invalid argument")}
+		any := false
+		for i, id := range ids {
+			if slices.Contains(bad, id) {
+				any = true
+				if naming {
+					if refusal.Rows == nil {
+						refusal.Rows = map[int]error{}
+					}
+					refusal.Rows[i] = errors.New("value out of range")
+				}
+			}
+		}
+		if !any {
+			return nil
+		}
+		return refusal
+	}
+}
+
+func TestARowRefusedForItsOwnValueBecomesADeadLetterAndItsMatesPass(t *testing.T) {
+	for _, naming := range []bool{true, false} {
+		t.Run(fmt.Sprintf("naming=%v", naming), func(t *testing.T) {
+			run(t, nil, func(t *testing.T, c *Committer, s *storage) {
+				s.beforeRaw = refuse(naming, "bad", "worse")
+				submitAsync(c, "before", onTime)
+				bad, good := submitAsync(c, "bad", onTime), submitAsync(c, "good", onTime)
+				worse, tardy := submitAsync(c, "worse", late), submitAsync(c, "tardy", late)
+				pass(time.Second)
+				for id, sub := range map[string]*submission{"bad": bad, "worse": worse} {
+					if sub.err != nil || sub.verdict.Status != event.DeadLetter || sub.verdict.Reason != event.Rejected || !s.hasLetter(id) || s.hasCounted(id) {
+						t.Errorf("%s: %v, error %v, dead letter %v, counted %v", id, sub.verdict.Status, sub.err, s.hasLetter(id), s.hasCounted(id))
+					}
+				}
+				if good.err != nil || tardy.err != nil || !s.hasCounted("good") || !s.hasRaw("tardy") {
+					t.Errorf("mates: %v, %v", good.err, tardy.err)
+				}
+			})
+		})
+	}
+}
+
+func TestARefusalOfEveryRowIsNeverADeadLetter(t *testing.T) {
+	for _, naming := range []bool{true, false} {
+		t.Run(fmt.Sprintf("naming=%v", naming), func(t *testing.T) {
+			run(t, nil, func(t *testing.T, c *Committer, s *storage) {
+				s.beforeRaw = refuse(naming, "0", "1", "2")
+				subs := []*submission{submitAsync(c, "0", onTime), submitAsync(c, "1", onTime), submitAsync(c, "2", onTime)}
+				pass(time.Second)
+				for i, sub := range subs {
+					if sub.err == nil || len(s.letters) > 0 {
+						t.Errorf("message %d: error %v, %d dead letters", i, sub.err, len(s.letters))
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestATableAtFaultIsNeverADeadLetter(t *testing.T) {
+	run(t, nil, func(t *testing.T, c *Committer, s *storage) {
+		s.beforeRaw = func(context.Context, []string) error {
+			return &warehouse.TableError{Table: "raw", Err: errors.New("no column ip")}
+		}
+		_, err := submit(t.Context(), c, "a", onTime)
+		var table *warehouse.TableError
+		if !errors.As(err, &table) || len(s.letters) > 0 {
+			t.Errorf("error %v, %d dead letters", err, len(s.letters))
+		}
+	})
+}
+
+func TestAPanicIsAnsweredAndDoesNotStopTheOthers(t *testing.T) {
+	for name, sabotage := range map[string]func(*storage){
+		"append":    func(s *storage) { s.beforeRaw = func(context.Context, []string) error { panic("bug") } },
+		"increment": func(s *storage) { s.beforeAdd = func(context.Context, []windowstore.Increment) error { panic("bug") } },
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, nil, func(t *testing.T, c *Committer, s *storage) {
+				sabotage(s)
+				if _, err := submit(t.Context(), c, "a", onTime); !errors.Is(err, ErrPanic) {
+					t.Errorf("error %v, want ErrPanic", err)
+				}
+				s.beforeRaw, s.beforeAdd = nil, nil
+				if _, err := submit(t.Context(), c, "a", onTime); err != nil || !s.hasCounted("a") {
+					t.Errorf("the next try: error %v, counted %v", err, s.hasCounted("a"))
+				}
+			})
+		})
+	}
+}
+
+func TestCloseStoresAndAnswersWhatWaitsAndRefusesTheRest(t *testing.T) {
+	run(t, nil, func(t *testing.T, c *Committer, s *storage) {
+		submitAsync(c, "0", onTime)
+		waiting := submitAsync(c, "1", onTime)
+		began := time.Now()
+		if err := c.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if !waiting.done || waiting.err != nil || !s.hasCounted("1") {
+			t.Errorf("waiting message: done %v, error %v", waiting.done, waiting.err)
+		}
+		if took := time.Since(began); took != 0 {
+			t.Errorf("Close waited %v for the interval", took)
+		}
+		if _, err := submit(t.Context(), c, "2", onTime); !errors.Is(err, ErrClosed) {
+			t.Errorf("Submit after Close: %v", err)
+		}
+	})
+}
+
+func TestKeysAreGroupedByWindow(t *testing.T) {
+	run(t, nil, func(t *testing.T, c *Committer, s *storage) {
+		var got [][]windowstore.Increment
+		s.beforeAdd = func(_ context.Context, increments []windowstore.Increment) error {
+			got = append(got, increments)
+			return nil
+		}
+		at := func(offset time.Duration) event.Verdict {
+			v := onTime
+			v.Window = minute.Add(offset)
+			return v
+		}
+		submitAsync(c, "0", onTime)
+		submitAsync(c, "1", at(time.Minute))
+		submitAsync(c, "2", at(0))
+		submitAsync(c, "3", at(time.Minute))
+		pass(time.Second)
+		if len(got) != 2 || len(got[1]) != 2 {
+			t.Fatalf("increments %v", got)
+		}
+		if a, b := got[1][0], got[1][1]; a.Window != minute || len(a.Keys) != 1 || b.Window != minute.Add(time.Minute) || len(b.Keys) != 2 {
+			t.Errorf("increments %v", got[1])
+		}
+	})
+}

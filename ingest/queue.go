@@ -1,0 +1,151 @@
+package ingest
+
+import (
+	"container/list"
+	"sync"
+	"time"
+)
+
+// A queue holds the items that wait for a batch. One goroutine takes from it.
+type queue struct {
+	length    int // items it may hold
+	fullRows  int // items that fill a batch
+	fullBytes int // bytes that fill a batch
+
+	mu       sync.Mutex
+	items    list.List // of *item, oldest first
+	elements map[*item]*list.Element
+	bytes    int
+	closed   bool
+
+	// Signals to the taking goroutine, each with room for one.
+	arrived chan struct{} // there is an item, or the queue was closed
+	full    chan struct{} // there is a full batch, or the queue was closed
+}
+
+func newQueue(length, fullRows, fullBytes int) *queue {
+	return &queue{
+		length: length, fullRows: fullRows, fullBytes: fullBytes,
+		elements: map[*item]*list.Element{},
+		arrived:  make(chan struct{}, 1),
+		full:     make(chan struct{}, 1),
+	}
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+func (it *item) bytes() int { return len(it.message.Data) }
+
+// push adds an item, or returns ErrClosed or ErrQueueFull.
+func (q *queue) push(it *item) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return ErrClosed
+	}
+	if q.items.Len() >= q.length {
+		return ErrQueueFull
+	}
+	q.elements[it] = q.items.PushBack(it)
+	q.bytes += it.bytes()
+	signal(q.arrived)
+	if q.isFull() {
+		signal(q.full)
+	}
+	return nil
+}
+
+func (q *queue) isFull() bool { return q.items.Len() >= q.fullRows || q.bytes >= q.fullBytes }
+
+// remove takes an item out that nobody waits for any more, if it is still there.
+func (q *queue) remove(it *item) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.drop(it)
+}
+
+func (q *queue) drop(it *item) {
+	if element, ok := q.elements[it]; ok {
+		q.items.Remove(element)
+		delete(q.elements, it)
+		q.bytes -= it.bytes()
+	}
+}
+
+func (q *queue) len() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.items.Len()
+}
+
+func (q *queue) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+	signal(q.arrived)
+	signal(q.full)
+}
+
+// wait blocks until there is an item. It returns false when the queue is closed
+// and empty.
+func (q *queue) wait() bool {
+	for {
+		q.mu.Lock()
+		some, closed := q.items.Len() > 0, q.closed
+		q.mu.Unlock()
+		if some || closed {
+			return some
+		}
+		<-q.arrived
+	}
+}
+
+// waitUntil blocks until t, or until a batch is full or the queue is closed.
+func (q *queue) waitUntil(t time.Time) {
+	wait := time.Until(t)
+	if wait <= 0 {
+		return
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	for {
+		q.mu.Lock()
+		now := q.isFull() || q.closed
+		q.mu.Unlock()
+		if now {
+			return
+		}
+		select {
+		case <-q.full: // or was: look again
+		case <-timer.C:
+			return
+		}
+	}
+}
+
+// take removes and returns the next batch, oldest first. Items whose request has
+// gone away are left out.
+func (q *queue) take() []*item {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var batch []*item
+	bytes := 0
+	for q.items.Len() > 0 && len(batch) < q.fullRows {
+		it := q.items.Front().Value.(*item)
+		if it.ctx.Err() != nil {
+			q.drop(it)
+			continue
+		}
+		if bytes += it.bytes(); len(batch) > 0 && bytes > q.fullBytes {
+			break
+		}
+		q.drop(it)
+		batch = append(batch, it)
+	}
+	return batch
+}

@@ -1,0 +1,90 @@
+package warehouse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// ErrRejected is wrapped by what [AppendEach] says of a row that the warehouse
+// refuses for its own value, while others of the same append were stored.
+var ErrRejected = errors.New("the warehouse refuses the row for its own value")
+
+// AppendEach appends the rows by the given method of a [Warehouse], without
+// letting a row that is refused take the others down, and returns one outcome
+// per row: nil if it is stored; an error that wraps [ErrRejected] if it is
+// refused and will always be; any other error if the row may be tried again.
+//
+// A row counts as rejected only if another row of the same append was stored.
+// Where all are refused the fault may as well lie with the table, and no row is
+// given up for that. The cost in the usual case is one append.
+func AppendEach[T any](ctx context.Context, rows []T, appendRows func(context.Context, []T) error) []error {
+	outcomes := make([]error, len(rows))
+	if len(rows) == 0 {
+		return outcomes
+	}
+	err := appendRows(ctx, rows)
+	var refused *RefusedError
+	switch {
+	case err == nil:
+	case !errors.As(err, &refused):
+		fill(outcomes, err)
+	case len(refused.Rows) == len(rows) || len(rows) == 1:
+		fill(outcomes, fmt.Errorf("every row of the append is refused, so the table may be at fault: %w", err))
+	case len(refused.Rows) == 0:
+		appendOneByOne(ctx, rows, outcomes, appendRows)
+	default:
+		appendOthers(ctx, rows, refused, outcomes, appendRows)
+	}
+	return outcomes
+}
+
+// appendOthers appends the rows that a refusal did not name.
+func appendOthers[T any](ctx context.Context, rows []T, refused *RefusedError, outcomes []error, appendRows func(context.Context, []T) error) {
+	var others []T
+	var indexes []int // of others, in rows
+	for i, row := range rows {
+		if _, bad := refused.Rows[i]; !bad {
+			others = append(others, row)
+			indexes = append(indexes, i)
+		}
+	}
+	stored := false
+	for j, outcome := range AppendEach(ctx, others, appendRows) {
+		outcomes[indexes[j]] = outcome
+		stored = stored || outcome == nil
+	}
+	for i, reason := range refused.Rows {
+		outcomes[i] = verdict(reason, stored)
+	}
+}
+
+// appendOneByOne finds out which rows are refused where a refusal names none.
+func appendOneByOne[T any](ctx context.Context, rows []T, outcomes []error, appendRows func(context.Context, []T) error) {
+	stored := false
+	for i := range rows {
+		outcomes[i] = appendRows(ctx, rows[i:i+1])
+		stored = stored || outcomes[i] == nil
+	}
+	for i, err := range outcomes {
+		var refused *RefusedError
+		if errors.As(err, &refused) {
+			outcomes[i] = verdict(err, stored)
+		}
+	}
+}
+
+// verdict is the outcome of a refused row, which depends on whether any other
+// row was stored.
+func verdict(refusal error, othersStored bool) error {
+	if othersStored {
+		return fmt.Errorf("%w: %w", ErrRejected, refusal)
+	}
+	return fmt.Errorf("refused, and no row of the append was stored: %w", refusal)
+}
+
+func fill(outcomes []error, err error) {
+	for i := range outcomes {
+		outcomes[i] = err
+	}
+}
