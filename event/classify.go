@@ -28,12 +28,13 @@ type Verdict struct {
 	// EventID is what makes two messages the same event; empty where the
 	// attribute that carries it is missing.
 	EventID string
-	// EventTime is the event time by the configured source, and Window the start
-	// of the window it is in: UTC. They are set if HasTime: for every event, and
-	// for a dead letter that came as far as having an event time.
+	// EventTime is the event time by the configured source: UTC. It is set if
+	// HasTime: for every event, and for a dead letter that came as far as having
+	// one.
 	EventTime time.Time
-	Window    time.Time
 	HasTime   bool
+	// Window is the start of the window that the event is in: UTC.
+	Window time.Time // unless Status is DeadLetter
 
 	Reason Reason // if Status is DeadLetter
 	Err    error  // if Status is DeadLetter: the detail behind Reason
@@ -42,7 +43,8 @@ type Verdict struct {
 // Reject returns the verdict as it becomes when the warehouse refuses the
 // event's row for its own value.
 func (v Verdict) Reject(err error) Verdict {
-	v.Status, v.Event, v.Reason, v.Err = DeadLetter, Event{}, Rejected, err
+	v.Status, v.Event, v.Window = DeadLetter, Event{}, time.Time{}
+	v.Reason, v.Err = Rejected, err
 	return v
 }
 
@@ -146,12 +148,12 @@ func (c Classifier) classify(m Message) Verdict {
 		return v.invalid(err)
 	}
 	v.HasTime = true
-	v.Window = c.Windows.Start(v.EventTime)
 	if v.EventTime.After(m.PublishTime.Add(c.MaxClockSkew)) {
 		return v.invalid(invalidf(TooFarAhead, "event time %s is more than %v past publish time %s",
 			FormatTime(v.EventTime), c.MaxClockSkew, FormatTime(m.PublishTime)))
 	}
 	v.Event = event
+	v.Window = c.Windows.Start(v.EventTime)
 	v.Status = Counted
 	if c.Windows.Late(v.Window, m.PublishTime) {
 		v.Status = Late

@@ -143,8 +143,9 @@ func (f *fields) nullableFloat(key string) *float64 {
 	if !ok || string(raw) == "null" {
 		return nil
 	}
-	var x float64
-	if err := json.Unmarshal(raw, &x); err != nil {
+	// Of all JSON values ParseFloat takes numbers only, and only those that fit.
+	x, err := strconv.ParseFloat(string(raw), 64)
+	if err != nil {
 		f.wrongType(key, "a number, null or nothing")
 		return nil
 	}

@@ -78,7 +78,7 @@ func (f Fixed) DueAt(start time.Time, quiet time.Duration) time.Time {
 // LastDue returns the start of the latest window that is due at now: the
 // greatest start for which DueAt(start, quiet) is not after now.
 func (f Fixed) LastDue(now time.Time, quiet time.Duration) time.Time {
-	return f.LastClosed(now.Add(-f.AllowedLateness - quiet))
+	return f.LastClosed(now.Add(-f.AllowedLateness).Add(-quiet)) // two steps: the sum may overflow
 }
 
 // LastClosed returns the start of the latest window that has ended at now,

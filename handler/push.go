@@ -1,0 +1,137 @@
+package handler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tidemark-dev/tidemark/event"
+)
+
+// push returns the endpoint that takes one message, in the form that decode
+// reads, and answers once the message is stored.
+func (h *Handler) push(decode func(r *http.Request, body []byte, received time.Time) (event.Message, error)) endpoint {
+	return func(w http.ResponseWriter, r *http.Request, line *requestLine) error {
+		received := h.now().UTC().Truncate(time.Microsecond)
+		ctx, cancel := context.WithTimeout(r.Context(), h.requestTimeout)
+		defer cancel()
+		dryRun, err := dryRun(r)
+		if err != nil {
+			return err
+		}
+		if err := checkEncoding(w, r); err != nil {
+			return err
+		}
+		body, release, err := h.bodies.read(r)
+		defer release()
+		if err != nil {
+			return err
+		}
+		m, err := decode(r, body, received)
+		if err != nil {
+			return err
+		}
+		line.add(slog.String("message_id", clip(m.ID, maxLogged)))
+		v := h.classifier.Classify(m)
+		if v.Reason == event.Panic {
+			line.raise(slog.LevelError)
+			line.add(slog.Any("panic", v.Err)) // with its stack
+		}
+		if !dryRun {
+			if v, err = h.ingest.Submit(ctx, m, v); err != nil {
+				return h.submitError(r, m, err)
+			}
+		}
+		line.add(slog.String("verdict", string(v.Status)), slog.Bool("dry_run", dryRun))
+		if v.Status == event.DeadLetter {
+			line.add(slog.String("reason", string(v.Reason)))
+		}
+		return writeJSON(w, http.StatusOK, newVerdict(m, v))
+	}
+}
+
+// dryRun reads the parameter of that name. What is not clearly yes or no is an
+// error, because a guess either stores what should not be or loses what should.
+func dryRun(r *http.Request) (bool, error) {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return false, refuse(errInvalid, fmt.Errorf("the query cannot be read: %w", err))
+	}
+	values := query["dry_run"]
+	switch len(values) {
+	case 0:
+		return false, nil
+	case 1:
+		if yes, err := strconv.ParseBool(values[0]); err == nil {
+			return yes, nil
+		}
+	}
+	return false, refuse(errInvalid, fmt.Errorf("dry_run is %s; want it once, as 1 or 0, true or false", clip(fmt.Sprintf("%q", values), 100)))
+}
+
+// checkEncoding refuses a compressed body. Pub/Sub sends none, and the bytes of
+// one, stored as they came, would be a dead letter that nobody can read.
+func checkEncoding(w http.ResponseWriter, r *http.Request) error {
+	encoding := strings.TrimSpace(strings.Join(r.Header.Values("Content-Encoding"), ", "))
+	if encoding == "" || strings.EqualFold(encoding, "identity") {
+		return nil
+	}
+	w.Header().Set("Accept-Encoding", "identity")
+	return refuse(errEncoding, fmt.Errorf("the body has Content-Encoding %s; send it as it is", clip(strconv.Quote(encoding), 100)))
+}
+
+// submitError tells storage that failed from a client that did not wait for it.
+func (h *Handler) submitError(r *http.Request, m event.Message, err error) error {
+	kind := errStorage
+	// Shutting down may end every request's context too, but then the client is
+	// still there.
+	if errors.Is(err, context.Canceled) && r.Context().Err() != nil && !h.draining.Load() {
+		kind = errClientGone
+	}
+	return refuse(kind, fmt.Errorf("store message %q: %w", m.ID, err))
+}
+
+// maxError is how many bytes of a dead letter's error are answered. The table
+// has it whole.
+const maxError = 500
+
+// verdict is the answer to a push.
+type verdict struct {
+	Status            event.Status            `json:"status"`
+	EventID           string                  `json:"event_id,omitempty"`
+	EventTime         string                  `json:"event_time,omitempty"`
+	PublishTime       string                  `json:"publish_time"`
+	PublishTimeSource event.PublishTimeSource `json:"publish_time_source"`
+	WindowStart       string                  `json:"window_start,omitempty"`
+	Reason            event.Reason            `json:"reason,omitempty"`
+	Error             string                  `json:"error,omitempty"`
+}
+
+func newVerdict(m event.Message, v event.Verdict) verdict {
+	answer := verdict{
+		Status:            v.Status,
+		EventID:           v.EventID,
+		PublishTime:       event.FormatTime(m.PublishTime),
+		PublishTimeSource: m.PublishTimeSource,
+	}
+	if v.HasTime {
+		answer.EventTime = event.FormatTime(v.EventTime)
+	}
+	if v.Status != event.DeadLetter {
+		answer.WindowStart = event.FormatTime(v.Window)
+	} else {
+		answer.Reason = v.Reason
+		if v.Err != nil {
+			// What follows the first line is the stack of a panic.
+			first, _, _ := strings.Cut(v.Err.Error(), "\n")
+			answer.Error = clip(first, maxError)
+		}
+	}
+	return answer
+}

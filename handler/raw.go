@@ -1,0 +1,112 @@
+package handler
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/tidemark-dev/tidemark/event"
+)
+
+// The headers in which an unwrapped push carries the message's metadata.
+const (
+	messageIDHeader    = "X-Goog-Pubsub-Message-Id"
+	publishTimeHeader  = "X-Goog-Pubsub-Publish-Time"
+	subscriptionHeader = "X-Goog-Pubsub-Subscription-Name"
+)
+
+// decodeUnwrapped reads a message whose data is the body and whose metadata and
+// attributes are headers.
+//
+// An attribute arrives as a header that nothing tells from the transport's own,
+// which differ from one delivery to the next. So the verdict and a derived id
+// may depend only on the attributes that settings name. All headers go with the
+// message all the same, since any may be an attribute, and a message that ends
+// as a dead letter, now or when the warehouse refuses it, is kept whole.
+func (h *Handler) decodeUnwrapped(r *http.Request, body []byte, received time.Time) (event.Message, error) {
+	headers := headerAttributes(r.Header)
+	named := h.namedAttributes(headers)
+	m := event.Message{
+		ID:                text(r.Header.Get(messageIDHeader)),
+		PublishTime:       received,
+		PublishTimeSource: event.FromReceipt,
+		Subscription:      text(r.Header.Get(subscriptionHeader)),
+		Attributes:        merge(headers, named),
+		Data:              body,
+	}
+	if m.ID == "" {
+		if h.requireMessageID {
+			return event.Message{}, refuse(errInvalid, errors.New("header x-goog-pubsub-message-id is missing: an unwrapped push needs the message's metadata; "+
+				"set it on the subscription with --push-no-wrapper-write-metadata, or deliver wrapped, to /push"))
+		}
+		m.ID = event.DerivedID(body, named)
+	}
+	if published, ok := r.Header[publishTimeHeader]; ok {
+		t, err := event.ParseTime(published[0])
+		if err != nil {
+			return event.Message{}, refuse(errInvalid, fmt.Errorf("header x-goog-pubsub-publish-time: %w", err))
+		}
+		m.PublishTime, m.PublishTimeSource = t, event.FromMessage
+	}
+	return m, nil
+}
+
+// credentials are the headers that are read by whoever checks the caller, and
+// kept nowhere.
+var credentials = []string{"authorization", "cookie", "proxy-authorization", "x-serverless-authorization"}
+
+// headerAttributes returns the headers as attributes: names in lower case, as
+// HTTP/2 has them, the values of each joined as HTTP joins them, and no
+// credentials.
+func headerAttributes(header http.Header) map[string]string {
+	attributes := make(map[string]string, len(header))
+	for name, values := range header {
+		attributes[strings.ToLower(name)] = text(strings.Join(values, ", "))
+	}
+	for _, name := range credentials {
+		delete(attributes, name)
+	}
+	return attributes
+}
+
+// namedAttributes returns those of the headers that settings name, under the
+// names that the settings give them. Case was lost on the way here, so it does
+// not matter.
+func (h *Handler) namedAttributes(headers map[string]string) map[string]string {
+	named := map[string]string{}
+	for _, name := range []string{h.classifier.EventTime.Attribute(), h.classifier.EventID.Attribute()} {
+		if value, ok := headers[strings.ToLower(name)]; ok {
+			named[name] = value
+		}
+	}
+	return named
+}
+
+// merge returns all headers, with the named ones under their own names only: as
+// they would be had the message come wrapped.
+func merge(headers, named map[string]string) map[string]string {
+	all := maps.Clone(headers)
+	for name := range named {
+		delete(all, strings.ToLower(name))
+	}
+	maps.Copy(all, named)
+	return all
+}
+
+// text returns a header's value as UTF-8, without which no table stores it: as
+// it is, or else read as Latin-1, which HTTP's text once was. Unlike a
+// replacement character, that keeps two ids apart.
+func text(value string) string {
+	if utf8.ValidString(value) {
+		return value
+	}
+	runes := make([]rune, len(value))
+	for i, b := range []byte(value) {
+		runes[i] = rune(b)
+	}
+	return string(runes)
+}

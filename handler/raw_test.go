@@ -1,0 +1,171 @@
+package handler_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/handler"
+)
+
+// byAttributes has event time and id read from attributes of those names.
+func byAttributes(t *testing.T, timeName, idName string) func(*handler.Config) {
+	t.Helper()
+	timeSource, err := event.ParseTimeSource("attribute:" + timeName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	idSource, err := event.ParseIDSource("attribute:" + idName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(c *handler.Config) { c.Classifier.EventTime, c.Classifier.EventID = timeSource, idSource }
+}
+
+func TestUnwrappedPushIsTheBodyAndItsHeaders(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, requireMessageID)
+	wantOK(t, f.do(post("/push/raw", " no event\n",
+		"x-goog-pubsub-message-id", "42",
+		"x-goog-pubsub-publish-time", onTime,
+		"x-goog-pubsub-subscription-name", "projects/p/subscriptions/s",
+		"X-Shard", "7", "X-Shard", "8", "Origin-Name", "caf\xe9", "Empty", "",
+		"Authorization", "Bearer secret", "Cookie", "secret", "X-Serverless-Authorization", "secret", "Proxy-Authorization", "secret",
+	)))
+	published, err := event.ParseTime(onTime)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := event.Message{
+		ID: "42", PublishTime: published, PublishTimeSource: event.FromMessage, Subscription: "projects/p/subscriptions/s",
+		Attributes: map[string]string{
+			"x-goog-pubsub-message-id": "42", "x-goog-pubsub-publish-time": onTime, "x-goog-pubsub-subscription-name": "projects/p/subscriptions/s",
+			"x-shard": "7, 8", "origin-name": "café", "empty": "",
+		},
+		Data: []byte(" no event\n"),
+	}
+	if diff := cmp.Diff(want, f.ingest.only(t).Message); diff != "" {
+		t.Errorf("message (-want +got):\n%s", diff)
+	}
+}
+
+// The warehouse may refuse an event after it was classified, and its dead letter
+// is then whole only if the event came with its headers.
+func TestEventIsSubmittedWithItsHeadersToo(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	wantOK(t, f.do(post("/push/raw", record, "X-Shard", "7")))
+	if got := f.ingest.only(t); got.Verdict.Status != event.Counted || got.Message.Attributes["x-shard"] != "7" {
+		t.Errorf("submitted %+v, want an event with its headers", got)
+	}
+}
+
+func TestUnwrappedPushReadsNamedAttributesWhateverTheirCase(t *testing.T) {
+	t.Parallel()
+	const eventTime = "2026-03-14T09:27:01.5Z"
+	for _, name := range []string{"eventTime", "EVENTTIME", "eventtime"} {
+		f := newFixture(t, byAttributes(t, "eventTime", "order_ID"))
+		got := wantOK(t, f.do(post("/push/raw", record, name, eventTime, "Order_Id", "A-1")))
+		if got["event_id"] != "A-1" || got["event_time"] != "2026-03-14T09:27:01.500000Z" || got["window_start"] != "2026-03-14T09:27:00.000000Z" {
+			t.Errorf("%s: verdict is %v", name, got)
+		}
+		want := map[string]string{"eventTime": eventTime, "order_ID": "A-1"}
+		if diff := cmp.Diff(want, f.ingest.only(t).Message.Attributes); diff != "" {
+			t.Errorf("%s: attributes (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+func TestTwoSettingsMayNameOneHeader(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, byAttributes(t, "TS", "ts"))
+	got := wantOK(t, f.do(post("/push/raw", record, "Ts", onTime)))
+	if got["event_id"] != onTime || got["event_time"] != onTime {
+		t.Errorf("verdict is %v", got)
+	}
+}
+
+func TestUnwrappedPushWithoutANamedAttributeIsADeadLetter(t *testing.T) {
+	t.Parallel()
+	for _, headers := range [][]string{{"order_id", "A-1"}, {"event_time", onTime}} {
+		f := newFixture(t, byAttributes(t, "event_time", "order_id"))
+		got := wantOK(t, f.do(post("/push/raw", record, headers...)))
+		if got["status"] != "dead_letter" || got["reason"] != "missing_attribute" {
+			t.Errorf("%v: verdict is %v", headers, got)
+		}
+	}
+}
+
+func TestUnwrappedPushWithoutMessageIDNamesTheSettingToChange(t *testing.T) {
+	t.Parallel()
+	for _, headers := range [][]string{nil, {"x-goog-pubsub-message-id", ""}} {
+		f := newFixture(t, requireMessageID)
+		message := wantError(t, f.do(post("/push/raw", record, headers...)), http.StatusBadRequest, "INVALID_ARGUMENT")
+		if !strings.Contains(message, "--push-no-wrapper-write-metadata") {
+			t.Errorf("message is %q, which does not name the setting", message)
+		}
+		if n := len(f.ingest.submissions()); n != 0 {
+			t.Errorf("%d messages were stored", n)
+		}
+	}
+}
+
+func TestUnwrappedPushByHandIsTheSameEventTwice(t *testing.T) {
+	t.Parallel()
+	id := func(body string, headers ...string) any {
+		f := newFixture(t, byAttributes(t, "event_time", "order_id"))
+		wantOK(t, f.do(post("/push/raw", body, headers...)))
+		return f.ingest.only(t).Message.ID
+	}
+	first := id(record, "order_id", "A-1", "User-Agent", "curl")
+	if first == "" {
+		t.Fatal("no id was derived")
+	}
+	if again := id(record, "Order_Id", "A-1", "Traceparent", "00-4bf9"); again != first {
+		t.Errorf("the id depends on headers that no setting names: %v, then %v", first, again)
+	}
+	if other := id(record, "order_id", "A-2", "User-Agent", "curl"); other == first {
+		t.Error("the id does not depend on a named attribute")
+	}
+	if other := id(record+" ", "order_id", "A-1", "User-Agent", "curl"); other == first {
+		t.Error("the id does not depend on the data")
+	}
+}
+
+func TestUnwrappedPushWithoutPublishTimeIsPublishedOnReceipt(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	got := wantOK(t, f.do(post("/push/raw", record)))
+	if got["publish_time"] != received || got["publish_time_source"] != "received" {
+		t.Errorf("verdict is %v, want publish time %s, received", got, received)
+	}
+	if m := f.ingest.only(t).Message; event.FormatTime(m.PublishTime) != received || m.PublishTime.Nanosecond()%1000 != 0 {
+		t.Errorf("stored with publish time %v, want %s cut to the microsecond", m.PublishTime, received)
+	}
+}
+
+func TestUnwrappedPushWithABadPublishTimeIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, published := range []string{"yesterday", "", "2026-03-14T09:28:60Z"} {
+		f := newFixture(t)
+		wantError(t, f.do(post("/push/raw", record, "x-goog-pubsub-publish-time", published)), http.StatusBadRequest, "INVALID_ARGUMENT")
+		if n := len(f.ingest.submissions()); n != 0 {
+			t.Errorf("%q: %d messages were stored", published, n)
+		}
+	}
+}
+
+// What is not UTF-8 has no place in a table, and two ids must not become one.
+func TestHeadersThatAreNotUTF8StayApart(t *testing.T) {
+	t.Parallel()
+	ids := map[string]string{"caf\xe9": "café", "caf\xe8": "cafè", "日本": "日本"}
+	for sent, want := range ids {
+		f := newFixture(t)
+		if got := wantOK(t, f.do(post("/push/raw", record, "x-goog-pubsub-message-id", sent))); got["event_id"] != want {
+			t.Errorf("%q: event id is %q, want %q", sent, got["event_id"], want)
+		}
+	}
+}

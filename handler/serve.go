@@ -1,0 +1,161 @@
+package handler
+
+import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
+)
+
+// An endpoint answers one request, or writes nothing and returns an error, of
+// which the adapter makes the answer. It notes in line what the log should know.
+type endpoint func(w http.ResponseWriter, r *http.Request, line *requestLine) error
+
+// maxLogged is how many bytes of a text from outside go into a log attribute.
+const maxLogged = 1000
+
+// A requestLine gathers the one log line of a request.
+type requestLine struct {
+	level slog.Level // at least this
+	attrs []slog.Attr
+}
+
+func (l *requestLine) add(attrs ...slog.Attr) { l.attrs = append(l.attrs, attrs...) }
+
+func (l *requestLine) raise(level slog.Level) { l.level = max(l.level, level) }
+
+// serve is the adapter: it makes a handler of an endpoint, answers the
+// endpoint's error, contains its panics and logs the request.
+func (h *Handler) serve(e endpoint) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		start := h.now()
+		line := &requestLine{level: slog.LevelDebug}
+		// The wrapper keeps the status, whoever writes it.
+		out := middleware.NewWrapResponseWriter(w, r.ProtoMajor)
+		if h.draining.Load() {
+			out.Header().Set("Connection", "close")
+		}
+		err := contain(e, out, r, line)
+		begun := out.Status() != 0
+		if err == nil && !begun {
+			err = errNoAnswer // net/http would take it for a success
+		}
+		if err != nil {
+			h.fail(out, err, line)
+		} else if out.Status() >= http.StatusBadRequest {
+			line.raise(slog.LevelWarn)
+		}
+		h.logRequest(r, out.Status(), h.now().Sub(start), line)
+		if err != nil && begun {
+			// The status has gone out and cannot be taken back; a broken
+			// connection is all that still says that the answer is worth nothing.
+			panic(http.ErrAbortHandler)
+		}
+	}
+}
+
+// contain runs the endpoint and returns its panic as a [*panicError], so that a
+// bug costs one request and not the process.
+func contain(e endpoint, w http.ResponseWriter, r *http.Request, line *requestLine) (err error) {
+	defer func() {
+		switch p := recover(); p {
+		case nil:
+		case http.ErrAbortHandler: // net/http's way to break the connection
+			panic(p)
+		default:
+			err = &panicError{value: p, stack: debug.Stack()}
+		}
+	}()
+	return e(w, r, line)
+}
+
+// fail answers err, unless an answer has begun, and has it logged.
+func (h *Handler) fail(w middleware.WrapResponseWriter, err error, line *requestLine) {
+	a := answerTo(err)
+	line.raise(a.level)
+	if !a.private {
+		line.add(slog.String("error", clip(err.Error(), maxLogged)))
+	}
+	if p, ok := err.(*panicError); ok {
+		line.add(slog.String("stack", string(p.stack)))
+	}
+	if w.Status() != 0 {
+		return
+	}
+	if a.retry {
+		setRetryAfter(w)
+	}
+	message := a.message
+	if message == "" {
+		message = err.Error()
+	}
+	// Two strings always have a JSON form.
+	_ = writeJSON(w, a.code, map[string]any{"error": map[string]string{"status": a.status, "message": message}})
+}
+
+func (h *Handler) logRequest(r *http.Request, status int, latency time.Duration, line *requestLine) {
+	h.log.LogAttrs(r.Context(), line.level, "request", append([]slog.Attr{
+		slog.String("method", clip(r.Method, maxLogged)),
+		slog.String("path", clip(r.URL.Path, maxLogged)),
+		slog.Int("status", status),
+		slog.Float64("latency_ms", float64(latency.Microseconds())/1000),
+	}, line.attrs...)...)
+}
+
+// noRoute answers a request that no route takes: the path is unknown, or known
+// for other methods, which the answer then names.
+func (h *Handler) noRoute(w http.ResponseWriter, r *http.Request, _ *requestLine) error {
+	path := r.URL.RawPath // what the router goes by, where it is set
+	if path == "" {
+		path = r.URL.Path
+	}
+	var allowed []string
+	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost} {
+		if h.router.Match(chi.NewRouteContext(), method, path) {
+			allowed = append(allowed, method)
+		}
+	}
+	if allowed == nil {
+		return errNotFound
+	}
+	allow := strings.Join(allowed, ", ")
+	w.Header().Set("Allow", allow)
+	return refuse(errMethod, fmt.Errorf("%s takes %s", r.URL.Path, allow))
+}
+
+// writeJSON writes the whole answer, or returns an error and has written
+// nothing.
+func writeJSON(w http.ResponseWriter, code int, body any) error {
+	text, err := json.Marshal(body)
+	if err != nil {
+		return fmt.Errorf("encode the answer: %w", err)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(code)
+	// Fails only where the client has gone, and then nobody is there to tell.
+	_, _ = w.Write(append(text, '\n'))
+	return nil
+}
+
+// setRetryAfter says to come back in a second: by then a queue has drained, or
+// another instance has taken over.
+func setRetryAfter(w http.ResponseWriter) { w.Header().Set("Retry-After", "1") }
+
+// clip cuts s to at most n bytes and "...", between characters.
+func clip(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n] + "..."
+}

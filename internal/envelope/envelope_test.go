@@ -1,0 +1,313 @@
+package envelope
+
+import (
+	"bufio"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tidemark-dev/tidemark/event"
+)
+
+var receivedAt = time.Date(2026, 3, 14, 11, 26, 59, 123456789, time.FixedZone("CET", 2*60*60))
+
+// receivedUTC is receivedAt as a message carries it.
+var receivedUTC = time.Date(2026, 3, 14, 9, 26, 59, 123456000, time.UTC)
+
+var published = time.Date(2026, 3, 14, 9, 26, 58, 401000000, time.UTC)
+
+func TestDecode(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		body string
+		want event.Message
+	}{
+		"as Pub/Sub writes it": {
+			body: `{"message": {"attributes": {"timestamp": "2026-03-14T09:25:41.020406Z"}, "data": "aGVsbG8=",
+				"messageId": "17", "message_id": "17", "publishTime": "2026-03-14T09:26:58.401Z", "publish_time": "2026-03-14T09:26:58.401Z",
+				"orderingKey": "k"}, "deliveryAttempt": 5, "subscription": "projects/p/subscriptions/s"}`,
+			want: event.Message{ID: "17", PublishTime: published, PublishTimeSource: event.FromMessage, Subscription: "projects/p/subscriptions/s",
+				Attributes: map[string]string{"timestamp": "2026-03-14T09:25:41.020406Z"}, Data: []byte("hello")},
+		},
+		"snake case alone": {
+			body: `{"message": {"data": "aGVsbG8=", "message_id": "17", "publish_time": "2026-03-14T09:26:58.401Z"}}`,
+			want: event.Message{ID: "17", PublishTime: published, PublishTimeSource: event.FromMessage, Data: []byte("hello")},
+		},
+		"camel case wins over snake case": {
+			body: `{"message": {"publish_time": "2001-01-01T00:00:00Z", "message_id": "no", "messageId": "17", "publishTime": "2026-03-14T09:26:58.401Z"}}`,
+			want: event.Message{ID: "17", PublishTime: published, PublishTimeSource: event.FromMessage},
+		},
+		"null and empty are absent, so the other spelling counts": {
+			body: `{"message": {"messageId": "", "message_id": "17", "publishTime": null, "publish_time": "2026-03-14T09:26:58.401Z",
+				"data": null, "attributes": null, "orderingKey": null}, "subscription": null, "deliveryAttempt": null}`,
+			want: event.Message{ID: "17", PublishTime: published, PublishTimeSource: event.FromMessage},
+		},
+		"no id, no time": {
+			body: `{"message": {"data": "aGVsbG8=", "attributes": {"a": "b"}}}`,
+			want: event.Message{ID: event.DerivedID([]byte("hello"), map[string]string{"a": "b"}), PublishTime: receivedUTC,
+				PublishTimeSource: event.FromReceipt, Attributes: map[string]string{"a": "b"}, Data: []byte("hello")},
+		},
+		"nothing at all in the message": {
+			body: ` {"message": {}} `,
+			want: event.Message{ID: event.DerivedID(nil, nil), PublishTime: receivedUTC, PublishTimeSource: event.FromReceipt},
+		},
+		"empty data and attributes are the same as none": {
+			body: `{"message": {"messageId": "17", "data": "", "attributes": {}, "publishTime": "2026-03-14T09:26:58.401Z"}}`,
+			want: event.Message{ID: "17", PublishTime: published, PublishTimeSource: event.FromMessage},
+		},
+		"keys in another case are unknown, and unknown keys are ignored": {
+			body: `{"Message": 1, "message": {"MessageId": 17, "Data": 1, "PublishTime": false, "messageId": "17", "x": [], "publishTime": "2026-03-14T09:26:58.401Z"}, "x": {}}`,
+			want: event.Message{ID: "17", PublishTime: published, PublishTimeSource: event.FromMessage},
+		},
+		"the last of a duplicate key counts": {
+			body: `{"message": 1, "message": {"messageId": "16", "messageId": "17", "publishTime": "2026-03-14T09:26:58.401Z"}}`,
+			want: event.Message{ID: "17", PublishTime: published, PublishTimeSource: event.FromMessage},
+		},
+		"publish time to the nanosecond is cut down": {
+			body: `{"message": {"messageId": "17", "publishTime": "2026-03-14T11:26:58.401000999+02:00"}}`,
+			want: event.Message{ID: "17", PublishTime: published, PublishTimeSource: event.FromMessage},
+		},
+		"data may be any bytes": {
+			body: `{"message": {"messageId": "17", "data": "//79+w==", "publishTime": "2026-03-14T09:26:58.401Z"}}`,
+			want: event.Message{ID: "17", PublishTime: published, PublishTimeSource: event.FromMessage, Data: []byte{0xff, 0xfe, 0xfd, 0xfb}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, err := Decode([]byte(tt.body), receivedAt)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("message (-want +got):\n%s", diff)
+			}
+			if got.PublishTime.Location() != time.UTC {
+				t.Errorf("publish time is in %v, want UTC", got.PublishTime.Location())
+			}
+		})
+	}
+}
+
+// A refusal tells a person with curl what was wrong and what to send instead.
+func TestDecodeRefuses(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		body string
+		want []string // parts of the error
+	}{
+		"empty body":           {"", []string{"empty", `{"message"`, "/push/raw"}},
+		"blank body":           {" \n", []string{"empty"}},
+		"not JSON":             {"timestamp=1", []string{"not JSON", `{"message"`}},
+		"cut":                  {`{"message": {"data": "aGVs`, []string{"not JSON"}},
+		"two values":           {`{"message": {}} {}`, []string{"not JSON"}},
+		"not UTF-8":            {"{\"message\": {\"messageId\": \"\xff\"}}", []string{"not UTF-8"}},
+		"array":                {`[]`, []string{"not a JSON object", "array"}},
+		"null body":            {`null`, []string{"not a JSON object", "null"}},
+		"bare event":           {`{"ip": "192.0.2.1", "user_id": "1"}`, []string{`no "message"`, "/push/raw"}},
+		"message in caps":      {`{"Message": {}}`, []string{`no "message"`}},
+		"message null":         {`{"message": null}`, []string{`no "message"`}},
+		"message a string":     {`{"message": "hello"}`, []string{`"message" is not a JSON object`, "string"}},
+		"subscription number":  {`{"message": {}, "subscription": 1}`, []string{"subscription", `"1"`, "string"}},
+		"data a number":        {`{"message": {"data": 1}}`, []string{"message.data", "base64"}},
+		"data an array":        {`{"message": {"data": [104, 105]}}`, []string{"message.data", "base64"}},
+		"data not encoded":     {`{"message": {"data": "{\"ip\": 1}"}}`, []string{"message.data", "base64", "padded"}},
+		"data without padding": {`{"message": {"data": "aGVsbG8"}}`, []string{"message.data", "padded"}},
+		"data for URLs":        {`{"message": {"data": "__79-w=="}}`, []string{"message.data", "standard alphabet"}},
+		"attributes a list":    {`{"message": {"attributes": ["a"]}}`, []string{"message.attributes", "object of strings"}},
+		"attribute a number":   {`{"message": {"attributes": {"timestamp": 1773480341020}}}`, []string{`attribute "timestamp"`, "1773480341020", "string"}},
+		"attribute null":       {`{"message": {"attributes": {"a": null}}}`, []string{`attribute "a"`, "string"}},
+		"id a number":          {`{"message": {"messageId": 17}}`, []string{"message.messageId", "17", "string"}},
+		"second id a number":   {`{"message": {"message_id": 17}}`, []string{"message.message_id", "17", "string"}},
+		"time not a time":      {`{"message": {"publishTime": "yesterday"}}`, []string{"message.publishTime", "yesterday"}},
+		"time empty":           {`{"message": {"publish_time": ""}}`, []string{"message.publish_time"}},
+		"time a number":        {`{"message": {"publishTime": 1773480341020}}`, []string{"message.publishTime", "1773480341020", "string"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m, err := Decode([]byte(tt.body), receivedAt)
+			if err == nil {
+				t.Fatalf("decoded as %+v", m)
+			}
+			for _, part := range tt.want {
+				if !strings.Contains(err.Error(), part) {
+					t.Errorf("error %q does not mention %q", err, part)
+				}
+			}
+		})
+	}
+}
+
+func TestLongValuesAreCutInErrors(t *testing.T) {
+	t.Parallel()
+	_, err := Decode([]byte(`{"message": {"messageId": [`+strings.Repeat("1,", 1<<20)+`1]}}`), receivedAt)
+	if text := fmt.Sprint(err); err == nil || len(text) > 200 {
+		t.Errorf("error is %.300s, want one of at most 200 bytes", text)
+	}
+}
+
+func TestEncodeWritesTheFullForm(t *testing.T) {
+	t.Parallel()
+	got := string(Encode(event.Message{ID: "17", PublishTime: published, Subscription: "projects/p/subscriptions/s",
+		Attributes: map[string]string{"timestamp": "2026-03-14T09:25:41.020406Z"}, Data: []byte("hello")}))
+	want := `{"message":{"attributes":{"timestamp":"2026-03-14T09:25:41.020406Z"},"data":"aGVsbG8=","messageId":"17","message_id":"17",` +
+		`"publishTime":"2026-03-14T09:26:58.401000Z","publish_time":"2026-03-14T09:26:58.401000Z"},"subscription":"projects/p/subscriptions/s"}`
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("body (-want +got):\n%s", diff)
+	}
+	bare := string(Encode(event.Message{ID: "17", PublishTime: published, Attributes: map[string]string{}, Data: []byte{}}))
+	for _, member := range []string{"data", "attributes", "subscription"} {
+		if strings.Contains(bare, member) {
+			t.Errorf("empty %s is written: %s", member, bare)
+		}
+	}
+}
+
+func TestDecodeGivesBackWhatEncodeWrote(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 2000 {
+		m := randomMessage(r)
+		got, err := Decode(Encode(m), receivedAt)
+		if err != nil {
+			t.Fatalf("%+v: %v", m, err)
+		}
+		if diff := cmp.Diff(m, got); diff != "" {
+			t.Fatalf("message (-want +got):\n%s", diff)
+		}
+	}
+}
+
+func randomMessage(r *rand.Rand) event.Message {
+	text := func() string {
+		runes := []rune("aZ0\"\\/<&\n\t\x00é😀\u2028")
+		var b strings.Builder
+		for range r.IntN(8) {
+			b.WriteRune(runes[r.IntN(len(runes))])
+		}
+		return b.String()
+	}
+	m := event.Message{
+		ID:                "id" + text(),
+		PublishTime:       time.UnixMicro(r.Int64N(253402300799000000) - 1<<50).UTC(),
+		PublishTimeSource: event.FromMessage,
+		Subscription:      text(),
+	}
+	for range r.IntN(4) {
+		if m.Attributes == nil {
+			m.Attributes = map[string]string{}
+		}
+		m.Attributes[text()] = text()
+	}
+	for range r.IntN(20) {
+		m.Data = append(m.Data, byte(r.Uint32()))
+	}
+	return m
+}
+
+// The message outlives the request, whose buffer may be used again.
+func TestMessageSharesNoMemoryWithTheBody(t *testing.T) {
+	t.Parallel()
+	body := []byte(`{"message": {"messageId": "17", "data": "aGVsbG8=", "attributes": {"a": "b"}}, "subscription": "s"}`)
+	m, err := Decode(body, receivedAt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(body)
+	want := event.Message{ID: "17", PublishTime: receivedUTC, PublishTimeSource: event.FromReceipt, Subscription: "s",
+		Attributes: map[string]string{"a": "b"}, Data: []byte("hello")}
+	if diff := cmp.Diff(want, m); diff != "" {
+		t.Errorf("message (-want +got):\n%s", diff)
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	for _, body := range edgeBodies(f) {
+		f.Add(body)
+	}
+	f.Add([]byte(`{"message": {"message_id": "1", "data": null, "attributes": {"\u0000": "\ud800"}}}`))
+	f.Add([]byte(`{"message": {"publish_time": "0001-01-01 00:00:00"}, "message": {}}`))
+	f.Add([]byte(`{"ip": "192.0.2.1"}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		if len(body) > 64<<10 {
+			t.Skip("larger bodies only make the fuzzer slow")
+		}
+		m, err := Decode(body, receivedAt)
+		if err != nil {
+			if err.Error() == "" {
+				t.Error("an error without text")
+			}
+			return
+		}
+		if m.ID == "" {
+			t.Error("message without id")
+		}
+		if m.PublishTime.Location() != time.UTC || m.PublishTime.Nanosecond()%1000 != 0 {
+			t.Errorf("publish time %v is not in whole microseconds, UTC", m.PublishTime)
+		}
+		again, err := Decode(Encode(m), receivedAt)
+		if err != nil {
+			t.Fatalf("what Encode wrote cannot be decoded: %v", err)
+		}
+		m.PublishTimeSource = event.FromMessage
+		if diff := cmp.Diff(m, again); diff != "" {
+			t.Errorf("message (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestEveryEdgeBodyDecodes(t *testing.T) {
+	t.Parallel()
+	for i, body := range edgeBodies(t) {
+		m, err := Decode(body, receivedAt)
+		if err != nil {
+			t.Errorf("body %d: %v", i, err)
+			continue
+		}
+		var want struct{ Message struct{ Data string } }
+		if err := json.Unmarshal(body, &want); err != nil {
+			t.Fatal(err)
+		}
+		if got := base64.StdEncoding.EncodeToString(m.Data); got != want.Message.Data {
+			t.Errorf("body %d: data is %s, want %s", i, got, want.Message.Data)
+		}
+	}
+}
+
+// edgeBodies returns the push bodies with the edge cases of the project's test
+// data.
+func edgeBodies(t testing.TB) [][]byte {
+	t.Helper()
+	file, err := os.Open("../../testdata/edge.push.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	var bodies [][]byte
+	lines := bufio.NewScanner(file)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		bodies = append(bodies, []byte(lines.Text()))
+	}
+	if err := lines.Err(); err != nil || len(bodies) == 0 {
+		t.Fatalf("%d bodies, %v", len(bodies), err)
+	}
+	return bodies
+}
+
+func BenchmarkDecode(b *testing.B) {
+	body := edgeBodies(b)[0]
+	b.ReportAllocs()
+	b.SetBytes(int64(len(body)))
+	for b.Loop() {
+		if _, err := Decode(body, receivedAt); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
