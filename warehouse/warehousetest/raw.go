@@ -1,0 +1,188 @@
+package warehousetest
+
+import (
+	"math"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tidemark-dev/tidemark/warehouse"
+)
+
+var rawTests = []func(*testing.T, fixture){
+	everyRawColumnIsStoredAsGiven,
+	missingCoordinatesAreNullAndZeroOnesAreNot,
+	stringsAreStoredAsGiven,
+	timesAreStoredToTheMicrosecond,
+	timesOfTheFirstAndLastYearAreStored,
+	numbersAreStoredAtTheirExtremes,
+	everyDeliveryOfAnEventIsStored,
+	everyRowOfALargeAppendIsStored,
+}
+
+const selectRaw = "SELECT * FROM raw ORDER BY event_id, publish_time"
+
+// wantRaw appends the rows, whose ids must be in order, and checks that the raw
+// table holds them.
+func (f fixture) wantRaw(t *testing.T, rows ...warehouse.RawRow) {
+	t.Helper()
+	f.appendRaw(t, rows...)
+	want := make([]Row, len(rows))
+	for i, r := range rows {
+		want[i] = rawColumns(r)
+	}
+	f.wantRows(t, selectRaw, want...)
+}
+
+func everyRawColumnIsStoredAsGiven(t *testing.T, f fixture) {
+	f.wantRaw(t, f.raw(minute(0), id(1)), late(f.raw(minute(1), id(2))))
+}
+
+func missingCoordinatesAreNullAndZeroOnesAreNot(t *testing.T, f fixture) {
+	zero := 0.0
+	noLat, noLng, neither, zeros := f.raw(minute(0), id(1)), f.raw(minute(0), id(2)), f.raw(minute(0), id(3)), f.raw(minute(0), id(4))
+	noLat.Lat = nil
+	noLng.Lng = nil
+	neither.Lat, neither.Lng = nil, nil
+	zeros.Lat, zeros.Lng = &zero, &zero
+	f.wantRaw(t, noLat, noLng, neither, zeros)
+}
+
+func stringsAreStoredAsGiven(t *testing.T, f fixture) {
+	var rows []warehouse.RawRow
+	for i, s := range []string{
+		"",
+		" ",
+		`"`, `'`, "`", `\`, `\n`, `''); DROP TABLE raw; --`, "?1 :name @x %s",
+		"tab\tline\nreturn\r\n",
+		"a zero \x00 inside",
+		"null", "0", "1e3", "0x1F", "2026-03-14T09:26:53Z", // texts that look like other types
+		"é", "e\u0301", "日本語", "👩‍👩‍👧", "\u202eright to left", "\ufeff", "\U0010ffff",
+		strings.Repeat("long ", 20_000),
+	} {
+		r := f.raw(minute(0), id(i))
+		r.IP, r.UserID, r.UserAgent, r.HTTPRequest, r.MessageID = s, s, s, s, s
+		rows = append(rows, r)
+	}
+	f.wantRaw(t, rows...)
+}
+
+func timesAreStoredToTheMicrosecond(t *testing.T, f fixture) {
+	var rows []warehouse.RawRow
+	for i, fraction := range []time.Duration{0, 1, 10, 100_000, 123_456, 589_790, 999_999} {
+		r := f.raw(minute(0), id(i))
+		r.Timestamp = minute(0).Add(fraction * time.Microsecond)
+		r.PublishTime = minute(1).Add(fraction * time.Microsecond)
+		r.ProcessingTime = f.now.Truncate(time.Second).Add(fraction * time.Microsecond)
+		rows = append(rows, r)
+	}
+	f.wantRaw(t, rows...)
+}
+
+var (
+	firstWindow = time.Date(1, time.January, 1, 0, 0, 0, 0, time.UTC)
+	lastWindow  = time.Date(9999, time.December, 31, 23, 59, 0, 0, time.UTC)
+	lastInstant = lastWindow.Add(time.Minute - time.Microsecond)
+)
+
+func timesOfTheFirstAndLastYearAreStored(t *testing.T, f fixture) {
+	first := f.raw(firstWindow, id(1))
+	first.Timestamp, first.PublishTime = firstWindow, firstWindow
+	last := f.raw(lastWindow, id(2))
+	last.Timestamp, last.PublishTime = lastInstant, lastInstant
+	beforeEpoch := f.raw(time.Date(1969, time.December, 31, 23, 59, 0, 0, time.UTC), id(3))
+	beforeEpoch.Timestamp = time.Date(1969, time.December, 31, 23, 59, 59, 999_999_000, time.UTC)
+	f.wantRaw(t, first, last, beforeEpoch)
+	f.wantRows(t, "SELECT event_id FROM raw ORDER BY event_timestamp",
+		Row{"event_id": id(1)}, Row{"event_id": id(3)}, Row{"event_id": id(2)})
+}
+
+func numbersAreStoredAtTheirExtremes(t *testing.T, f fixture) {
+	var rows []warehouse.RawRow
+	for i, n := range []int64{math.MinInt64, -1 << 53, -1, 0, 1<<53 + 1, math.MaxInt64} {
+		r := f.raw(minute(0), id(i))
+		r.HTTPResponse, r.NumBytes = n, n
+		rows = append(rows, r)
+	}
+	for i, x := range []float64{-math.MaxFloat64, -90, -math.SmallestNonzeroFloat64, 48, 0.1, math.Pi, 1 << 53, math.MaxFloat64} {
+		r := f.raw(minute(0), id(10+i))
+		r.Lat, r.Lng = &x, &x
+		rows = append(rows, r)
+	}
+	f.wantRaw(t, rows...)
+}
+
+func everyDeliveryOfAnEventIsStored(t *testing.T, f fixture) {
+	first := published(f.raw(minute(0), id(1)), minute(0))
+	f.appendRaw(t, first)
+	f.appendRaw(t, first, published(first, minute(1)))
+	f.wantRows(t, selectRaw, rawColumns(first), rawColumns(first), rawColumns(published(first, minute(1))))
+}
+
+func everyRowOfALargeAppendIsStored(t *testing.T, f fixture) {
+	rows := make([]warehouse.RawRow, 2000)
+	for i := range rows {
+		rows[i] = f.raw(minute(i%5), id(i))
+	}
+	f.wantRaw(t, rows...)
+}
+
+var eventsTests = []func(*testing.T, fixture){
+	anEventIsOnceInTheView,
+	aCountedDeliveryIsShownBeforeALateOne,
+	theEarliestPublishedDeliveryIsShown,
+	theSameIDInTwoWindowsIsTwoEvents,
+	theViewOfNoRowsIsEmpty,
+}
+
+const selectEvents = "SELECT * FROM events ORDER BY window_start, event_id"
+
+// wantEvents checks the view, after the given deliveries were appended in any
+// order.
+func (f fixture) wantEvents(t *testing.T, deliveries []warehouse.RawRow, want ...warehouse.RawRow) {
+	t.Helper()
+	f.appendRaw(t, deliveries...)
+	rows := make([]Row, len(want))
+	for i, r := range want {
+		rows[i] = rawColumns(r)
+	}
+	f.wantRows(t, selectEvents, rows...)
+}
+
+func anEventIsOnceInTheView(t *testing.T, f fixture) {
+	one, two := f.raw(minute(0), id(1)), f.raw(minute(0), id(2))
+	f.wantEvents(t, []warehouse.RawRow{one, two, one, one}, one, two)
+}
+
+func aCountedDeliveryIsShownBeforeALateOne(t *testing.T, f fixture) {
+	// An event's own id may be on two messages, of which the earlier is late
+	// only where its publish time is; here the counted one is neither first nor
+	// earliest nor last.
+	counted := published(f.raw(minute(0), id(1)), minute(5))
+	early := late(published(counted, minute(1)))
+	after := late(published(counted, minute(9)))
+	f.wantEvents(t, []warehouse.RawRow{early, counted, after}, counted)
+}
+
+func theEarliestPublishedDeliveryIsShown(t *testing.T, f fixture) {
+	delivery := func(n int, at time.Duration) warehouse.RawRow {
+		r := published(f.raw(minute(0), id(n)), minute(0).Add(at))
+		r.MessageID = at.String()
+		return r
+	}
+	deliveries := []warehouse.RawRow{
+		delivery(1, 30*time.Second), delivery(1, 10*time.Second+time.Microsecond), delivery(1, 10*time.Second), delivery(1, 20*time.Second),
+		late(delivery(2, 9*time.Minute)), late(delivery(2, 8*time.Minute)), late(delivery(2, 10*time.Minute)),
+	}
+	f.wantEvents(t, deliveries, deliveries[2], deliveries[5])
+}
+
+func theSameIDInTwoWindowsIsTwoEvents(t *testing.T, f fixture) {
+	one, other := f.raw(minute(0), id(1)), f.raw(minute(1), id(1))
+	f.wantEvents(t, slices.Repeat([]warehouse.RawRow{one, other}, 2), one, other)
+}
+
+func theViewOfNoRowsIsEmpty(t *testing.T, f fixture) {
+	f.wantEvents(t, nil)
+}

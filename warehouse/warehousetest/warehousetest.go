@@ -1,0 +1,192 @@
+// Package warehousetest is the contract of [warehouse.Warehouse] as a test suite,
+// which every implementation runs: what is appended is what the tables hold, and
+// the views over them answer the same whatever was repeated, reordered or
+// appended at the same time.
+package warehousetest
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/warehouse"
+)
+
+// A Harness makes the warehouses that the suite runs against.
+type Harness struct {
+	// Open returns a fresh warehouse whose tables are empty and have the given
+	// names, and a way to query them. It ends the test where it cannot. What it
+	// returns lasts until the test ends and is then closed by the harness.
+	// Sub-tests run in parallel, each with a warehouse of its own.
+	Open func(t *testing.T, names warehouse.Names) (warehouse.Warehouse, Query)
+}
+
+// A Query runs one SELECT and returns its rows in order. The suite uses only SQL
+// that means the same in GoogleSQL and in SQLite, with bare table names, which
+// the harness resolves to the fresh warehouse.
+type Query func(ctx context.Context, query string) ([]Row, error)
+
+// A Row holds a row's values by column name. A value is nil for NULL, and else,
+// by the column's [warehouse.Type], a string, int64, float64, bool, []byte or
+// time.Time in UTC. Columns that a view adds are typed likewise: finalized_at and
+// updated_at are times.
+type Row map[string]any
+
+// Run runs the suite.
+func Run(t *testing.T, h Harness) {
+	for _, group := range []struct {
+		name  string
+		tests []func(*testing.T, fixture)
+	}{
+		{"Raw", rawTests},
+		{"Events", eventsTests},
+		{"Counts", countsTests},
+		{"DeadLetters", deadLetterTests},
+		{"CountRaw", countRawTests},
+		{"Calls", callTests},
+	} {
+		t.Run(group.name, func(t *testing.T) {
+			t.Parallel()
+			for _, test := range group.tests {
+				t.Run(promise(test), func(t *testing.T) {
+					t.Parallel()
+					test(t, h.open(t, warehouse.DefaultNames))
+				})
+			}
+		})
+	}
+	t.Run("TablesHaveTheNamesGiven", func(t *testing.T) {
+		t.Parallel()
+		names := warehouse.Names{Raw: "Visits", Agg: "hits_2", DeadLetter: "bad"}
+		tablesHaveTheNamesGiven(t, h.open(t, names), names)
+	})
+}
+
+// promise returns the name of a test function: what it promises.
+func promise(test func(*testing.T, fixture)) string {
+	name := runtime.FuncForPC(reflect.ValueOf(test).Pointer()).Name()
+	name = name[strings.LastIndexByte(name, '.')+1:]
+	return strings.ToUpper(name[:1]) + name[1:]
+}
+
+// A fixture is a fresh warehouse and the time its rows are around: near now,
+// since a warehouse may refuse rows whose partition is years away.
+type fixture struct {
+	warehouse.Warehouse
+	query Query
+	now   time.Time
+}
+
+func (h Harness) open(t *testing.T, names warehouse.Names) fixture {
+	w, query := h.Open(t, names)
+	return fixture{w, query, time.Now().UTC().Truncate(time.Microsecond)}
+}
+
+// minute returns the start of the i-th window of the tests.
+func minute(i int) time.Time {
+	return time.Date(2026, time.March, 14, 9, 26+i, 0, 0, time.UTC)
+}
+
+// raw returns a row of the event with the given id in the given window.
+func (f fixture) raw(start time.Time, id string) warehouse.RawRow {
+	lat, lng := 48.8566, 2.3522
+	return warehouse.RawRow{
+		Event: event.Event{
+			IP:           "198.51.100.23",
+			UserID:       "-6120394857710293846",
+			UserAgent:    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/534.18.4 (KHTML",
+			Lat:          &lat,
+			Lng:          &lng,
+			Timestamp:    start.Add(26_589_793 * time.Microsecond),
+			HTTPRequest:  `"GET fungi.html HTTP/1.0"`,
+			HTTPResponse: 200,
+			NumBytes:     287,
+		},
+		ProcessingTime: f.now,
+		EventID:        id,
+		MessageID:      "message of " + id,
+		PublishTime:    start.Add(27 * time.Second),
+		WindowStart:    start,
+	}
+}
+
+// late returns the row as that of a delivery that came too late to count.
+func late(r warehouse.RawRow) warehouse.RawRow {
+	r.Late = true
+	return r
+}
+
+// published returns the row as that of a delivery published at t.
+func published(r warehouse.RawRow, t time.Time) warehouse.RawRow {
+	r.PublishTime = t
+	return r
+}
+
+// rawColumns returns the row as a query of the raw table must.
+func rawColumns(r warehouse.RawRow) Row {
+	row := Row{
+		"ip": r.IP, "user_id": r.UserID, "user_agent": r.UserAgent,
+		"lat": nil, "lng": nil,
+		"event_timestamp": r.Timestamp, "processing_timestamp": r.ProcessingTime,
+		"http_request": r.HTTPRequest, "http_response": r.HTTPResponse, "num_bytes": r.NumBytes,
+		"event_id": r.EventID, "message_id": r.MessageID, "publish_time": r.PublishTime,
+		"window_start": r.WindowStart, "is_late": r.Late,
+	}
+	if r.Lat != nil {
+		row["lat"] = *r.Lat
+	}
+	if r.Lng != nil {
+		row["lng"] = *r.Lng
+	}
+	return row
+}
+
+func (f fixture) appendRaw(t *testing.T, rows ...warehouse.RawRow) {
+	t.Helper()
+	if err := f.AppendRaw(t.Context(), rows); err != nil {
+		t.Fatalf("AppendRaw of %d rows: %v", len(rows), err)
+	}
+}
+
+func (f fixture) appendCounts(t *testing.T, rows ...warehouse.WindowCount) {
+	t.Helper()
+	if err := f.AppendCounts(t.Context(), rows); err != nil {
+		t.Fatalf("AppendCounts of %d rows: %v", len(rows), err)
+	}
+}
+
+func (f fixture) appendDeadLetters(t *testing.T, letters ...warehouse.DeadLetter) {
+	t.Helper()
+	if err := f.AppendDeadLetters(t.Context(), letters); err != nil {
+		t.Fatalf("AppendDeadLetters of %d letters: %v", len(letters), err)
+	}
+}
+
+// rows returns what the query returns.
+func (f fixture) rows(t *testing.T, query string) []Row {
+	t.Helper()
+	rows, err := f.query(t.Context(), query)
+	if err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	return rows
+}
+
+// wantRows checks that the query returns these rows in this order.
+func (f fixture) wantRows(t *testing.T, query string, want ...Row) {
+	t.Helper()
+	if diff := cmp.Diff(want, f.rows(t, query), cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("%s: (-want +got)\n%s", query, diff)
+	}
+}
+
+// id returns the i-th event id. They sort as the numbers do.
+func id(i int) string { return fmt.Sprintf("event-%06d", i) }
