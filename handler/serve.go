@@ -1,6 +1,7 @@
 package handler
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -96,8 +97,17 @@ func (h *Handler) fail(w middleware.WrapResponseWriter, err error, line *request
 	if message == "" {
 		message = err.Error()
 	}
-	// Two strings always have a JSON form.
-	_ = writeJSON(w, a.code, map[string]any{"error": map[string]string{"status": a.status, "message": message}})
+	var body errorBody
+	body.Error.Status, body.Error.Message = a.status, message
+	_ = writeJSON(w, a.code, body) // two strings always have a JSON form
+}
+
+// errorBody is the answer of an error, in the form of Google's APIs.
+type errorBody struct {
+	Error struct {
+		Status  string `json:"status"`
+		Message string `json:"message"`
+	} `json:"error"`
 }
 
 func (h *Handler) logRequest(r *http.Request, status int, latency time.Duration, line *requestLine) {
@@ -133,15 +143,17 @@ func (h *Handler) noRoute(w http.ResponseWriter, r *http.Request, _ *requestLine
 // writeJSON writes the whole answer, or returns an error and has written
 // nothing.
 func writeJSON(w http.ResponseWriter, code int, body any) error {
-	text, err := json.Marshal(body)
-	if err != nil {
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false) // it is read by people, and by no browser
+	if err := encoder.Encode(body); err != nil {
 		return fmt.Errorf("encode the answer: %w", err)
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(code)
 	// Fails only where the client has gone, and then nobody is there to tell.
-	_, _ = w.Write(append(text, '\n'))
+	_, _ = w.Write(text.Bytes())
 	return nil
 }
 

@@ -73,7 +73,7 @@ func (w *Warehouse) append(ctx context.Context, table string, stmt *sql.Stmt, n 
 }
 
 func (w *Warehouse) transact(ctx context.Context, table string, stmt *sql.Stmt, n int, insertItem func(i int, insert inserter) error) error {
-	tx, err := w.writer.BeginTx(ctx, nil)
+	tx, err := w.file.Writer.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}

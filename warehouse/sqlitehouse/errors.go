@@ -1,11 +1,9 @@
 package sqlitehouse
 
 import (
-	"errors"
-
-	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 
+	"github.com/tidemark-dev/tidemark/internal/sqlitefile"
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
@@ -13,11 +11,7 @@ import (
 // [warehouse.Ingester]. What is not about the row or the table, as a full disk
 // or a lock, is passing and stays as it is.
 func classify(table string, i int, err error) error {
-	var e *sqlite.Error
-	if !errors.As(err, &e) {
-		return err
-	}
-	switch e.Code() & 0xff { // the rest is detail
+	switch sqlitefile.Code(err) {
 	case sqlite3.SQLITE_TOOBIG:
 		return &warehouse.RefusedError{Rows: map[int]error{i: err}, Err: err}
 	case sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_ERROR:
@@ -26,10 +20,4 @@ func classify(table string, i int, err error) error {
 		return &warehouse.TableError{Table: table, Err: err}
 	}
 	return err
-}
-
-// isBusy reports whether another connection's lock was in the way.
-func isBusy(err error) bool {
-	var e *sqlite.Error
-	return errors.As(err, &e) && e.Code()&0xff == sqlite3.SQLITE_BUSY
 }

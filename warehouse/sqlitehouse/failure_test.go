@@ -37,7 +37,7 @@ func letters(sizes ...int) []warehouse.DeadLetter {
 func (w *Warehouse) wantRows(t *testing.T, table string, want int) {
 	t.Helper()
 	var n int
-	if err := w.readers.QueryRow("SELECT count(*) FROM " + table).Scan(&n); err != nil {
+	if err := w.file.Reader.QueryRow("SELECT count(*) FROM " + table).Scan(&n); err != nil {
 		t.Fatal(err)
 	}
 	if n != want {
@@ -47,7 +47,7 @@ func (w *Warehouse) wantRows(t *testing.T, table string, want int) {
 
 func (w *Warehouse) exec(t *testing.T, statement string) {
 	t.Helper()
-	if _, err := w.writer.Exec(statement); err != nil {
+	if _, err := w.file.Writer.Exec(statement); err != nil {
 		t.Fatalf("%s: %v", statement, err)
 	}
 }
@@ -82,7 +82,7 @@ func TestAFullDiskIsAPassingErrorThatSaysSo(t *testing.T) {
 func TestARowTooLargeIsRefusedByItsIndexAndNothingIsStored(t *testing.T) {
 	t.Parallel()
 	w := openTemp(t)
-	conn, err := w.writer.Conn(t.Context())
+	conn, err := w.file.Writer.Conn(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +182,7 @@ func TestCountingEndsWithTheContext(t *testing.T) {
 func TestCountRawReadsOnlyTheIndex(t *testing.T) {
 	t.Parallel()
 	w := openTemp(t)
-	rows, err := w.readers.Query("EXPLAIN QUERY PLAN "+countRawQuery(w.names), `["1970-01-01T00:00:00.000000Z"]`)
+	rows, err := w.file.Reader.Query("EXPLAIN QUERY PLAN "+countRawQuery(w.names), `["1970-01-01T00:00:00.000000Z"]`)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +205,7 @@ func TestAnAppendIsSyncedToDisk(t *testing.T) {
 	t.Parallel()
 	w := openTemp(t)
 	var synchronous int
-	if err := w.writer.QueryRow("PRAGMA synchronous").Scan(&synchronous); err != nil {
+	if err := w.file.Writer.QueryRow("PRAGMA synchronous").Scan(&synchronous); err != nil {
 		t.Fatal(err)
 	}
 	const full = 2

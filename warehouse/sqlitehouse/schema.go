@@ -1,39 +1,20 @@
 package sqlitehouse
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
-// schemaVersion is the version of the tables and views, which the file keeps in
-// PRAGMA user_version. A file of version 0 is new.
+// schemaVersion is the version of the tables and views.
 const schemaVersion = 1
 
-// migrate makes what the file does not have, once it is known that what it has
+// makeTables makes what the file does not have, once it is known that what it has
 // fits.
-func migrate(ctx context.Context, db *sql.DB, n warehouse.Names) error {
-	var version int
-	if err := db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
-		return fmt.Errorf("read schema version: %w", err)
-	}
-	if version > schemaVersion {
-		return fmt.Errorf("the file has schema version %d, and this program knows versions up to %d: open it with the newer Tidemark that wrote it", version, schemaVersion)
-	}
-	if err := turnOnWriteAheadLog(ctx, db); err != nil {
-		return fmt.Errorf("turn on the write-ahead log: %w", err)
-	}
-
-	tx, err := db.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback() // after a commit it does nothing
+func makeTables(ctx context.Context, tx *sql.Tx, n warehouse.Names) error {
 	if err := check(ctx, tx, n); err != nil {
 		return err
 	}
@@ -42,36 +23,7 @@ func migrate(ctx context.Context, db *sql.DB, n warehouse.Names) error {
 			return fmt.Errorf("%s: %w", firstLine(statement), err)
 		}
 	}
-	if version != schemaVersion {
-		if _, err := tx.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", schemaVersion)); err != nil {
-			return fmt.Errorf("set schema version: %w", err)
-		}
-	}
-	return tx.Commit()
-}
-
-// turnOnWriteAheadLog does so outside of a transaction, where alone it can be
-// done. It stays on with the file.
-func turnOnWriteAheadLog(ctx context.Context, db *sql.DB) error {
-	// Of two processes that turn it on at once, SQLite tells one that the file is
-	// busy without waiting, since each holds a lock that the other wants.
-	waiting, cancel := context.WithTimeout(ctx, busyTimeout)
-	defer cancel()
-	for {
-		var mode string
-		err := db.QueryRowContext(ctx, "PRAGMA journal_mode = WAL").Scan(&mode)
-		if err == nil && mode != "wal" {
-			return fmt.Errorf("the journal mode stays %q: is the file on a network file system?", mode)
-		}
-		if err == nil || !isBusy(err) {
-			return err
-		}
-		select {
-		case <-waiting.Done():
-			return cmp.Or(ctx.Err(), err)
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
+	return nil
 }
 
 // statements returns what makes the tables, indexes and views where they do not

@@ -8,10 +8,7 @@
 // BOOLEAN is 0 or 1. What is absent is NULL, never empty: a dead letter's data,
 // attributes, subscription and error.
 //
-// The file is in write-ahead mode, so readers and the writer do not wait for
-// each other, and an append is synced to disk before it returns. Other processes
-// may have the file open as well; a writer waits for another's transaction, up
-// to five seconds or the end of its context.
+// An append is synced to disk before it returns. See package sqlitefile.
 package sqlitehouse
 
 import (
@@ -19,20 +16,15 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"net/url"
-	"os"
-	"path/filepath"
-	"time"
 
-	_ "modernc.org/sqlite" // registers the driver "sqlite"
-
+	"github.com/tidemark-dev/tidemark/internal/sqlitefile"
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
 // Config says which file a warehouse is in.
 type Config struct {
-	// Path is the database file. It and its directory are made if they do not
-	// exist.
+	// Path is the database file, which is made if it does not exist, in a
+	// directory that does.
 	Path string
 	// Names are the names of the tables. Several pipelines may share a file under
 	// different names.
@@ -43,27 +35,19 @@ type Config struct {
 type Warehouse struct {
 	path  string
 	names warehouse.Names
+	file  *sqlitefile.File
 
-	writer  *sql.DB // one connection: SQLite has one writer, and a queue here is fairer than its busy wait
-	readers *sql.DB // cannot write
-
-	insertRaw, insertCount, insertDeadLetter *sql.Stmt // of writer
-	countRaw                                 *sql.Stmt // of readers
+	insertRaw, insertCount, insertDeadLetter *sql.Stmt // of the writer
+	countRaw                                 *sql.Stmt // of the reader
 }
 
 var _ warehouse.Warehouse = (*Warehouse)(nil)
 
-// busyTimeout is how long a writer waits for another process's transaction.
-const busyTimeout = 5 * time.Second
-
-// maxReaders bounds the connections that count at the same time, each with a
-// page cache of its own.
-const maxReaders = 4
-
 // Open opens the warehouse in the file, and makes the file, the tables and the
 // views that do not exist. It changes nothing that exists: an error is a
-// [*warehouse.TableError] where a table is not what the schema says, and names
-// both versions where the file was written by a newer Tidemark.
+// [*warehouse.TableError] where a table is not what the schema says, and a
+// [*sqlitefile.VersionError] where the file was written by a later version of
+// the program.
 func Open(ctx context.Context, c Config) (*Warehouse, error) {
 	w, err := open(ctx, c)
 	if err != nil {
@@ -72,84 +56,33 @@ func Open(ctx context.Context, c Config) (*Warehouse, error) {
 	return w, nil
 }
 
-func open(ctx context.Context, c Config) (_ *Warehouse, err error) {
+func open(ctx context.Context, c Config) (*Warehouse, error) {
 	if err := c.Names.Check(); err != nil {
 		return nil, err
 	}
-	path, err := filepath.Abs(c.Path)
+	file, err := sqlitefile.Open(ctx, c.Path, sqlitefile.Schema{
+		Version: schemaVersion,
+		Make:    func(ctx context.Context, tx *sql.Tx, _ int) error { return makeTables(ctx, tx, c.Names) },
+	})
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, err
+	w := &Warehouse{path: c.Path, names: c.Names, file: file}
+	err = sqlitefile.Prepare(ctx,
+		sqlitefile.Prepared{Statement: &w.insertRaw, DB: file.Writer, SQL: insertInto(warehouse.RawTable(w.names))},
+		sqlitefile.Prepared{Statement: &w.insertCount, DB: file.Writer, SQL: insertInto(warehouse.AggLogTable(w.names))},
+		sqlitefile.Prepared{Statement: &w.insertDeadLetter, DB: file.Writer, SQL: insertInto(warehouse.DeadLetterTable(w.names))},
+		sqlitefile.Prepared{Statement: &w.countRaw, DB: file.Reader, SQL: countRawQuery(w.names)},
+	)
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
 	}
-	w := &Warehouse{path: c.Path, names: c.Names}
-	defer func() {
-		if err != nil {
-			w.Close()
-		}
-	}()
-
-	if w.writer, err = sql.Open("sqlite", dataSource(path, "mode=rwc", "_txlock=immediate", "_pragma=synchronous(FULL)")); err != nil {
-		return nil, err
-	}
-	w.writer.SetMaxOpenConns(1)
-	if err := migrate(ctx, w.writer, c.Names); err != nil {
-		return nil, err
-	}
-
-	if w.readers, err = sql.Open("sqlite", dataSource(path, "mode=ro")); err != nil {
-		return nil, err
-	}
-	w.readers.SetMaxOpenConns(maxReaders)
-	w.readers.SetMaxIdleConns(maxReaders)
-	return w, w.prepare(ctx)
-}
-
-// dataSource returns the driver's name for the file with the given options.
-func dataSource(path string, options ...string) string {
-	// Escaped, since a path may hold the question mark that begins the options.
-	source := "file:" + (&url.URL{Path: path}).EscapedPath() +
-		// busy_timeout first, so that the pragmas after it wait too. _error_rc
-		// keeps stale texts out of the driver's errors.
-		fmt.Sprintf("?_error_rc=1&_pragma=busy_timeout(%d)", busyTimeout.Milliseconds())
-	for _, option := range options {
-		source += "&" + option
-	}
-	return source
-}
-
-func (w *Warehouse) prepare(ctx context.Context) error {
-	for _, p := range []struct {
-		stmt **sql.Stmt
-		db   *sql.DB
-		text string
-	}{
-		{&w.insertRaw, w.writer, insertInto(warehouse.RawTable(w.names))},
-		{&w.insertCount, w.writer, insertInto(warehouse.AggLogTable(w.names))},
-		{&w.insertDeadLetter, w.writer, insertInto(warehouse.DeadLetterTable(w.names))},
-		{&w.countRaw, w.readers, countRawQuery(w.names)},
-	} {
-		stmt, err := p.db.PrepareContext(ctx, p.text)
-		if err != nil {
-			return err
-		}
-		*p.stmt = stmt
-	}
-	return nil
+	return w, nil
 }
 
 // Close closes the file.
 func (w *Warehouse) Close() error {
-	var errs []error
-	// The writer last: the last connection to close folds the write-ahead log
-	// into the file, and the readers cannot.
-	for _, db := range []*sql.DB{w.readers, w.writer} {
-		if db != nil {
-			errs = append(errs, db.Close())
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err := w.file.Close(); err != nil {
 		return fmt.Errorf("close warehouse %s: %w", w.path, err)
 	}
 	return nil

@@ -1,0 +1,57 @@
+# Every target that people and CI use. `make help` lists them.
+
+GO ?= go
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null)
+LDFLAGS := -s -w -X main.buildVersion=$(VERSION)
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build bin/tidemark
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/tidemark ./cmd/tidemark
+
+.PHONY: run
+run: build ## Run the server on a real web log, flush it, and print the first windows
+	@set -e; dir=$$(mktemp -d); \
+	bin/tidemark serve --port 18080 --data-dir $$dir --flush-quiet 0s --log-level warn & server=$$!; \
+	trap 'kill $$server; wait $$server; rm -r $$dir' EXIT; \
+	bin/tidemark replay --url http://127.0.0.1:18080/push --concurrency 16 testdata/nasa-1995-08-01-a.push.jsonl.gz; \
+	bin/tidemark flush --url http://127.0.0.1:18080 > $$dir/report.json; \
+	echo; echo 'The first windows of the flush:'; head -c 450 $$dir/report.json; echo ' ...'
+
+.PHONY: test
+test: ## Run the tests: needs Go and make only
+	$(GO) test -shuffle=on ./...
+
+.PHONY: test-all
+test-all: lint race bench-once ## Run everything: lint, the tests under the race detector, each benchmark once
+
+.PHONY: race
+race:
+	$(GO) test -race -shuffle=on ./...
+
+.PHONY: bench-once
+bench-once:
+	$(GO) test -run '^$$' -bench . -benchtime 1x ./... > /dev/null
+
+.PHONY: bench
+bench: ## Run the benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: fuzz
+fuzz: ## Fuzz every parser and law for FUZZTIME (10s) each
+	@set -e; for package in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+			echo "$$package $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $${FUZZTIME:-10s} $$package; \
+		done; \
+	done
+
+.PHONY: lint
+lint: ## Check format, vet, staticcheck and go.mod
+	@test -z "$$(gofmt -l .)" || { echo 'not gofmt-ed:'; gofmt -l .; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	$(GO) mod tidy -diff

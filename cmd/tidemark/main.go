@@ -1,0 +1,103 @@
+// Command tidemark counts the events of a Pub/Sub topic per event-time window,
+// exactly. README.md says how to use it; tidemark COMMAND --help says it for one
+// command.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal kills
+	os.Exit(run(ctx, os.Args[1:], process{
+		stdin:  os.Stdin,
+		stdout: os.Stdout,
+		stderr: os.Stderr,
+		lookup: os.LookupEnv,
+	}))
+}
+
+// process is what a command knows of the process it runs in.
+type process struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	lookup         func(name string) (string, bool) // of the environment
+}
+
+// The exit codes.
+const (
+	exitDone  = 0
+	exitNo    = 1 // the answer is no, or the command failed
+	exitUsage = 2 // the command was called wrongly
+)
+
+// errNo is returned by a command that has said all there is to say, and whose
+// answer is no.
+var errNo = errors.New("the answer is no")
+
+// A usageError is a wrong call.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// run runs the command that args name and returns the exit code.
+func run(ctx context.Context, args []string, p process) int {
+	root := &cobra.Command{
+		Use:   "tidemark",
+		Short: "Counts events per event-time window, exactly",
+		Long: `Tidemark counts the events of a Pub/Sub topic per event-time window, exactly.
+
+With nothing configured it runs whole on one machine, on SQLite files in ./data.
+Every setting is a flag of serve and flush, and an environment variable.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.SetArgs(args)
+	root.SetIn(p.stdin)
+	root.SetOut(p.stdout)
+	root.SetErr(p.stderr)
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddCommand(serveCommand(p), replayCommand(p), flushCommand(p), versionCommand(p))
+
+	called, err := root.ExecuteContextC(ctx)
+	var usage usageError
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.Is(err, errNo):
+		return exitNo
+	case errors.As(err, &usage) || called == root: // cobra's own errors, as for an unknown command, come from root
+		fmt.Fprintf(p.stderr, "tidemark: %v\nSee %q.\n", err, called.CommandPath()+" --help")
+		return exitUsage
+	}
+	fmt.Fprintf(p.stderr, "tidemark %s: %v\n", called.Name(), err)
+	return exitNo
+}
+
+// arguments makes a wrong number of arguments a usage error.
+func arguments(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return usageError{err}
+		}
+		return nil
+	}
+}
+
+// isTerminal reports whether a stream is a person's terminal.
+func isTerminal(stream any) bool {
+	file, ok := stream.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
+}

@@ -1,0 +1,371 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	_ "modernc.org/sqlite"
+
+	"github.com/tidemark-dev/tidemark/internal/envelope"
+	"github.com/tidemark-dev/tidemark/internal/testlog"
+)
+
+// asProgram, in the environment, makes the test binary the program itself, so
+// that a test can start it, and kill it, as a process.
+const asProgram = "TIDEMARK_TEST_AS_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// A server is a process that runs tidemark serve.
+type server struct {
+	url     string
+	process *exec.Cmd
+	exited  chan error
+	log     *bytes.Buffer // complete once it has exited
+}
+
+// patience is how long a test waits for a process before it gives up.
+const patience = 30 * time.Second
+
+// startServer starts a server on a free port and returns when it listens.
+func startServer(t *testing.T, dir string, flags ...string) *server {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], append([]string{"serve", "--port", "0", "--data-dir", dir, "--log-format", "json"}, flags...)...)
+	cmd.Env = append(os.Environ(), asProgram+"=1")
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	s := &server{process: cmd, exited: make(chan error, 1), log: new(bytes.Buffer)}
+	listening := make(chan string, 1)
+	go func() {
+		for lines := bufio.NewScanner(stderr); lines.Scan(); {
+			fmt.Fprintln(s.log, lines.Text())
+			var line struct{ Message, URL string }
+			if json.Unmarshal(lines.Bytes(), &line) == nil && line.Message == "listening" {
+				listening <- line.URL
+			}
+		}
+		s.exited <- cmd.Wait()
+	}()
+	t.Cleanup(func() { _ = cmd.Process.Kill() }) // has usually exited by now
+	select {
+	case s.url = <-listening:
+	case err := <-s.exited:
+		t.Fatalf("the server ended before it listened: %v\n%s", err, s.log)
+	case <-time.After(patience):
+		t.Fatal("the server does not listen")
+	}
+	return s
+}
+
+// stop sends the signal and waits for the end of the process.
+func (s *server) stop(t *testing.T, signal syscall.Signal) error {
+	t.Helper()
+	if err := s.process.Process.Signal(signal); err != nil {
+		t.Fatal(err)
+	}
+	return s.wait(t)
+}
+
+// wait waits for the end of the process.
+func (s *server) wait(t *testing.T) error {
+	t.Helper()
+	select {
+	case err := <-s.exited:
+		return err
+	case <-time.After(patience):
+		t.Fatal("the server does not end")
+		return nil
+	}
+}
+
+// push returns the status of a push, or an error if there was no answer.
+func (s *server) push(client *http.Client, body []byte) (int, error) {
+	response, err := client.Post(s.url+"/push", "application/json", bytes.NewReader(body))
+	if err != nil {
+		return 0, err
+	}
+	defer response.Body.Close()
+	_, err = io.Copy(io.Discard, response.Body)
+	return response.StatusCode, err
+}
+
+func flushURL(t *testing.T, s *server) {
+	t.Helper()
+	var out, log bytes.Buffer
+	code := run(t.Context(), []string{"flush", "--url", s.url}, process{stdout: &out, stderr: &log})
+	if code != exitDone {
+		t.Fatalf("flush --url exits with %d: %s%s", code, &out, &log)
+	}
+}
+
+func queryTables(t *testing.T, dir, query string) map[string]int64 {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(dir, "warehouse.db")+"?mode=ro")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	rows, err := db.Query(query)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	result := map[string]int64{}
+	for rows.Next() {
+		var key string
+		var value int64
+		if err := rows.Scan(&key, &value); err != nil {
+			t.Fatal(err)
+		}
+		result[key] = value
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return result
+}
+
+func messageID(t *testing.T, body []byte) string {
+	t.Helper()
+	m, err := envelope.Decode(body, time.Time{})
+	if err != nil {
+		t.Error(err)
+	}
+	return m.ID
+}
+
+func TestKilledInTheMiddleOfALogNothingAcknowledgedIsMissing(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	traffic := testlog.Traffic(t)
+	s := startServer(t, dir, "--flush-quiet", "0s")
+
+	// Kill it when a good part has been acknowledged, with pushes under way.
+	var acknowledged sync.Map
+	var n atomic.Int64
+	var wg sync.WaitGroup
+	bodies := make(chan []byte)
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}}
+	for range 16 {
+		wg.Go(func() {
+			for body := range bodies {
+				code, err := s.push(client, body)
+				if err == nil && code == http.StatusOK {
+					acknowledged.Store(messageID(t, body), true)
+					if n.Add(1) == 3000 {
+						_ = s.process.Process.Kill()
+					}
+				}
+			}
+		})
+	}
+	for _, body := range traffic {
+		bodies <- body
+	}
+	close(bodies)
+	wg.Wait()
+	<-s.exited
+
+	s = startServer(t, dir, "--flush-quiet", "0s")
+	stored := queryTables(t, dir, "SELECT message_id, 1 FROM raw UNION SELECT message_id, 1 FROM dead_letter")
+	acknowledged.Range(func(id, _ any) bool {
+		if stored[id.(string)] == 0 {
+			t.Errorf("message %s was acknowledged and is not stored", id)
+		}
+		return true
+	})
+	if n.Load() < 3000 || len(stored) == testlog.Messages {
+		t.Fatalf("the process was not killed in the middle: %d acknowledged, %d stored", n.Load(), len(stored))
+	}
+
+	// What was acknowledged is not sent again, as Pub/Sub would not: its count
+	// must have survived.
+	for _, body := range traffic {
+		if _, done := acknowledged.Load(messageID(t, body)); done {
+			continue
+		}
+		if code, err := s.push(client, body); err != nil || code != http.StatusOK {
+			t.Fatalf("push after the restart: %d, %v", code, err)
+		}
+	}
+	flushURL(t, s)
+	if diff := cmp.Diff(testlog.TrafficWindows(t), queryTables(t, dir, "SELECT timestamp, page_views FROM windowed_traffic")); diff != "" {
+		t.Errorf("windows (-want +got):\n%s", diff)
+	}
+	if err := s.stop(t, syscall.SIGTERM); err != nil {
+		t.Errorf("exit on SIGTERM: %v", err)
+	}
+}
+
+func TestOnSIGTERMWhatWasAcceptedIsStoredAndAnswered(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := startServer(t, dir)
+	body := testlog.Traffic(t)[0]
+	address := strings.TrimPrefix(s.url, "http://")
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	// The server asks for the body once it has accepted the request.
+	fmt.Fprintf(conn, "POST /push HTTP/1.1\r\nHost: %s\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", address, len(body))
+	answers := bufio.NewReader(conn)
+	if response, err := http.ReadResponse(answers, nil); err != nil || response.StatusCode != http.StatusContinue {
+		t.Fatalf("before the body: %v, %v", response, err)
+	}
+	if err := s.process.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the server to stop listening", func() bool {
+		other, err := net.Dial("tcp", address)
+		if err == nil {
+			other.Close()
+		}
+		return err != nil
+	})
+	if _, err := conn.Write(body); err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.ReadResponse(answers, nil)
+	if err != nil || response.StatusCode != http.StatusOK {
+		t.Fatalf("after the body: %v, %v", response, err)
+	}
+	if err := s.wait(t); err != nil {
+		t.Errorf("exit on SIGTERM: %v\n%s", err, s.log)
+	}
+	if stored := queryTables(t, dir, "SELECT message_id, 1 FROM raw"); stored[messageID(t, body)] != 1 {
+		t.Errorf("the message that was acknowledged is not stored: %v", stored)
+	}
+}
+
+// waitFor polls until the condition holds.
+func waitFor(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !condition(); {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+		time.Sleep(10 * time.Millisecond) // between two looks at a real process
+	}
+}
+
+func TestAThousandPushesAtOnceAreCountedInBoundedMemory(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := startServer(t, dir, "--flush-quiet", "0s")
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1000}}
+	var wg sync.WaitGroup
+	for i := range 1000 {
+		wg.Go(func() {
+			body := fmt.Sprintf(`{"message": {"messageId": "%d", "publishTime": "2026-03-14T09:26:53.713Z", "data": "eyJpcCI6ICIxOTguNTEuMTAwLjIzIiwgInVzZXJfaWQiOiAiMSIsICJ0aW1lc3RhbXAiOiAiMjAyNi0wMy0xNFQwOToyNjo1MloiLCAiaHR0cF9yZXF1ZXN0IjogIiIsICJodHRwX3Jlc3BvbnNlIjogMjAwLCAibnVtX2J5dGVzIjogMSwgInVzZXJfYWdlbnQiOiAiIn0="}}`, i)
+			if code, err := s.push(client, []byte(body)); err != nil || code != http.StatusOK {
+				t.Errorf("push: %d, %v", code, err)
+			}
+		})
+	}
+	wg.Wait()
+	flushURL(t, s)
+	want := map[string]int64{"2026-03-14T09:26:00.000000Z": 1000}
+	if diff := cmp.Diff(want, queryTables(t, dir, "SELECT timestamp, page_views FROM windowed_traffic")); diff != "" {
+		t.Errorf("windows (-want +got):\n%s", diff)
+	}
+	if peak, ok := peakMemory(t, s.process.Process.Pid); ok && peak > 150<<20 && !raceEnabled {
+		t.Errorf("peak memory is %d MB, want at most 150", peak>>20)
+	}
+}
+
+// peakMemory returns the greatest resident size of a process in bytes, where the
+// system tells it.
+func peakMemory(t *testing.T, pid int) (int64, bool) {
+	t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Logf("memory is not checked: %v", err)
+		return 0, false
+	}
+	_, rest, _ := strings.Cut(string(status), "VmHWM:")
+	fields := strings.Fields(rest)
+	kilobytes, err := strconv.ParseInt(fields[0], 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kilobytes << 10, true
+}
+
+func TestExitCodes(t *testing.T) {
+	t.Parallel()
+	inUse := t.TempDir()
+	s := startServer(t, inUse)
+	port := s.url[strings.LastIndex(s.url, ":")+1:]
+	for _, tc := range []struct {
+		args []string
+		env  map[string]string
+		code int
+		says []string // on standard error
+	}{
+		{[]string{"version"}, nil, exitDone, nil},
+		{[]string{"--help"}, nil, exitDone, nil},
+		{[]string{"nonsense"}, nil, exitUsage, []string{`unknown command "nonsense"`}},
+		{[]string{"serve", "--no-such-flag"}, nil, exitUsage, []string{"--no-such-flag"}},
+		{[]string{"serve", "extra"}, nil, exitUsage, []string{"extra"}},
+		{[]string{"serve", "--window-duration", "7s", "--port", "http"}, map[string]string{"EMIT": "often"}, exitUsage,
+			[]string{"7s", `--port="http"`, `EMIT="often"`}},
+		{[]string{"serve"}, map[string]string{"K_SERVICE": "tidemark"}, exitUsage, []string{"AUTH=none"}},
+		{[]string{"flush", "--data-dir", inUse}, nil, exitNo, []string{"another tidemark process", "--url"}},
+		{[]string{"flush", "--url", "nowhere"}, nil, exitUsage, []string{"nowhere"}},
+		{[]string{"flush", "--url", "http://127.0.0.1:1"}, nil, exitNo, []string{"refused"}},
+		{[]string{"serve", "--data-dir", filepath.Join(t.TempDir(), "d"), "--port", port}, nil, exitNo, []string{"port " + port + " is in use"}},
+		{[]string{"replay", filepath.Join(inUse, "no such file")}, nil, exitNo, []string{"no such file"}},
+		{[]string{"replay"}, nil, exitUsage, []string{"arg"}},
+		{[]string{"flush", "--data-dir", filepath.Join(t.TempDir(), "new")}, nil, exitDone, nil},
+	} {
+		t.Run(strings.Join(tc.args, " "), func(t *testing.T) {
+			env := maps.Clone(tc.env)
+			var out, log bytes.Buffer
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			code := run(ctx, tc.args, process{
+				stdin: strings.NewReader(""), stdout: &out, stderr: &log,
+				lookup: func(name string) (string, bool) { value, ok := env[name]; return value, ok },
+			})
+			if code != tc.code {
+				t.Errorf("exit code %d, want %d\n%s%s", code, tc.code, &out, &log)
+			}
+			for _, text := range tc.says {
+				if !strings.Contains(log.String(), text) {
+					t.Errorf("says nothing of %q:\n%s", text, &log)
+				}
+			}
+		})
+	}
+}

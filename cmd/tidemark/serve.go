@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tidemark-dev/tidemark"
+)
+
+// closeTimeout bounds what is left to do after the last request was answered.
+const closeTimeout = time.Second
+
+func serveCommand(p process) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the server: store and count what is pushed to it",
+		Long: `Run the server. It stores and counts what Pub/Sub, or curl, pushes to /push, and
+writes the windows that are due when /flush is called. On SIGINT or SIGTERM it
+answers what it has accepted and exits.`,
+		Example: `  tidemark serve
+  WINDOW_DURATION=10s tidemark serve --port 9000 --data-dir /tmp/tidemark`,
+		Args: arguments(cobra.NoArgs),
+	}
+	settings := settingsFlags(cmd, p)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		s, err := settings()
+		if err != nil {
+			return err
+		}
+		return serve(cmd.Context(), s, p)
+	}
+	return cmd
+}
+
+func serve(ctx context.Context, s tidemark.Settings, p process) (err error) {
+	log := newLogger(p, s)
+	log.Info("starting", "version", version(), "settings", s)
+	service, err := tidemark.New(ctx, s, log)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+		defer cancel()
+		err = errors.Join(err, service.Close(ctx))
+	}()
+	listener, err := listen(s)
+	if err != nil {
+		return err
+	}
+	log.Info("listening", "url", "http://"+listener.Addr().String())
+	return service.Serve(ctx, listener)
+}
+
+func listen(s tidemark.Settings) (net.Listener, error) {
+	listener, err := net.Listen("tcp", net.JoinHostPort(s.Host, strconv.Itoa(s.Port)))
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("port %d is in use by another process; stop it or give this one another with --port: %w", s.Port, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	return listener, nil
+}

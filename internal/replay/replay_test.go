@@ -1,0 +1,394 @@
+package replay
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tidemark-dev/tidemark/event"
+)
+
+const (
+	bare     = `{"ip": "198.51.100.23", "timestamp": "2026-03-14T09:26:53.589793Z", "num_bytes": 287}`
+	bareTime = "2026-03-14T09:26:53.589793Z"
+	half     = `{"ip": "192.0.2.141", "timestamp": "2026-03-14T09:27:05.0000`
+)
+
+func TestPushBodiesAreSentByteForByteInOrder(t *testing.T) {
+	t.Parallel()
+	var want []string
+	for i := range 200 {
+		want = append(want, pushLine(fmt.Sprint(i), "2026-03-14T09:26:58.401Z", []byte(bare)))
+	}
+	text := strings.Join(want, "\n")
+	for name, input := range map[string]string{
+		"text":              text + "\n",
+		"no end":            text,
+		"Windows line ends": strings.ReplaceAll(text, "\n", "\r\n") + "\r\n",
+		"blank lines":       "\n \n" + strings.ReplaceAll(text, "\n", "\n\t\n\n") + "\n\n",
+		"gzip":              zipped(t, text+"\n"),
+		"gzip in two parts": zipped(t, text[:1000]) + zipped(t, text[1000:]),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t, nil)
+			summary := replay(t, options(s.URL, input))
+			if diff := cmp.Diff(want, s.received()); diff != "" {
+				t.Errorf("bodies (-want +got):\n%s", diff)
+			}
+			if summary.Lines != 200 || summary.Acknowledged != 200 || summary.Deliveries != 200 || summary.NotAcknowledged != 0 {
+				t.Errorf("summary is %+v, want 200 lines, each acknowledged at once", summary)
+			}
+		})
+	}
+}
+
+func TestBareEventIsPublishedAtItsOwnTime(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		line, publishTime, want string
+	}{
+		"by default":             {bare, "", bareTime},
+		"asked for":              {bare, PublishAtEvent, bareTime},
+		"now":                    {bare, PublishNow, event.FormatTime(now)},
+		"without time":           {`{"ip": "x"}`, PublishAtEvent, event.FormatTime(now)},
+		"with a bad time":        {`{"timestamp": "yesterday"}`, PublishAtEvent, event.FormatTime(now)},
+		"message is no object":   {`{"message": "hello", "timestamp": "2026-03-14 09:26:53.589793"}`, PublishAtEvent, bareTime},
+		"with spaces around it":  {"  " + bare + " ", PublishAtEvent, bareTime},
+		"with bytes not in UTF8": {strings.Replace(bare, "198", "\xff", 1), PublishAtEvent, bareTime},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t, nil)
+			o := options(s.URL, tt.line+"\n")
+			o.PublishTime = tt.publishTime
+			replay(t, o)
+			m := message(t, s.received()[0])
+			if got := event.FormatTime(m.PublishTime); got != tt.want {
+				t.Errorf("publish time is %s, want %s", got, tt.want)
+			}
+			if string(m.Data) != tt.line {
+				t.Errorf("data is %q, want the line %q", m.Data, tt.line)
+			}
+			if want := event.DerivedID([]byte(tt.line), nil); m.ID != want {
+				t.Errorf("id is %q, want %q", m.ID, want)
+			}
+		})
+	}
+}
+
+// A half-written line becomes a dead letter at the server, not a gap.
+func TestLineThatIsNoObjectIsSentAsData(t *testing.T) {
+	t.Parallel()
+	garbageLines := []string{half, "null", "[1, 2]", `"text"`, "\xff\xfe", half + bare, bare + bare}
+	s := newServer(t, nil)
+	replay(t, options(s.URL, strings.Join(garbageLines, "\n")))
+	var got []string
+	for _, body := range s.received() {
+		m := message(t, body)
+		got = append(got, string(m.Data))
+		if !m.PublishTime.Equal(now) {
+			t.Errorf("%q is published at %v, want now", m.Data, m.PublishTime)
+		}
+	}
+	if diff := cmp.Diff(garbageLines, got); diff != "" {
+		t.Errorf("data (-want +got):\n%s", diff)
+	}
+}
+
+func TestUnavailableServerGetsTheMessageAgain(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, func(w http.ResponseWriter, delivery int, _ []byte) {
+		if delivery <= 2 {
+			w.Header().Set("Retry-After", "1")
+			w.WriteHeader(http.StatusServiceUnavailable)
+			fmt.Fprint(w, `{"error": {"status": "UNAVAILABLE", "message": "queue is full"}}`)
+			return
+		}
+		fmt.Fprint(w, `{"status": "late"}`)
+	})
+	var log bytes.Buffer
+	o := options(s.URL, bare+"\n"+half+"\n")
+	o.Log = &log
+	summary := replay(t, o)
+	got := s.received()
+	if len(got) != 4 || got[0] != got[1] || got[1] != got[2] || got[2] == got[3] {
+		t.Errorf("bodies are %q, want the first three times and then the second", got)
+	}
+	want := Summary{Lines: 2, Deliveries: 4, Acknowledged: 2, ByHTTPStatus: map[int]int{503: 2, 200: 2}, ByVerdict: map[string]int{"late": 2}, ByReason: map[string]int{}}
+	if diff := cmp.Diff(want, summary); diff != "" {
+		t.Errorf("summary (-want +got):\n%s", diff)
+	}
+	if text := log.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, "queue is full") {
+		t.Errorf("log is %q, want one warning with the server's message", text)
+	}
+}
+
+func TestRefusedLineIsGivenUpAndNamed(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, func(w http.ResponseWriter, delivery int, _ []byte) {
+		if delivery%2 == 0 {
+			w.WriteHeader(http.StatusBadRequest)
+			fmt.Fprintf(w, `{"error": {"status": "INVALID_ARGUMENT", "message": "problem %d"}}`, delivery)
+			return
+		}
+		fmt.Fprint(w, `{"status": "dead_letter", "reason": "missing_field"}`)
+	})
+	var log bytes.Buffer
+	var input strings.Builder
+	for i := range 20 {
+		fmt.Fprintf(&input, "{\"n\": %d}\n", i)
+	}
+	o := options(s.URL, input.String())
+	o.Log = &log
+	summary := replay(t, o)
+	want := Summary{Lines: 20, Deliveries: 20, Acknowledged: 10, NotAcknowledged: 10, ByHTTPStatus: map[int]int{400: 10, 200: 10},
+		ByVerdict: map[string]int{"dead_letter": 10}, ByReason: map[string]int{"missing_field": 10}}
+	if diff := cmp.Diff(want, summary); diff != "" {
+		t.Errorf("summary (-want +got):\n%s", diff)
+	}
+	lines := strings.Split(strings.TrimSpace(log.String()), "\n")
+	if len(lines) != 6 || lines[0] != "line 2, given up: 400 Bad Request: problem 2" || !strings.HasPrefix(lines[5], "more lines") {
+		t.Errorf("log is\n%s\nwant the first five refusals and that there are more", &log)
+	}
+}
+
+func TestServerThatComesUpLaterGetsEverything(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().String()
+	listener.Close()
+
+	var log bytes.Buffer
+	o := options("http://"+address+"/push", bare+"\n"+half+"\n")
+	o.Log = &log
+	clock, pauses := now, 0
+	o.Now = func() time.Time { return clock }
+	o.Sleep = func(_ context.Context, d time.Duration) error {
+		clock = clock.Add(d)
+		if pauses++; pauses != 12 {
+			return nil
+		}
+		listener, err := net.Listen("tcp", address)
+		if err != nil {
+			return fmt.Errorf("the port was taken meanwhile: %w", err)
+		}
+		s := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}
+		t.Cleanup(func() { s.Close() })
+		go s.Serve(listener)
+		return nil
+	}
+	summary := replay(t, o)
+	want := map[int]int{0: 12, 200: 2}
+	if diff := cmp.Diff(want, summary.ByHTTPStatus); diff != "" || summary.Acknowledged != 2 {
+		t.Errorf("%d acknowledged; answers (-want +got):\n%s", summary.Acknowledged, diff)
+	}
+	if first, _, _ := strings.Cut(log.String(), "\n"); !strings.Contains(first, "line 1, attempt 1") || !strings.Contains(first, "connection refused") {
+		t.Errorf("first warning is %q", first)
+	}
+}
+
+// transport answers requests without a network, so that a test can run in a
+// synctest bubble.
+type transport func(*http.Request) (*http.Response, error)
+
+func (f transport) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func TestUnreachableServerIsWarnedOfEveryFiveSeconds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		ctx, cancel := context.WithTimeout(t.Context(), 62*time.Second)
+		defer cancel()
+		attempts := 0
+		var mu sync.Mutex
+		summary, err := Run(ctx, Options{
+			Input: strings.NewReader(strings.Repeat(bare+"\n", 20)), URL: "http://server/push", Concurrency: 20, Log: &log,
+			Client: &http.Client{Transport: transport(func(*http.Request) (*http.Response, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				attempts++
+				return nil, errors.New("connection refused")
+			})},
+		})
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("error is %v, want the context's", err)
+		}
+		if summary.NotAcknowledged != 20 || summary.Deliveries != attempts {
+			t.Errorf("%d attempts, summary %+v, want them all and 20 not acknowledged", attempts, summary)
+		}
+		warnings := strings.Count(log.String(), "\n")
+		if warnings < 2 || warnings > 13 {
+			t.Errorf("%d warnings of %d failures in a minute, want at most one in 5 s:\n%s", warnings, attempts, &log)
+		}
+	})
+}
+
+func TestStoppedReplayTellsWhatIsNotAcknowledged(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	s := newServer(t, func(w http.ResponseWriter, delivery int, _ []byte) {
+		if delivery > 3 {
+			cancel()
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	})
+	var log bytes.Buffer
+	o := options(s.URL, strings.Repeat(bare+"\n", 1000))
+	o.Log = &log
+	summary, err := Run(ctx, o)
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("error is %v, want the context's", err)
+	}
+	if summary.Acknowledged != 3 || summary.NotAcknowledged == 0 || summary.NotAcknowledged > 2 || summary.Lines > 5 {
+		t.Errorf("summary is %+v, want 3 acknowledged and the one or two lines that were read after them not", summary)
+	}
+	if strings.Contains(log.String(), "canceled") {
+		t.Errorf("log is %q, want no warning of our own doing", &log)
+	}
+}
+
+// A terminal where nothing is typed does not keep an interrupted replay alive.
+func TestWaitingForInputEndsWithTheContext(t *testing.T) {
+	t.Parallel()
+	for _, shift := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			input, writer := io.Pipe()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			_, err := Run(ctx, Options{Input: input, URL: "http://server/push", Concurrency: 2, ShiftToNow: shift})
+			if !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("error is %v, want the context's", err)
+			}
+			writer.Close() // lets the reading goroutine end
+		})
+	}
+}
+
+func TestConcurrencyIsUsedAndNotExceeded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		running, most := 0, 0
+		summary := replay(t, Options{
+			Input: strings.NewReader(strings.Repeat(bare+"\n", 50)), URL: "http://server/push", Concurrency: 5,
+			Client: &http.Client{Transport: transport(func(*http.Request) (*http.Response, error) {
+				mu.Lock()
+				running++
+				most = max(most, running)
+				mu.Unlock()
+				time.Sleep(time.Second) // the bubble's: no real time passes
+				mu.Lock()
+				running--
+				mu.Unlock()
+				return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
+			})},
+		})
+		if most != 5 || summary.Elapsed != 10*time.Second || summary.Throughput() != 5 {
+			t.Errorf("at most %d at once, %v, %v lines/s; want 5, 10 s, 5", most, summary.Elapsed, summary.Throughput())
+		}
+		if want := (Latency{time.Second, time.Second, time.Second, time.Second}); summary.Latency != want {
+			t.Errorf("latency is %+v, want a second throughout", summary.Latency)
+		}
+	})
+}
+
+func TestRateSpacesLines(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		var at []time.Duration
+		replay(t, Options{
+			Input: strings.NewReader(strings.Repeat(bare+"\n", 6)), URL: "http://server/push", Concurrency: 1, Rate: 4,
+			Client: &http.Client{Transport: transport(func(*http.Request) (*http.Response, error) {
+				at = append(at, time.Since(start))
+				if len(at) == 3 {
+					time.Sleep(2 * time.Second) // the bubble's: the server is slow once
+				}
+				return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
+			})},
+		})
+		ms := time.Millisecond
+		// One line waited for a worker while the third was slow, and the next was
+		// overdue; the other turns that passed are lost, not made up by a burst.
+		want := []time.Duration{0, 250 * ms, 500 * ms, 2500 * ms, 2500 * ms, 2650 * ms}
+		if diff := cmp.Diff(want, at); diff != "" {
+			t.Errorf("times of requests (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestPacerCatchesUpNoMoreThanAMoment(t *testing.T) {
+	t.Parallel()
+	clock := now
+	p := pacer{rate: 100, now: func() time.Time { return clock }, sleep: func(_ context.Context, d time.Duration) error {
+		clock = clock.Add(d)
+		return nil
+	}}
+	lines := func(n int) time.Duration {
+		start := clock
+		for range n {
+			if err := p.wait(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return clock.Sub(start)
+	}
+	if got := lines(101); got != time.Second {
+		t.Errorf("101 lines at 100/s take %v, want 1 s", got)
+	}
+	clock = clock.Add(time.Hour)
+	if got := lines(111); got != time.Second {
+		t.Errorf("after an hour away, 111 lines take %v, want 1 s: the first 10 at once", got)
+	}
+}
+
+func TestBadOptionsAreAllReported(t *testing.T) {
+	t.Parallel()
+	_, err := Run(t.Context(), Options{URL: "localhost:8080", Concurrency: -1, Rate: -2, PublishTime: "later"})
+	for _, part := range []string{"input", "localhost:8080", "-1", "-2", "later"} {
+		if err == nil || !strings.Contains(err.Error(), part) {
+			t.Errorf("error %v does not mention %q", err, part)
+		}
+	}
+}
+
+// The project's data set passes through whole, and only its redeliveries are
+// doubles.
+func TestDataSetArrivesWhole(t *testing.T) {
+	t.Parallel()
+	file, err := os.Open(filepath.Join("..", "..", "testdata", "nasa-1995-08-01-a.push.jsonl.gz"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	s := newServer(t, nil)
+	o := options(s.URL, "")
+	o.Input, o.Concurrency = file, 4
+	summary := replay(t, o)
+	if summary.Acknowledged != 8377 || summary.NotAcknowledged != 0 {
+		t.Errorf("summary is %+v, want 8377 acknowledged", summary)
+	}
+	got := slices.Sorted(slices.Values(s.received()))
+	if n := len(slices.Compact(got)); n < 8248 {
+		t.Errorf("%d different bodies, want at least 8248", n)
+	}
+}

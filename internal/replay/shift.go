@@ -1,0 +1,161 @@
+package replay
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/internal/strictjson"
+)
+
+// offsetTo returns the whole seconds from latest to now, rounded down, so that
+// nothing moves past now. Seconds, because a [time.Duration] ends at 292 years.
+func offsetTo(now, latest time.Time) int64 {
+	offset := now.Unix() - latest.Unix()
+	if latest.Nanosecond() > now.Nanosecond() {
+		offset--
+	}
+	return offset
+}
+
+// shiftLine returns line with all its times moved by offset seconds, and every
+// other byte as it was.
+func shiftLine(line []byte, offset int64) []byte {
+	switch kind, _ := classify(line); kind {
+	case pushBody:
+		return replaceMember(line, "message", func(message []byte) []byte { return shiftMessage(message, offset) })
+	case bareEvent:
+		return shiftPayload(line, offset)
+	}
+	return line
+}
+
+func shiftMessage(message []byte, offset int64) []byte {
+	for _, key := range publishTimeKeys {
+		message = replaceMember(message, key, func(value []byte) []byte { return shiftString(value, offset, shiftTime) })
+	}
+	message = replaceMember(message, "attributes", func(attributes []byte) []byte {
+		return replaceMember(attributes, "timestamp", func(value []byte) []byte { return shiftString(value, offset, shiftAttribute) })
+	})
+	return replaceMember(message, "data", func(value []byte) []byte {
+		data := payloadOf(value)
+		shifted := shiftPayload(data, offset)
+		if bytes.Equal(data, shifted) {
+			return value
+		}
+		return []byte(`"` + base64.StdEncoding.EncodeToString(shifted) + `"`)
+	})
+}
+
+// shiftPayload moves the timestamp of an event. What is no event stays.
+func shiftPayload(data []byte, offset int64) []byte {
+	if !utf8.Valid(data) {
+		return data
+	}
+	return replaceMember(data, "timestamp", func(value []byte) []byte { return shiftString(value, offset, shiftTime) })
+}
+
+// shiftString applies shift to the text of a JSON string. Other values, and
+// texts that shift does not take, stay.
+func shiftString(value []byte, offset int64, shift func(string, int64) (string, bool)) []byte {
+	text, err := strictjson.String(value)
+	if err != nil {
+		return value
+	}
+	shifted, ok := shift(text, offset)
+	if !ok {
+		return value
+	}
+	return []byte(strconv.Quote(shifted)) // digits and ASCII signs: the same as JSON's quoting
+}
+
+// shiftTime moves a time as events carry it. It rewrites the date and the time
+// of day only, so separator, fraction and zone stay as they were written. A time
+// that would leave the years 1 to 9999 is not taken.
+func shiftTime(text string, offset int64) (string, bool) {
+	if _, err := event.ParseTime(text); err != nil {
+		return "", false
+	}
+	const seconds = len("2006-01-02T15:04:05")
+	separator := text[10:11]
+	layout := "2006-01-02" + separator + "15:04:05"
+	// Read as UTC whatever the zone: every zone's clock moves by the same offset.
+	clock, err := time.Parse(layout, text[:seconds])
+	if err != nil {
+		return "", false
+	}
+	shifted := time.Unix(clock.Unix()+offset, 0).UTC().Format(layout) + text[seconds:]
+	_, err = event.ParseTime(shifted)
+	return shifted, err == nil
+}
+
+// shiftAttribute moves the time of an attribute, which may also be integer
+// milliseconds since the Unix epoch.
+func shiftAttribute(text string, offset int64) (string, bool) {
+	millis, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return shiftTime(text, offset)
+	}
+	if year := time.UnixMilli(millis).UTC().Year(); year < 1 || year > 9999 {
+		return "", false // no time, and the sum below might overflow
+	}
+	return strconv.FormatInt(millis+1000*offset, 10), true
+}
+
+// replaceMember returns object with every value of key replaced by what replace
+// returns for it, and all other bytes as they were. What is not exactly one JSON
+// object is returned unchanged.
+func replaceMember(object []byte, key string, replace func(value []byte) []byte) []byte {
+	members, err := strictjson.Object(object)
+	if err != nil {
+		return object
+	}
+	if _, ok := members[key]; !ok {
+		return object
+	}
+	var edited bytes.Buffer
+	copied := 0 // bytes of object that are in edited, changed or not
+	for value := range valuesOf(object, key) {
+		edited.Write(object[copied:value.start])
+		edited.Write(replace(object[value.start:value.end]))
+		copied = value.end
+	}
+	edited.Write(object[copied:])
+	return edited.Bytes()
+}
+
+// span is where a value lies in the bytes of its object.
+type span struct{ start, end int }
+
+// valuesOf yields where each value of key lies in a well-formed JSON object. The
+// last of several is the one that counts, but readers differ, so all are
+// yielded.
+func valuesOf(object []byte, key string) func(yield func(span) bool) {
+	return func(yield func(span) bool) {
+		decoder := json.NewDecoder(bytes.NewReader(object))
+		next := func() json.Token {
+			token, err := decoder.Token()
+			if err != nil {
+				panic(fmt.Sprintf("read member of a well-formed object: %v", err))
+			}
+			return token
+		}
+		next() // {
+		for decoder.More() {
+			name := next()
+			var value json.RawMessage
+			if err := decoder.Decode(&value); err != nil {
+				panic(fmt.Sprintf("read value of member %v of a well-formed object: %v", name, err))
+			}
+			end := int(decoder.InputOffset())
+			if name == key && !yield(span{end - len(value), end}) {
+				return
+			}
+		}
+	}
+}

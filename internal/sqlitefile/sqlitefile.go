@@ -1,0 +1,227 @@
+// Package sqlitefile opens the SQLite files of the embedded stores, all in the
+// same way: a write-ahead log, so that readers and the writer do not wait for
+// each other; every commit synced to disk before it returns; one connection that
+// writes and a few that only read. Other processes of the machine may have the
+// file open as well; it must not lie on a network file system.
+package sqlitefile
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+const (
+	// busyTimeout is how long a write waits for one of another process. Writes
+	// are short; the context ends the wait earlier.
+	busyTimeout = 30 * time.Second
+	// maxReaders bounds the connections that read at the same time, each with a
+	// page cache of its own.
+	maxReaders = 4
+)
+
+// A Schema is what a file holds.
+type Schema struct {
+	// Version is kept in the file's user_version. A file of a later version is
+	// refused; a new file has version 0.
+	Version int
+	// ApplicationID is kept in the file's application_id, and a file that has
+	// another, or tables and none, is refused. 0 is no such check.
+	ApplicationID int
+	// Make makes what the file does not have, in a transaction. It is called at
+	// every opening.
+	Make func(ctx context.Context, tx *sql.Tx, found int) error
+}
+
+// A VersionError reports a file that a later version of the program has written.
+// It is permanent, and the file was left as it is.
+type VersionError struct {
+	Path         string
+	Found, Known int // versions of the schema
+}
+
+func (e *VersionError) Error() string {
+	return fmt.Sprintf("%s has schema version %d, and this program knows versions up to %d: run the later version of tidemark that wrote it",
+		e.Path, e.Found, e.Known)
+}
+
+// A File is an open file.
+type File struct {
+	Writer *sql.DB // one connection, so that writers of this process queue in Go; transactions hold the write lock from their beginning
+	Reader *sql.DB // cannot write
+}
+
+// Open opens the file, making it where it does not exist, in a directory that
+// does. It returns a [*VersionError] for a file of a later version. A file that
+// it refuses is left as it is.
+func Open(ctx context.Context, path string, schema Schema) (*File, error) {
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	f := &File{}
+	if err := f.open(ctx, absolute, path, schema); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+func (f *File) open(ctx context.Context, absolute, path string, schema Schema) (err error) {
+	if f.Writer, err = connect(absolute, url.Values{"_txlock": {"immediate"}}); err != nil {
+		return err
+	}
+	f.Writer.SetMaxOpenConns(1)
+	// Before anything that writes, the change to a write-ahead log included.
+	if _, err := version(ctx, f.Writer, path, schema); err != nil {
+		return err
+	}
+	if err := turnOnWriteAheadLog(ctx, f.Writer); err != nil {
+		return fmt.Errorf("turn on the write-ahead log: %w", err)
+	}
+	if err := migrate(ctx, f.Writer, path, schema); err != nil {
+		return err
+	}
+	if f.Reader, err = connect(absolute, url.Values{"mode": {"ro"}}); err != nil {
+		return err
+	}
+	f.Reader.SetMaxOpenConns(maxReaders)
+	f.Reader.SetMaxIdleConns(maxReaders)
+	return nil
+}
+
+// connect returns a pool of connections to the file. None is made before the
+// first use.
+func connect(path string, options url.Values) (*sql.DB, error) {
+	options.Set("_busy_timeout", strconv.FormatInt(busyTimeout.Milliseconds(), 10))
+	options.Set("_synchronous", "FULL")
+	options.Set("_error_rc", "1") // else a file that cannot be opened is reported as "out of memory"
+	name := url.URL{Scheme: "file", OmitHost: true, Path: filepath.ToSlash(path), RawQuery: options.Encode()}
+	return sql.Open("sqlite", name.String())
+}
+
+// migrate has the schema made and marks the file with it.
+func migrate(ctx context.Context, db *sql.DB, path string, schema Schema) error {
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback() // after a commit it does nothing
+	// Again, now that no other process can be making the schema.
+	found, err := version(ctx, tx, path, schema)
+	if err != nil {
+		return err
+	}
+	if err := schema.Make(ctx, tx, found); err != nil {
+		return err
+	}
+	if found == schema.Version {
+		return tx.Commit()
+	}
+	marks := fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d", schema.ApplicationID, schema.Version)
+	if _, err := tx.ExecContext(ctx, marks); err != nil {
+		return fmt.Errorf("set the schema version: %w", err)
+	}
+	return tx.Commit()
+}
+
+type querier interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// version returns the version of the file's schema, 0 for a new file, or refuses
+// the file.
+func version(ctx context.Context, db querier, path string, schema Schema) (int, error) {
+	var application, found, objects int
+	err := db.QueryRowContext(ctx, `
+		SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema)
+		FROM pragma_application_id, pragma_user_version`).Scan(&application, &found, &objects)
+	isNew := application == 0 && found == 0 && objects == 0
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("read the schema version: %w", err)
+	case schema.ApplicationID != 0 && application != schema.ApplicationID && !isNew:
+		return 0, fmt.Errorf("%s is an SQLite file, but not one of tidemark's of this kind", path)
+	case found > schema.Version:
+		return 0, &VersionError{Path: path, Found: found, Known: schema.Version}
+	}
+	return found, nil
+}
+
+// turnOnWriteAheadLog does so outside of a transaction, where alone it can be
+// done. It stays on with the file.
+func turnOnWriteAheadLog(ctx context.Context, db *sql.DB) error {
+	// Of two processes that turn it on at once, SQLite tells one that the file is
+	// busy without waiting, since each holds a lock that the other wants.
+	waiting, cancel := context.WithTimeout(ctx, busyTimeout)
+	defer cancel()
+	for {
+		var mode string
+		err := db.QueryRowContext(ctx, "PRAGMA journal_mode = WAL").Scan(&mode)
+		if err == nil && mode != "wal" {
+			return fmt.Errorf("the journal mode stays %q: is the file on a network file system?", mode)
+		}
+		if err == nil || Code(err) != sqlite3.SQLITE_BUSY {
+			return err
+		}
+		select {
+		case <-waiting.Done():
+			return cmp.Or(ctx.Err(), err)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// Code returns SQLite's primary result code of an error, or 0 where it is no
+// error of SQLite's.
+func Code(err error) int {
+	var e *sqlite.Error
+	if !errors.As(err, &e) {
+		return 0
+	}
+	return e.Code() & 0xff // the rest is detail
+}
+
+// IsFull reports whether an error says that the disk is full.
+func IsFull(err error) bool { return Code(err) == sqlite3.SQLITE_FULL }
+
+// Close closes the file. The last process that has it open folds the write-ahead
+// log into it and removes the log.
+func (f *File) Close() error {
+	var errs []error
+	// The writer last, because the readers cannot fold the log.
+	for _, db := range []*sql.DB{f.Reader, f.Writer} {
+		if db != nil {
+			errs = append(errs, db.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// A Prepared is a statement to prepare.
+type Prepared struct {
+	Statement **sql.Stmt
+	DB        *sql.DB
+	SQL       string
+}
+
+// Prepare prepares statements that run often, once. They are closed with their
+// database.
+func Prepare(ctx context.Context, all ...Prepared) error {
+	for _, p := range all {
+		statement, err := p.DB.PrepareContext(ctx, p.SQL)
+		if err != nil {
+			return fmt.Errorf("prepare %q: %w", p.SQL, err)
+		}
+		*p.Statement = statement
+	}
+	return nil
+}
