@@ -13,13 +13,8 @@ build: ## Build bin/tidemark
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/tidemark ./cmd/tidemark
 
 .PHONY: run
-run: build ## Run the server on a real web log, flush it, and print the first windows
-	@set -e; dir=$$(mktemp -d); \
-	bin/tidemark serve --port 18080 --data-dir $$dir --flush-quiet 0s --log-level warn & server=$$!; \
-	trap 'kill $$server; wait $$server; rm -r $$dir' EXIT; \
-	bin/tidemark replay --url http://127.0.0.1:18080/push --concurrency 16 testdata/nasa-1995-08-01-a.push.jsonl.gz; \
-	bin/tidemark flush --url http://127.0.0.1:18080 > $$dir/report.json; \
-	echo; echo 'The first windows of the flush:'; head -c 450 $$dir/report.json; echo ' ...'
+run: build ## Run everything on this machine and watch: server, generator, flush (tidemark dev)
+	bin/tidemark dev
 
 .PHONY: test
 test: ## Run the tests: needs Go and make only

@@ -11,6 +11,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -23,6 +24,7 @@ import (
 
 	"github.com/tidemark-dev/tidemark"
 	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/internal/deliver"
 	"github.com/tidemark-dev/tidemark/internal/envelope"
 	"github.com/tidemark-dev/tidemark/internal/testlog"
 )
@@ -31,6 +33,7 @@ import (
 type service struct {
 	*tidemark.Service
 	url    string
+	client *http.Client
 	tables *sql.DB
 }
 
@@ -61,7 +64,7 @@ func newService(t *testing.T, dir string, settings map[string]string) service {
 			t.Error(err)
 		}
 	})
-	return service{running, server.URL, tables}
+	return service{running, server.URL, deliver.NewClient(64), tables}
 }
 
 // answer is a push's answer.
@@ -74,7 +77,7 @@ type answer struct {
 
 func (s service) push(t *testing.T, path string, body []byte) answer {
 	t.Helper()
-	response, err := http.Post(s.url+path, "application/json", bytes.NewReader(body))
+	response, err := s.client.Post(s.url+path, "application/json", bytes.NewReader(body))
 	if err != nil {
 		t.Error(err)
 		return answer{}
@@ -149,7 +152,7 @@ func TestRealTrafficGivesTheRightWindows(t *testing.T) {
 		callers   int
 		retention string
 	}{
-		{"in order, from the counters", traffic, 1, "400000h"},
+		{"in order, from the counters", traffic, 8, "400000h"},
 		{"reversed, from the raw rows", reversed, 16, "192h"},
 		{"twice, from the counters", append(slices.Clone(traffic), traffic...), 16, "400000h"},
 		{"64 at once, from the raw rows", traffic, 64, "192h"},
@@ -252,16 +255,23 @@ func TestADryRunStoresNothing(t *testing.T) {
 	}
 }
 
-func TestASecondProcessOnOneDataDirectoryIsRefused(t *testing.T) {
+// The example of docs/semantics.md.
+func TestTheWorkedExampleIsRight(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	newService(t, dir, nil)
-	s, err := tidemark.Load(map[string]string{"data-dir": dir}, func(string) (string, bool) { return "", false })
+	file, err := os.ReadFile("docs/example.push.jsonl")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = tidemark.New(t.Context(), s, slog.New(slog.NewTextHandler(io.Discard, nil)))
-	if err == nil {
-		t.Fatal("two services share a data directory")
+	s := newService(t, t.TempDir(), nil)
+	s.pushAll(t, bytes.Split(bytes.TrimSpace(file), []byte("\n")), 1)
+	s.Flush(t.Context())
+	for query, want := range map[string]map[string]int64{
+		"SELECT timestamp, page_views FROM windowed_traffic":      {"2026-03-14T09:26:00.000000Z": 3, "2026-03-14T09:27:00.000000Z": 2},
+		"SELECT message_id, 1 FROM events WHERE is_late":          {"6": 1},
+		"SELECT message_id || ' ' || reason, 1 FROM dead_letters": {"7 too_far_ahead": 1, "8 bad_json": 1},
+	} {
+		if diff := cmp.Diff(want, s.query(t, query)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", query, diff)
+		}
 	}
 }

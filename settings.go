@@ -1,11 +1,9 @@
 package tidemark
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
-	"strconv"
 	"strings"
 	"time"
 
@@ -23,7 +21,12 @@ type Settings struct {
 	Host    string
 	DataDir string
 
+	Project           string
+	BigQueryLocation  string
+	FirestoreDatabase string
+
 	Pipeline string
+	Dataset  string
 	Tables   warehouse.Names
 
 	WindowDuration  time.Duration
@@ -40,15 +43,25 @@ type Settings struct {
 	FlushTimeout     time.Duration
 	CounterRetention time.Duration
 
+	RawMethod   string
 	MaxBody     int
 	QueueLength int
 	BatchRows   int
 	BatchBytes  int
 
-	Auth string
+	Auth         string
+	Audience     string
+	PushCallers  []string
+	FlushCallers []string
+	ViewCallers  []string
 
 	LogLevel  slog.Level
 	LogFormat string
+
+	FirestoreEmulator       string
+	PubSubEmulator          string
+	BigQueryEmulator        string
+	BigQueryStorageEmulator string
 
 	texts map[string]string // what was read, by setting
 }
@@ -65,7 +78,7 @@ func (s Settings) LogValue() slog.Value {
 // A Setting describes one setting to a person.
 type Setting struct {
 	Name    string // of the environment variable
-	Default string
+	Default string // a value, or where it depends on other settings, empty
 	Usage   string
 
 	read func(text string) error // parses text into its field
@@ -79,37 +92,56 @@ func (s Setting) Flag() string { return strings.ReplaceAll(strings.ToLower(s.Nam
 // Pub/Sub has accepted.
 const minBody = 14 << 20
 
+// Bounds that follow from the time limits of the server.
+const (
+	maxFlushTimeout   = writeTimeout - 10*time.Second
+	maxCommitInterval = 5 * time.Second
+)
+
 // table lists the settings in the order of their documentation, with the field
 // of s that each is read into.
 func (s *Settings) table() []Setting {
 	return []Setting{
-		{"BACKEND", "local", "where rows and counters are kept: local (SQLite in DATA_DIR)", oneOf(&s.Backend, "local")},
+		{"BACKEND", "local", "where rows and counters are kept: local (SQLite in DATA_DIR) or gcp (not in this version)", oneOf(&s.Backend, "local", "gcp")},
 		{"PORT", "8080", "port to listen on; 0 for any free one", integer(&s.Port, 0, 65535)},
-		{"HOST", "", "address to listen on (default 127.0.0.1; all addresses when K_SERVICE is set)", text(&s.Host)},
-		{"DATA_DIR", "./data", "directory of the SQLite files, made when needed", nonempty(&s.DataDir)},
-		{"PIPELINE", "minute-traffic", "name of the pipeline: its counters are its own", name(&s.Pipeline)},
-		{"RAW_TABLE", warehouse.DefaultNames.Raw, "table of the raw rows", nonempty(&s.Tables.Raw)},
-		{"AGG_TABLE", warehouse.DefaultNames.Agg, "view with one row per window; its log is AGG_TABLE_log", nonempty(&s.Tables.Agg)},
-		{"DEAD_LETTER_TABLE", warehouse.DefaultNames.DeadLetter, "table of the dead letters", nonempty(&s.Tables.DeadLetter)},
+		{"HOST", "", "address to listen on; default 127.0.0.1, or all addresses when K_SERVICE is set", text(&s.Host)},
+		{"DATA_DIR", "./data", "local: directory of the SQLite files, made when needed", nonempty(&s.DataDir)},
+		{"GOOGLE_CLOUD_PROJECT", "", "gcp: project of the dataset and the database", text(&s.Project)},
+		{"BIGQUERY_LOCATION", "US", "gcp: location of the dataset when it is made", nonempty(&s.BigQueryLocation)},
+		{"FIRESTORE_DATABASE", "(default)", "gcp: database of the counters", nonempty(&s.FirestoreDatabase)},
+		{"PIPELINE", "minute-traffic", "name of the pipeline: its counters are its own", pipelineName(&s.Pipeline)},
+		{"DATASET", "logs", "gcp: dataset of the tables", tableName(&s.Dataset)},
+		{"RAW_TABLE", warehouse.DefaultNames.Raw, "table of the raw rows", tableName(&s.Tables.Raw)},
+		{"AGG_TABLE", warehouse.DefaultNames.Agg, "view with one row per window; its log is AGG_TABLE_log", tableName(&s.Tables.Agg)},
+		{"DEAD_LETTER_TABLE", warehouse.DefaultNames.DeadLetter, "table of the dead letters", tableName(&s.Tables.DeadLetter)},
 		{"WINDOW_DURATION", "60s", "length of a window: whole seconds that divide a day", duration(&s.WindowDuration)},
 		{"ALLOWED_LATENESS", "2m", "how long after its window's end an event may be published and still be counted", duration(&s.AllowedLateness)},
 		{"MAX_CLOCK_SKEW", "5m", "how far past its publish time an event time may be; further ahead is a dead letter", duration(&s.MaxClockSkew)},
 		{"EVENT_TIME", "payload", "where event time is: payload, publish or attribute:NAME", parsed(&s.EventTime, event.ParseTimeSource)},
 		{"EVENT_ID", "message", "what makes two deliveries one event: message (its id) or attribute:NAME", parsed(&s.EventID, event.ParseIDSource)},
 		{"EMIT", "final", "final, or early: publish windows also before they are due", oneOf(&s.Emit, "final", "early")},
-		{"COMMIT_INTERVAL", "1ms", "least time between two batches of writes", duration(&s.CommitInterval)},
+		{"COMMIT_INTERVAL", "", "least time between two batches of writes; default 1ms, or 200ms with BACKEND=gcp", durationOrEmpty(&s.CommitInterval)},
 		{"FLUSH_QUIET", "10s", "how long after closing a window is due; a due window written within it is held back; 0 turns it off", duration(&s.FlushQuiet)},
 		{"FLUSH_HOLD_MAX", "10m", "the longest that a due window is held back", duration(&s.FlushHoldMax)},
 		{"FLUSH_MAX_WINDOWS", "1000", "windows that one flush publishes at most", integer(&s.FlushMaxWindows, 1, 1_000_000)},
 		{"FLUSH_TIMEOUT", "50s", "bound on one flush", duration(&s.FlushTimeout)},
 		{"COUNTER_RETENTION", "192h", "how long settled counters are kept; older windows are counted from the raw rows", duration(&s.CounterRetention)},
+		{"RAW_METHOD", "storage_write", "gcp: how rows are appended, storage_write or insert_all", oneOf(&s.RawMethod, "storage_write", "insert_all")},
 		{"MAX_BODY", "14MB", "largest request body, at least 14MB (1 MB is 2^20 bytes)", size(&s.MaxBody)},
 		{"QUEUE_LENGTH", "10000", "messages that may wait to be stored; one more is answered 503", integer(&s.QueueLength, 1, 10_000_000)},
 		{"BATCH_ROWS", "1000", "messages stored at once", integer(&s.BatchRows, 1, 50_000)},
 		{"BATCH_BYTES", "4MB", "bytes of data stored at once", size(&s.BatchBytes)},
-		{"AUTH", "none", "who may call: none (anyone who can connect; never on Cloud Run)", oneOf(&s.Auth, "none")},
+		{"AUTH", "", "who may call: none (anyone who can connect), iam or oidc (neither in this version); default none, or iam when K_SERVICE is set", oneOf(&s.Auth, "", "none", "iam", "oidc")},
+		{"AUDIENCE", "", "iam, oidc: the exact audience of a caller's token", text(&s.Audience)},
+		{"PUSH_CALLERS", "", "iam, oidc: service accounts that may push, separated by commas", accounts(&s.PushCallers)},
+		{"FLUSH_CALLERS", "", "iam, oidc: service accounts that may flush and repair", accounts(&s.FlushCallers)},
+		{"VIEW_CALLERS", "", "iam, oidc: accounts that may read metrics and audits", accounts(&s.ViewCallers)},
 		{"LOG_LEVEL", "info", "debug, info, warn or error", func(text string) error { return s.LogLevel.UnmarshalText([]byte(text)) }},
-		{"LOG_FORMAT", "", "text or json (default text on a terminal, else json)", oneOf(&s.LogFormat, "", "text", "json")},
+		{"LOG_FORMAT", "", "text or json; default text on a terminal, else json", oneOf(&s.LogFormat, "", "text", "json")},
+		{"FIRESTORE_EMULATOR_HOST", "", "gcp: host:port of a Firestore emulator", hostPort(&s.FirestoreEmulator)},
+		{"PUBSUB_EMULATOR_HOST", "", "gcp: host:port of a Pub/Sub emulator", hostPort(&s.PubSubEmulator)},
+		{"BIGQUERY_EMULATOR_HOST", "", "gcp: host:port of a BigQuery emulator, REST", hostPort(&s.BigQueryEmulator)},
+		{"BIGQUERY_STORAGE_EMULATOR_HOST", "", "gcp: host:port of a BigQuery emulator, gRPC", hostPort(&s.BigQueryStorageEmulator)},
 	}
 }
 
@@ -143,119 +175,57 @@ func Load(flags map[string]string, lookup func(name string) (string, bool)) (Set
 // complete fills in the defaults that depend on other settings and checks the
 // settings against each other.
 func (s *Settings) complete(onCloudRun bool) (problems []error) {
-	if onCloudRun && s.Auth == "none" {
-		problems = append(problems, errors.New("AUTH=none on Cloud Run (K_SERVICE is set) would let anyone on the internet write"))
-	}
 	if s.Host == "" && !onCloudRun {
-		s.Host = "127.0.0.1"
-		s.texts["HOST"] = s.Host
+		s.setText("HOST", "127.0.0.1")
+	}
+	if s.Auth == "" {
+		s.setText("AUTH", map[bool]string{false: "none", true: "iam"}[onCloudRun])
+	}
+	if s.texts["COMMIT_INTERVAL"] == "" {
+		s.setText("COMMIT_INTERVAL", map[string]string{"local": "1ms", "gcp": "200ms"}[s.Backend])
+	}
+	problem := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	if s.Backend == "gcp" {
+		problem("BACKEND=gcp: this version keeps everything on one machine; use local")
+	}
+	switch {
+	case s.Auth == "none" && onCloudRun:
+		problem("AUTH=none on Cloud Run (K_SERVICE is set) would let anyone on the internet write")
+	case s.Auth != "none":
+		problem("AUTH=%s: this version checks no callers, so it runs where only you can connect, with AUTH=none", s.Auth)
 	}
 	if _, err := window.New(s.WindowDuration, s.AllowedLateness); err != nil {
-		problems = append(problems, fmt.Errorf("WINDOW_DURATION, ALLOWED_LATENESS: %w", err))
+		problem("WINDOW_DURATION, ALLOWED_LATENESS: %w", err)
 	}
 	if err := s.Tables.Check(); err != nil {
-		problems = append(problems, fmt.Errorf("RAW_TABLE, AGG_TABLE, DEAD_LETTER_TABLE: %w", err))
+		problem("RAW_TABLE, AGG_TABLE, DEAD_LETTER_TABLE: %w", err)
 	}
 	if s.MaxBody < minBody {
-		problems = append(problems, fmt.Errorf("MAX_BODY=%d: less than 14MB would refuse messages that Pub/Sub accepts, for ever", s.MaxBody))
+		problem("MAX_BODY=%s: less than 14MB would refuse messages that Pub/Sub accepts, for ever", s.texts["MAX_BODY"])
 	}
-	if s.FlushTimeout == 0 {
-		problems = append(problems, errors.New("FLUSH_TIMEOUT=0: a flush needs some time"))
+	if s.FlushTimeout < time.Second || s.FlushTimeout > maxFlushTimeout {
+		problem("FLUSH_TIMEOUT=%v: it must be from 1s to %v, so that its report can still be answered", s.FlushTimeout, maxFlushTimeout)
+	}
+	if s.CommitInterval > maxCommitInterval {
+		problem("COMMIT_INTERVAL=%v: more than %v leaves too little of the time in which a push must be answered", s.CommitInterval, maxCommitInterval)
 	}
 	if s.CounterRetention == 0 {
-		problems = append(problems, errors.New("COUNTER_RETENTION=0: counters must be kept longer than Pub/Sub keeps messages"))
+		problem("COUNTER_RETENTION=0: counters must be kept longer than Pub/Sub keeps messages")
 	}
 	return problems
+}
+
+// setText gives a setting a value that is known to be good.
+func (s *Settings) setText(name, text string) {
+	for _, setting := range s.table() {
+		if setting.Name == name {
+			s.texts[name] = text
+			_ = setting.read(text)
+		}
+	}
 }
 
 // windows returns the scheme of windows. Load has checked it.
 func (s Settings) windows() window.Fixed {
 	return window.Fixed{Duration: s.WindowDuration, AllowedLateness: s.AllowedLateness}
-}
-
-// The readers of settings' texts.
-
-func text(field *string) func(string) error {
-	return func(text string) error {
-		*field = text
-		return nil
-	}
-}
-
-func nonempty(field *string) func(string) error {
-	return func(text string) error {
-		*field = text
-		if text == "" {
-			return errors.New("it is empty")
-		}
-		return nil
-	}
-}
-
-func name(field *string) func(string) error {
-	return func(text string) error {
-		*field = text
-		if text == "" || len(text) > 100 || strings.Trim(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") != "" ||
-			strings.HasPrefix(text, ".") || strings.HasPrefix(text, "__") {
-			return errors.New("want letters, digits, -, _ and ., at most 100, not beginning with . or __")
-		}
-		return nil
-	}
-}
-
-func oneOf(field *string, choices ...string) func(string) error {
-	return func(text string) error {
-		*field = text
-		for _, choice := range choices {
-			if text == choice {
-				return nil
-			}
-		}
-		return fmt.Errorf("want %s", strings.TrimPrefix(strings.Join(choices, " or "), " or "))
-	}
-}
-
-func parsed[T any](field *T, parse func(string) (T, error)) func(string) error {
-	return func(text string) (err error) {
-		*field, err = parse(text)
-		return err
-	}
-}
-
-func integer(field *int, low, high int) func(string) error {
-	return func(text string) (err error) {
-		if *field, err = strconv.Atoi(text); err != nil || *field < low || *field > high {
-			return fmt.Errorf("want an integer from %d to %d", low, high)
-		}
-		return nil
-	}
-}
-
-// duration reads a duration of zero or more; one without a unit is in seconds,
-// as in the lab's WINDOW_DURATION=60.
-func duration(field *time.Duration) func(string) error {
-	return func(text string) error {
-		d, err := time.ParseDuration(text)
-		if err != nil {
-			d, err = time.ParseDuration(text + "s")
-		}
-		if *field = d; err != nil || d < 0 {
-			return errors.New("want a duration of zero or more, as 90s, 2m or 1h30m; without a unit it is in seconds")
-		}
-		return nil
-	}
-}
-
-// size reads a number of bytes. Its units are powers of two, as in the limits
-// that Pub/Sub and BigQuery state.
-func size(field *int) func(string) error {
-	return func(text string) error {
-		digits := strings.TrimRight(text, "KMGB")
-		factor, ok := map[string]int{"": 1, "B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}[text[len(digits):]]
-		n, err := strconv.Atoi(digits)
-		if *field = n * factor; !ok || err != nil || n <= 0 || n > (1<<40)/cmp.Or(factor, 1) {
-			return errors.New("want a number of bytes above zero, as 16MB or 512KB")
-		}
-		return nil
-	}
 }

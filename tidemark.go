@@ -15,10 +15,12 @@ import (
 
 	"github.com/gofrs/flock"
 
+	"github.com/tidemark-dev/tidemark/audit"
 	"github.com/tidemark-dev/tidemark/event"
 	"github.com/tidemark-dev/tidemark/flush"
 	"github.com/tidemark-dev/tidemark/handler"
 	"github.com/tidemark-dev/tidemark/ingest"
+	"github.com/tidemark-dev/tidemark/metrics"
 	"github.com/tidemark-dev/tidemark/warehouse"
 	"github.com/tidemark-dev/tidemark/warehouse/sqlitehouse"
 	"github.com/tidemark-dev/tidemark/windowstore"
@@ -29,14 +31,20 @@ import (
 // ack deadline of 60 s, and everything accepted is answered within the 10 s that
 // Cloud Run leaves between SIGTERM and SIGKILL.
 const (
-	stepTimeout     = 10 * time.Second // one write of a batch
-	pushTimeout     = 25 * time.Second // one push, with its wait for a batch
-	shutdownTimeout = 9 * time.Second
+	stepTimeout = 10 * time.Second // one write of a batch
+	pushTimeout = 25 * time.Second // one push, with its wait for a batch
+
+	drainTimeout    = 6 * time.Second // for what was accepted to be stored
+	shutdownTimeout = 8 * time.Second // for the answers that it was not to go out
 
 	readHeaderTimeout = 10 * time.Second
 	readTimeout       = time.Minute
 	writeTimeout      = 2 * time.Minute // longer than any answer takes to make
 	idleTimeout       = 2 * time.Minute
+
+	// maxHeaderBytes leaves room for the attributes of an unwrapped push, of which
+	// Pub/Sub allows 100, with names of 256 bytes and values of 1024.
+	maxHeaderBytes = 256 << 10
 )
 
 // maxInFlight is how many of the largest bodies may be held in memory at once.
@@ -47,22 +55,24 @@ const maxInFlight = 16
 type Service struct {
 	settings  Settings
 	log       *slog.Logger
-	lock      *flock.Flock
 	counters  windowstore.Store
 	warehouse warehouse.Warehouse
 	committer *ingest.Committer
-	flusher   *flush.Flusher
+	metrics   *metrics.Metrics
+	flush     func(context.Context) flush.Report
+	auditor   *audit.Auditor
 	handler   *handler.Handler
+	watch     func(event.Verdict) // told of every message that was stored; may be nil
 }
 
 // New opens the stores and builds the parts over them. The caller closes the
 // service, also after an error of Serve.
 func New(ctx context.Context, s Settings, log *slog.Logger) (*Service, error) {
-	t := &Service{settings: s, log: log}
+	t := &Service{settings: s, log: log, metrics: metrics.New(time.Now)}
 	if err := t.openStores(ctx); err != nil {
 		return nil, errors.Join(err, t.closeStores())
 	}
-	t.flusher = flush.New(flush.Config{
+	flusher := flush.New(flush.Config{
 		Counters:   t.counters,
 		Aggregate:  t.warehouse,
 		Windows:    s.windows(),
@@ -74,18 +84,27 @@ func New(ctx context.Context, s Settings, log *slog.Logger) (*Service, error) {
 		Early:      s.Emit == "early",
 		Now:        time.Now,
 	})
+	t.flush = t.metrics.Flush(flusher.Run)
+	t.auditor = audit.New(audit.Config{
+		Warehouse: t.warehouse,
+		Windows:   s.windows(),
+		Quiet:     s.FlushQuiet,
+		Now:       time.Now,
+	})
 	t.committer = ingest.New(ingest.Config{
 		Warehouse:   t.warehouse,
-		Counter:     t.counters,
+		Counter:     t.metrics.Counter(t.counters),
 		IDKind:      s.EventID.String(),
 		Interval:    s.CommitInterval,
 		QueueLength: s.QueueLength,
+		QueueBytes:  maxInFlight * s.MaxBody,
 		BatchRows:   s.BatchRows,
 		BatchBytes:  s.BatchBytes,
 		StepTimeout: stepTimeout,
 		Now:         time.Now,
 		Logger:      log,
 	})
+	t.metrics.QueueLength(t.committer.QueueLength)
 	t.handler = handler.New(handler.Config{
 		Classifier: event.Classifier{
 			Windows:      s.windows(),
@@ -93,8 +112,10 @@ func New(ctx context.Context, s Settings, log *slog.Logger) (*Service, error) {
 			EventTime:    s.EventTime,
 			EventID:      s.EventID,
 		},
-		Ingest:           t.committer,
-		Flush:            t.flusher.Run,
+		Ingest:           t.metrics.Ingester(watched{t}),
+		Flush:            t.Flush,
+		Metrics:          t.metrics.Handler(),
+		Audit:            t.auditor,
 		MaxBody:          int64(s.MaxBody),
 		MaxInFlightBytes: maxInFlight * int64(s.MaxBody),
 		RequestTimeout:   pushTimeout,
@@ -110,17 +131,10 @@ func New(ctx context.Context, s Settings, log *slog.Logger) (*Service, error) {
 // written side by side: SQLite has one writer per file.
 func (t *Service) openStores(ctx context.Context) (err error) {
 	dir := t.settings.DataDir
-	if t.lock, err = lockDir(dir); err != nil {
-		return err
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("make the data directory: %w", err)
 	}
-	rows, err := sqlitehouse.Open(ctx, sqlitehouse.Config{
-		Path:  filepath.Join(dir, "warehouse.db"),
-		Names: t.settings.Tables,
-	})
-	if err != nil {
-		return err
-	}
-	t.warehouse = rows
+	// First, because it may refuse the settings, before any table is made.
 	counters, err := sqlitestore.Open(ctx, sqlitestore.Config{
 		Path:     filepath.Join(dir, "counters.db"),
 		Pipeline: t.settings.Pipeline,
@@ -137,46 +151,137 @@ func (t *Service) openStores(ctx context.Context) (err error) {
 		return err
 	}
 	t.counters = counters
+	rows, err := sqlitehouse.Open(ctx, warehouseFile(t.settings))
+	if err != nil {
+		return err
+	}
+	t.warehouse = t.metrics.Warehouse(rows)
 	return nil
 }
 
-// ErrInUse is wrapped by the error of [New] for a data directory that another
-// process has open.
-var ErrInUse = errors.New("another tidemark process uses it")
-
-// lockDir makes the data directory if needed and takes the lock that keeps other
-// processes out of it.
-func lockDir(dir string) (*flock.Flock, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("make the data directory: %w", err)
+// OpenWarehouse opens the tables of the configured backend alone, for a command
+// that reads them, also beside a running server. It is an error that wraps
+// [os.ErrNotExist] if nothing was ever stored there. The caller closes it.
+func OpenWarehouse(ctx context.Context, s Settings) (warehouse.Warehouse, error) {
+	config := warehouseFile(s)
+	if _, err := os.Stat(config.Path); err != nil {
+		return nil, fmt.Errorf("no tables in the data directory %s (DATA_DIR): %w", s.DataDir, err)
 	}
+	w, err := sqlitehouse.Open(ctx, config)
+	if err != nil {
+		return nil, err // and not a nil pointer in w
+	}
+	return w, nil
+}
+
+func warehouseFile(s Settings) sqlitehouse.Config {
+	return sqlitehouse.Config{Path: filepath.Join(s.DataDir, "warehouse.db"), Names: s.Tables}
+}
+
+// ErrInUse is wrapped by the error of [Service.Serve] for a data directory that
+// another server has.
+var ErrInUse = errors.New("another tidemark server has it")
+
+// lockDir keeps other servers out of the data directory. (Two would be safe, as
+// they are in the cloud, but on one machine they are a mistake: each would take
+// half of what is meant for the other. Single commands, as flush and audit, may
+// run beside a server.)
+func lockDir(dir string) (unlock func() error, err error) {
 	lock := flock.New(filepath.Join(dir, "lock"))
 	locked, err := lock.TryLock()
 	if err != nil {
 		return nil, fmt.Errorf("lock the data directory %s: %w", dir, err)
 	}
 	if !locked {
-		return nil, fmt.Errorf("data directory %s: %w; stop it, give this process another DATA_DIR, or ask that server with --url", dir, ErrInUse)
+		return nil, fmt.Errorf("data directory %s: %w; stop that server, or give this one another DATA_DIR", dir, ErrInUse)
 	}
-	return lock, nil
+	return lock.Unlock, nil
 }
 
 // Handler returns the HTTP handler, for a test or another server to hold.
 func (t *Service) Handler() http.Handler { return t.handler }
 
-// Flush runs what POST /flush runs.
-func (t *Service) Flush(ctx context.Context) flush.Report { return t.flusher.Run(ctx) }
+// Flush runs what POST /flush runs, and logs one line of what it did.
+func (t *Service) Flush(ctx context.Context) flush.Report {
+	report := t.flush(ctx)
+	level, attrs := slog.LevelInfo, []slog.Attr{
+		slog.Int("windows", len(report.Windows)), slog.Int("held", report.Held), slog.Int("remaining", report.Remaining),
+	}
+	if len(report.Errors) > 0 {
+		level = slog.LevelError
+		attrs = append(attrs, slog.String("error", errors.Join(report.Errors...).Error()))
+	}
+	t.log.LogAttrs(ctx, level, "flush", attrs...)
+	return report
+}
+
+// Audit runs what GET /audit runs.
+func (t *Service) Audit(ctx context.Context, from, to time.Time) (audit.Report, error) {
+	return t.auditor.Run(ctx, from, to)
+}
+
+// Repair runs what POST /audit runs.
+func (t *Service) Repair(ctx context.Context, from, to time.Time) (audit.Report, error) {
+	return t.auditor.Repair(ctx, from, to)
+}
+
+// Watch has f told of the verdict of every message, once it is stored. It must be
+// called before requests are answered; f is called from many goroutines.
+func (t *Service) Watch(f func(event.Verdict)) { t.watch = f }
+
+// watched is the group commit with its watcher.
+type watched struct{ t *Service }
+
+func (w watched) Submit(ctx context.Context, m event.Message, v event.Verdict) (event.Verdict, error) {
+	v, err := w.t.committer.Submit(ctx, m, v)
+	if err == nil && w.t.watch != nil {
+		w.t.watch(v)
+	}
+	return v, err
+}
+
+// OpenWindows returns the windows that have counted events and are not yet due,
+// with their counts so far, oldest first.
+func (t *Service) OpenWindows(ctx context.Context) ([]flush.Window, error) {
+	windows := t.settings.windows()
+	now := time.Now()
+	latest := windows.Start(now.Add(t.settings.MaxClockSkew))
+	var open []flush.Window
+	for w, err := range t.counters.Pending(ctx, latest) {
+		if err != nil {
+			return nil, err
+		}
+		if !windows.DueAt(w.Start, t.settings.FlushQuiet).After(now) {
+			continue
+		}
+		n, err := t.counters.Count(ctx, w.Start)
+		if err != nil {
+			return nil, err
+		}
+		open = append(open, flush.Window{Start: w.Start, PageViews: n})
+	}
+	return open, nil
+}
 
 // Serve answers requests on the listener until ctx ends. Then it refuses new
-// requests, answers those it has accepted, and returns nil; or an error if they
-// took longer than the shutdown may.
-func (t *Service) Serve(ctx context.Context, listener net.Listener) error {
+// requests, answers those it has accepted, and returns nil. It returns an error that wraps [ErrInUse]
+// where another server has the data directory. It closes the listener.
+func (t *Service) Serve(ctx context.Context, listener net.Listener) (err error) {
+	unlock, err := lockDir(t.settings.DataDir)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	accepted, giveUp := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer giveUp(nil)
 	server := &http.Server{
 		Handler:           t.handler,
+		BaseContext:       func(net.Listener) context.Context { return accepted },
 		ReadHeaderTimeout: readHeaderTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(t.log.Handler(), slog.LevelWarn),
 	}
 	failed := make(chan error, 1)
@@ -186,12 +291,28 @@ func (t *Service) Serve(ctx context.Context, listener net.Listener) error {
 		return fmt.Errorf("serve on %s: %w", listener.Addr(), err)
 	case <-ctx.Done():
 	}
+	return t.drain(ctx, server, giveUp)
+}
+
+// errShutdown ends the requests that storage has kept waiting for too long.
+var errShutdown = errors.New("shutting down")
+
+// drain answers what the server has accepted. Messages that are not stored in
+// time are refused, and come again. A request of which the body has not arrived
+// by then has not been accepted.
+func (t *Service) drain(ctx context.Context, server *http.Server, giveUp context.CancelCauseFunc) error {
 	t.log.Info("shutting down", "waiting", t.committer.QueueLength())
 	t.handler.Drain()
+	defer time.AfterFunc(drainTimeout, func() { giveUp(errShutdown) }).Stop()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
-	if err := server.Shutdown(ctx); err != nil {
-		return fmt.Errorf("answer the accepted requests before shutdown: %w", errors.Join(err, server.Close()))
+	err := server.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		t.log.Warn("requests that had not arrived are cut off")
+		err = server.Close()
+	}
+	if err != nil {
+		return fmt.Errorf("shut down: %w", err)
 	}
 	return nil
 }
@@ -209,9 +330,6 @@ func (t *Service) closeStores() error {
 	}
 	if t.warehouse != nil {
 		errs = append(errs, t.warehouse.Close())
-	}
-	if t.lock != nil {
-		errs = append(errs, t.lock.Unlock())
 	}
 	return errors.Join(errs...)
 }

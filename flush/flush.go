@@ -25,6 +25,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -40,6 +41,7 @@ import (
 type Counters interface {
 	Pending(ctx context.Context, through time.Time) iter.Seq2[windowstore.PendingWindow, error]
 	Count(ctx context.Context, start time.Time) (int64, error)
+	KeepAtLeast(ctx context.Context, keep time.Duration) (least time.Duration, err error)
 	Settle(ctx context.Context, shards []windowstore.Shard, expireAt time.Time) error
 	DeleteExpired(ctx context.Context, now time.Time) (int, error)
 }
@@ -105,6 +107,7 @@ type counted struct {
 type run struct {
 	*Flusher
 	report  Report
+	kept    time.Duration // the least that shards of the pipeline ever outlived the end of their window
 	counted []counted
 	raw     []windowstore.PendingWindow // due, and to be counted from the raw rows
 	failed  int                         // errors, those not spelled out among them
@@ -117,6 +120,7 @@ func (f *Flusher) Run(ctx context.Context) Report {
 	r := &run{Flusher: f, report: Report{ReadTime: f.cfg.Now()}}
 	ctx, cancel := context.WithTimeout(ctx, f.cfg.Timeout)
 	defer cancel()
+	r.forgetEarly()
 	r.gather(ctx)
 	r.settle(ctx, r.publish(ctx))
 	if _, err := f.cfg.Counters.DeleteExpired(ctx, r.report.ReadTime); err != nil {
@@ -143,6 +147,10 @@ func (r *run) gather(ctx context.Context) {
 	for w, err := range r.cfg.Counters.Pending(ctx, r.through()) {
 		if err != nil {
 			r.fail(fmt.Errorf("list pending windows: %w", err))
+			break
+		}
+		if err := r.readKept(ctx); err != nil {
+			r.fail(err)
 			break
 		}
 		due := r.due(w.Start)
@@ -192,10 +200,24 @@ func (r *run) held(w windowstore.PendingWindow) bool {
 	return w.ReadTime.Sub(newest) < r.cfg.Quiet && w.ReadTime.Sub(oldest) < r.cfg.HoldMax
 }
 
+// readKept finds out, once in a run that has anything to do, how long shards are
+// kept by every process of the pipeline, earlier ones with other settings too.
+func (r *run) readKept(ctx context.Context) (err error) {
+	if r.kept != 0 {
+		return nil
+	}
+	// No shard is settled before its window is due.
+	keep := r.cfg.Windows.AllowedLateness + r.cfg.Quiet + r.cfg.Retention
+	if r.kept, err = r.cfg.Counters.KeepAtLeast(ctx, keep); err != nil {
+		return fmt.Errorf("find out how long counters are kept: %w", err)
+	}
+	return nil
+}
+
 // mayHaveExpired reports whether some shard of the window may have been settled
-// so long ago that it is gone. No shard is settled before its window is due.
+// so long ago that it is gone.
 func (r *run) mayHaveExpired(start time.Time) bool {
-	expiry := r.cfg.Windows.DueAt(start, r.cfg.Quiet).Add(r.cfg.Retention)
+	expiry := r.cfg.Windows.End(start).Add(r.kept)
 	return !expiry.After(r.report.ReadTime.Add(clockMargin))
 }
 
@@ -297,14 +319,18 @@ func (f *Flusher) publishedEarly(start time.Time, pageViews int64) bool {
 	return f.early[start.Unix()] == pageViews
 }
 
-// noteEarly remembers what was published early of a window, and forgets it when
-// the window becomes final.
 func (f *Flusher) noteEarly(w counted) {
+	if w.due {
+		return
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if w.due {
-		delete(f.early, w.Start.Unix())
-	} else {
-		f.early[w.Start.Unix()] = w.pageViews
-	}
+	f.early[w.Start.Unix()] = w.pageViews
+}
+
+// forgetEarly drops the windows that are due, whoever makes them final.
+func (r *run) forgetEarly() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	maps.DeleteFunc(r.early, func(start, _ int64) bool { return r.due(time.Unix(start, 0)) })
 }

@@ -33,6 +33,7 @@ type backend struct {
 	appends, rawQueries int
 	calls               []string
 	fail                map[string]error // by call, as "count 12:00"
+	kept                time.Duration
 	afterPending        func()
 }
 
@@ -97,6 +98,16 @@ func (b *backend) Count(_ context.Context, start time.Time) (int64, error) {
 		return 0, err
 	}
 	return b.shards[start].ids, nil
+}
+
+func (b *backend) KeepAtLeast(_ context.Context, keep time.Duration) (time.Duration, error) {
+	if err := b.call("keep"); err != nil {
+		return 0, err
+	}
+	if b.kept == 0 || keep < b.kept {
+		b.kept = keep
+	}
+	return b.kept, nil
 }
 
 func (b *backend) Settle(_ context.Context, shards []windowstore.Shard, expireAt time.Time) error {
@@ -268,7 +279,7 @@ func TestAnIncrementDuringARunIsNotSettled(t *testing.T) {
 func TestARunThatDiesBetweenAnyTwoStepsIsRepairedByTheNext(t *testing.T) {
 	t.Parallel()
 	died := errors.New("died")
-	for _, step := range []string{"pending 12:01", "count 12:01", "append", "settle 12:01", "delete"} {
+	for _, step := range []string{"pending 12:01", "keep", "count 12:01", "append", "settle 12:01", "delete"} {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
 			b := newBackend()
@@ -429,6 +440,33 @@ func TestAWindowWhoseCountersMayHaveExpiredIsCountedFromRaw(t *testing.T) {
 	}
 }
 
+// What has expired depends on the settings of the time at which it was settled.
+func TestARaisedSettingDoesNotHideThatCountersHaveExpired(t *testing.T) {
+	t.Parallel()
+	for name, raise := range map[string]func(*Config){
+		"retention":        func(c *Config) { c.Retention = 400_000 * time.Hour },
+		"allowed lateness": func(c *Config) { c.Windows.AllowedLateness = 3 * time.Hour },
+		"quiet":            func(c *Config) { c.Quiet = 3 * time.Hour },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBackend()
+			b.add(noon, 5)
+			b.now = closed
+			short := func(c *Config) { c.Retention = time.Hour }
+			b.flusher(short).Run(t.Context())
+			b.now = closed.Add(2 * time.Hour)
+			b.flusher(short).Run(t.Context()) // deletes
+			b.add(noon, 1)
+			b.now = noon.Add(3*time.Hour + 20*time.Minute) // due by all of these
+			b.flusher(short, raise).Run(t.Context())
+			if n, _ := b.value(noon); n != 6 {
+				t.Errorf("value %d, want 6", n)
+			}
+		})
+	}
+}
+
 func TestAWindowWithTooManyIDsIsCountedFromRaw(t *testing.T) {
 	t.Parallel()
 	b := newBackend()
@@ -490,6 +528,11 @@ func TestEarlyCountsArePublishedWithoutBeingSettled(t *testing.T) {
 	b.now = closed
 	if r := f.Run(t.Context()); !slices.Contains(r.Windows, Window{noon, 6, true}) || b.shards[noon].pending {
 		t.Errorf("published %v when the window was due; pending %v", r.Windows, b.shards[noon].pending)
+	}
+	b.now = noon.Add(time.Hour)
+	f.Run(t.Context())
+	if len(f.early) != 0 {
+		t.Errorf("still remembers the early counts %v", f.early)
 	}
 }
 

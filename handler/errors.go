@@ -24,6 +24,7 @@ var (
 	errBusy        = errors.New("too many large bodies at once")
 	errSlowBody    = errors.New("body took too long to arrive")
 	errStorage     = errors.New("storage failed")
+	errAudit       = errors.New("audit failed")
 	errNoAnswer    = errors.New("endpoint wrote no answer and returned no error")
 )
 
@@ -84,9 +85,10 @@ var answers = []answer{
 	{is(ingest.ErrPanic), http.StatusInternalServerError, "INTERNAL", false, slog.LevelError, "internal error; the log has the details", false},
 
 	// These two last until a person has acted, so they are logged as errors.
-	{as[*warehouse.TableError], http.StatusServiceUnavailable, "UNAVAILABLE", true, slog.LevelError, "a table is not as it must be; the log has the details", false},
-	{as[*windowstore.MeaningError], http.StatusServiceUnavailable, "UNAVAILABLE", true, slog.LevelError, "the settings do not fit the pipeline; the log has the details", false},
-	{is(errStorage), http.StatusServiceUnavailable, "UNAVAILABLE", true, slog.LevelWarn, "the message could not be stored, or not in time; deliver it again", false},
+	{as[*warehouse.TableError], http.StatusServiceUnavailable, "UNAVAILABLE", true, slog.LevelError, "", false},
+	{as[*windowstore.MeaningError], http.StatusServiceUnavailable, "UNAVAILABLE", true, slog.LevelError, "", false},
+	{is(errStorage), http.StatusServiceUnavailable, "UNAVAILABLE", true, slog.LevelWarn, "", false},
+	{is(errAudit), http.StatusServiceUnavailable, "UNAVAILABLE", true, slog.LevelWarn, "", false},
 }
 
 // unforeseen answers an error that has no row.

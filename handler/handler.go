@@ -43,9 +43,12 @@ type Config struct {
 	Ingest     Ingester
 	// Flush runs one flush. It ends by itself, and may run more than once at a
 	// time.
-	Flush  func(ctx context.Context) flush.Report
-	Now    func() time.Time
-	Logger *slog.Logger
+	Flush func(ctx context.Context) flush.Report
+	Audit Auditor
+	// Metrics serves the metrics.
+	Metrics http.Handler
+	Now     func() time.Time
+	Logger  *slog.Logger
 
 	// MaxBody is the greatest body of a push, in bytes.
 	MaxBody int64
@@ -75,6 +78,8 @@ type Handler struct {
 	classifier       event.Classifier
 	ingest           Ingester
 	runFlush         func(ctx context.Context) flush.Report
+	auditor          Auditor
+	metrics          http.Handler
 	now              func() time.Time
 	log              *slog.Logger
 	bodies           *bodies
@@ -91,6 +96,8 @@ func New(c Config) *Handler {
 		classifier:       c.Classifier,
 		ingest:           c.Ingest,
 		runFlush:         c.Flush,
+		auditor:          c.Audit,
+		metrics:          c.Metrics,
 		now:              c.Now,
 		log:              c.Logger,
 		bodies:           newBodies(c.MaxBody, c.MaxInFlightBytes),
@@ -119,9 +126,21 @@ func (h *Handler) routes() {
 	// counts, so repeating one appends the same again.
 	h.handle(http.MethodPost, "/flush", h.unlessDraining(h.flush))
 
+	// A monitor, a few times a day, or a person. Twice is safe: it reads only.
+	h.handle(http.MethodGet, "/audit", h.unlessDraining(h.audit(Auditor.Run)))
+
+	// A person, after an audit found windows too low. Twice is safe: a repair
+	// appends to the same log as a flush, and finds nothing to append the second
+	// time. It writes, so it is never a GET.
+	h.handle(http.MethodPost, "/audit", h.unlessDraining(h.audit(Auditor.Repair)))
+
 	// Probes, every few seconds. Twice is safe: it reads nothing and writes
 	// nothing. (Not /healthz: Cloud Run keeps paths ending in z for itself.)
 	h.handle(http.MethodGet, "/health", h.unlessDraining(health))
+
+	// Prometheus, every half a minute or so. Twice is safe: it reads what this
+	// process has counted, also while it shuts down.
+	h.handle(http.MethodGet, "/metrics", h.serveMetrics)
 
 	h.router.NotFound(h.serve(h.noRoute))
 	h.router.MethodNotAllowed(h.serve(h.noRoute))
@@ -176,4 +195,9 @@ func (h *Handler) flush(w http.ResponseWriter, r *http.Request, line *requestLin
 // storage is down, nor wake storage that is idle.
 func health(w http.ResponseWriter, _ *http.Request, _ *requestLine) error {
 	return writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+}
+
+func (h *Handler) serveMetrics(w http.ResponseWriter, r *http.Request, _ *requestLine) error {
+	h.metrics.ServeHTTP(w, r)
+	return nil
 }

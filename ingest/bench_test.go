@@ -43,7 +43,7 @@ func BenchmarkSubmit(b *testing.B) {
 			defer store.Close()
 			committer := ingest.New(ingest.Config{
 				Warehouse: house, Counter: store, IDKind: "message",
-				Interval: time.Millisecond, QueueLength: 10_000, BatchRows: 1000, BatchBytes: 4 << 20,
+				Interval: time.Millisecond, QueueLength: 10_000, QueueBytes: 1 << 30, BatchRows: 1000, BatchBytes: 4 << 20,
 				StepTimeout: 10 * time.Second,
 				Now:         time.Now, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 			})

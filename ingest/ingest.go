@@ -56,10 +56,12 @@ type Config struct {
 
 	// Interval is the least time between two batches.
 	Interval time.Duration
-	// QueueLength is how many messages may wait; one more is refused.
+	// QueueLength and QueueBytes are how many messages may wait, and of what size
+	// in all; one more is refused.
 	QueueLength int
+	QueueBytes  int
 	// BatchRows and BatchBytes bound a batch: it is full at so many messages, or
-	// before so many bytes of data. A single message of more bytes is a batch.
+	// before so many bytes. A single message of more bytes is a batch.
 	BatchRows  int
 	BatchBytes int
 	// StepTimeout bounds each write of a batch.
@@ -72,6 +74,8 @@ type Config struct {
 // A Committer is a group commit. Its methods may be called concurrently.
 type Committer struct {
 	cfg      Config
+	ctx      context.Context // of all writes; ends only when Close runs out of time
+	cancel   context.CancelCauseFunc
 	queue    *queue
 	counting chan []*item  // from the storing to the counting goroutine
 	stopped  chan struct{} // closed when both have ended
@@ -80,9 +84,12 @@ type Committer struct {
 // New starts a Committer. It runs until it is closed, and uses no processor time
 // while there is nothing to store.
 func New(cfg Config) *Committer {
+	ctx, cancel := context.WithCancelCause(context.Background())
 	c := &Committer{
 		cfg:      cfg,
-		queue:    newQueue(cfg.QueueLength, cfg.BatchRows, cfg.BatchBytes),
+		ctx:      ctx,
+		cancel:   cancel,
+		queue:    newQueue(cfg),
 		counting: make(chan []*item),
 		stopped:  make(chan struct{}),
 	}
@@ -105,7 +112,7 @@ func New(cfg Config) *Committer {
 // sender, to deliver it again. Submit returns early when ctx ends, and a message
 // that still waits then leaves the queue.
 func (c *Committer) Submit(ctx context.Context, m event.Message, v event.Verdict) (event.Verdict, error) {
-	it := &item{ctx: ctx, message: m, verdict: v, receivedAt: c.cfg.Now(), done: make(chan outcome, 1)}
+	it := &item{ctx: ctx, message: m, size: sizeOf(m), verdict: v, receivedAt: c.cfg.Now(), done: make(chan outcome, 1)}
 	if err := c.queue.push(it); err != nil {
 		return v, err
 	}
@@ -114,7 +121,7 @@ func (c *Committer) Submit(ctx context.Context, m event.Message, v event.Verdict
 		return out.verdict, out.err
 	case <-ctx.Done():
 		c.queue.remove(it)
-		return v, fmt.Errorf("store message %s: %w", m.ID, context.Cause(ctx))
+		return v, fmt.Errorf("gave up waiting for storage: %w", context.Cause(ctx))
 	}
 }
 
@@ -122,24 +129,40 @@ func (c *Committer) Submit(ctx context.Context, m event.Message, v event.Verdict
 func (c *Committer) QueueLength() int { return c.queue.len() }
 
 // Close refuses new messages, stores and answers those that wait, and returns
-// when that is done or ctx ends.
+// when that is done. When ctx ends first, it ends the writes under way, answers
+// what is left with an error, and returns that of ctx. After Close nothing uses
+// the stores.
 func (c *Committer) Close(ctx context.Context) error {
 	c.queue.close()
+	var err error
 	select {
 	case <-c.stopped:
-		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("store waiting messages before shutdown: %w", context.Cause(ctx))
+		err = fmt.Errorf("store waiting messages before shutdown: %w", context.Cause(ctx))
+		c.cancel(ErrClosed)
+		<-c.stopped // soon, because the stores stay on their context
 	}
+	c.cancel(ErrClosed)
+	return err
 }
 
 // An item is one message on its way through.
 type item struct {
 	ctx        context.Context // of the request that waits for it
 	message    event.Message
+	size       int // of the message
 	verdict    event.Verdict
 	receivedAt time.Time
 	done       chan outcome // room for one: the first answer stands
+}
+
+// sizeOf returns about how many bytes a message takes up.
+func sizeOf(m event.Message) int {
+	n := len(m.ID) + len(m.Data)
+	for name, value := range m.Attributes {
+		n += len(name) + len(value)
+	}
+	return n
 }
 
 type outcome struct {
@@ -226,7 +249,7 @@ func appendItems[T any](c *Committer, items []*item, row func(*item) T, appendRo
 	if len(items) == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), c.cfg.StepTimeout)
+	ctx, cancel := context.WithTimeout(c.ctx, c.cfg.StepTimeout)
 	defer cancel()
 	rows := make([]T, len(items))
 	for i, it := range items {
@@ -243,7 +266,7 @@ func (c *Committer) countBatches() {
 }
 
 func (c *Committer) countBatch(batch []*item) {
-	ctx, cancel := context.WithTimeout(context.Background(), c.cfg.StepTimeout)
+	ctx, cancel := context.WithTimeout(c.ctx, c.cfg.StepTimeout)
 	defer cancel()
 	err := c.cfg.Counter.Add(ctx, c.increments(batch))
 	for _, it := range batch {

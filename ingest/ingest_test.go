@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -99,7 +100,7 @@ func run(t *testing.T, adjust func(*Config), test func(t *testing.T, c *Committe
 		s := &storage{counted: map[windowstore.Key]bool{}}
 		cfg := Config{
 			Warehouse: s, Counter: s, IDKind: "message",
-			Interval: 200 * time.Millisecond, QueueLength: 1000, BatchRows: 100, BatchBytes: 1 << 20,
+			Interval: 200 * time.Millisecond, QueueLength: 1000, QueueBytes: 1 << 20, BatchRows: 100, BatchBytes: 1 << 20,
 			StepTimeout: 10 * time.Second,
 			Now:         time.Now, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		}
@@ -271,11 +272,11 @@ func TestTheAppendOfOneBatchOverlapsTheIncrementOfTheOneBefore(t *testing.T) {
 }
 
 func TestABatchIsBoundedInRowsAndBytes(t *testing.T) {
-	bounds := func(c *Config) { c.BatchRows, c.BatchBytes = 3, 40 }
+	bounds := func(c *Config) { c.BatchRows, c.BatchBytes = 3, 44 }
 	run(t, bounds, func(t *testing.T, c *Committer, s *storage) {
 		submitAsync(c, "0", onTime) // leaves at once; the others wait for the interval or a full batch
 		for _, id := range []string{"1", "2", "3", "4"} {
-			submitAsync(c, id, onTime) // 9 bytes each
+			submitAsync(c, id, onTime) // 10 bytes each
 		}
 		big := submitAsync(c, "a message of more bytes than fit in a batch", onTime)
 		pass(time.Second)
@@ -300,6 +301,21 @@ func TestAFullQueueRefusesAtOnce(t *testing.T) {
 		pass(c.cfg.Interval)
 		if _, err := submit(t.Context(), c, "4", onTime); err != nil {
 			t.Errorf("Submit when there is room again: %v", err)
+		}
+	})
+}
+
+func TestTheQueueIsBoundedInBytesAttributesIncluded(t *testing.T) {
+	run(t, func(c *Config) { c.QueueBytes = 1000 }, func(t *testing.T, c *Committer, s *storage) {
+		submitAsync(c, "0", onTime)
+		submitAsync(c, "1", onTime)
+		big := event.Message{ID: "big", Attributes: map[string]string{"header": strings.Repeat("x", 1000)}}
+		if _, err := c.Submit(t.Context(), big, letter); !errors.Is(err, ErrQueueFull) {
+			t.Errorf("Submit of more than there is room for: %v", err)
+		}
+		pass(c.cfg.Interval)
+		if _, err := c.Submit(t.Context(), big, letter); err != nil {
+			t.Errorf("Submit of it to an empty queue: %v", err)
 		}
 	})
 }
@@ -465,22 +481,47 @@ func TestAPanicIsAnsweredAndDoesNotStopTheOthers(t *testing.T) {
 }
 
 func TestCloseStoresAndAnswersWhatWaitsAndRefusesTheRest(t *testing.T) {
-	run(t, nil, func(t *testing.T, c *Committer, s *storage) {
-		submitAsync(c, "0", onTime)
-		waiting := submitAsync(c, "1", onTime)
+	run(t, func(c *Config) { c.BatchRows = 2 }, func(t *testing.T, c *Committer, s *storage) {
+		release := make(chan struct{})
+		s.beforeRaw = func(context.Context, []string) error { <-release; return nil }
+		first := submitAsync(c, "0", onTime)
+		var waiting []*submission // more than a batch
+		for i := range 5 {
+			waiting = append(waiting, submitAsync(c, fmt.Sprint(i+1), onTime))
+		}
 		began := time.Now()
+		close(release)
 		if err := c.Close(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		if !waiting.done || waiting.err != nil || !s.hasCounted("1") {
-			t.Errorf("waiting message: done %v, error %v", waiting.done, waiting.err)
+		for i, sub := range append([]*submission{first}, waiting...) {
+			if !sub.done || sub.err != nil || !s.hasCounted(fmt.Sprint(i)) {
+				t.Errorf("message %d: done %v, error %v", i, sub.done, sub.err)
+			}
 		}
 		if took := time.Since(began); took != 0 {
 			t.Errorf("Close waited %v for the interval", took)
 		}
-		if _, err := submit(t.Context(), c, "2", onTime); !errors.Is(err, ErrClosed) {
+		if _, err := submit(t.Context(), c, "6", onTime); !errors.Is(err, ErrClosed) {
 			t.Errorf("Submit after Close: %v", err)
+		}
+	})
+}
+
+func TestCloseEndsAStuckWriteWhenItsTimeIsUpAndAnswersEveryone(t *testing.T) {
+	run(t, nil, func(t *testing.T, c *Committer, s *storage) {
+		s.beforeRaw = func(ctx context.Context, _ []string) error { <-ctx.Done(); return ctx.Err() }
+		stuck := submitAsync(c, "0", onTime)
+		waiting := submitAsync(c, "1", onTime)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := c.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Close: %v", err)
+		}
+		synctest.Wait()
+		if !stuck.done || stuck.err == nil || !waiting.done || waiting.err == nil {
+			t.Errorf("answered: %v, %v; errors %v, %v", stuck.done, waiting.done, stuck.err, waiting.err)
 		}
 	})
 }

@@ -8,9 +8,8 @@ import (
 
 // A queue holds the items that wait for a batch. One goroutine takes from it.
 type queue struct {
-	length    int // items it may hold
-	fullRows  int // items that fill a batch
-	fullBytes int // bytes that fill a batch
+	length, size        int // items and bytes it may hold
+	fullRows, fullBytes int // items and bytes that fill a batch
 
 	mu       sync.Mutex
 	items    list.List // of *item, oldest first
@@ -23,9 +22,10 @@ type queue struct {
 	full    chan struct{} // there is a full batch, or the queue was closed
 }
 
-func newQueue(length, fullRows, fullBytes int) *queue {
+func newQueue(cfg Config) *queue {
 	return &queue{
-		length: length, fullRows: fullRows, fullBytes: fullBytes,
+		length: cfg.QueueLength, size: cfg.QueueBytes,
+		fullRows: cfg.BatchRows, fullBytes: cfg.BatchBytes,
 		elements: map[*item]*list.Element{},
 		arrived:  make(chan struct{}, 1),
 		full:     make(chan struct{}, 1),
@@ -39,8 +39,6 @@ func signal(c chan struct{}) {
 	}
 }
 
-func (it *item) bytes() int { return len(it.message.Data) }
-
 // push adds an item, or returns ErrClosed or ErrQueueFull.
 func (q *queue) push(it *item) error {
 	q.mu.Lock()
@@ -48,11 +46,12 @@ func (q *queue) push(it *item) error {
 	if q.closed {
 		return ErrClosed
 	}
-	if q.items.Len() >= q.length {
+	// A message larger than the whole queue passes when the queue is empty.
+	if q.items.Len() >= q.length || q.items.Len() > 0 && q.bytes+it.size > q.size {
 		return ErrQueueFull
 	}
 	q.elements[it] = q.items.PushBack(it)
-	q.bytes += it.bytes()
+	q.bytes += it.size
 	signal(q.arrived)
 	if q.isFull() {
 		signal(q.full)
@@ -73,7 +72,7 @@ func (q *queue) drop(it *item) {
 	if element, ok := q.elements[it]; ok {
 		q.items.Remove(element)
 		delete(q.elements, it)
-		q.bytes -= it.bytes()
+		q.bytes -= it.size
 	}
 }
 
@@ -141,7 +140,7 @@ func (q *queue) take() []*item {
 			q.drop(it)
 			continue
 		}
-		if bytes += it.bytes(); len(batch) > 0 && bytes > q.fullBytes {
+		if bytes += it.size; len(batch) > 0 && bytes > q.fullBytes {
 			break
 		}
 		q.drop(it)

@@ -49,6 +49,14 @@ type WindowCount struct {
 	WrittenAt time.Time // UTC
 }
 
+// A Discrepancy is a window whose count in the aggregate is not what its raw
+// rows say.
+type Discrepancy struct {
+	Start     time.Time // UTC
+	PageViews int64     // the greatest count in the aggregate's log; 0 for none
+	Raw       int64     // distinct event ids among the raw rows that are not late; 0 for none
+}
+
 // Ingester stores what the push path has classified.
 //
 // A method that returns nil has made all its rows durable and visible to queries.
@@ -79,11 +87,31 @@ type Aggregate interface {
 	CountRaw(ctx context.Context, starts []time.Time) ([]int64, error)
 }
 
+// Auditor compares the aggregate with the raw rows.
+type Auditor interface {
+	// Audit returns the windows that start in [from, to) and whose greatest count
+	// in the log differs from the number that [Aggregate.CountRaw] returns; a
+	// window that is missing on one side counts 0 there. The bounds are in
+	// microseconds.
+	//
+	// It returns at most limit windows: those whose count is lower before those
+	// whose count is higher, so that what cannot be mended never hides what can,
+	// and each of the two kinds oldest first.
+	//
+	// It reads one snapshot, which has every append that had returned before the
+	// call. So it also has the raw rows of every count in it, since rows are stored
+	// before they are counted: a count is never taken for higher because its rows
+	// are still on their way.
+	Audit(ctx context.Context, from, to time.Time, limit int) ([]Discrepancy, error)
+}
+
 // Warehouse is the whole of it. All methods may be called concurrently, and all
 // stay on their context.
 type Warehouse interface {
 	Ingester
 	Aggregate
+	Archive
+	Auditor
 	// Close releases the warehouse's resources. Nothing else may be called during
 	// or after it.
 	Close() error
@@ -156,8 +184,8 @@ func (n Names) Check() error {
 	var errs []error
 	seen := map[string]bool{}
 	for _, name := range []string{n.Raw, n.Events(), n.AggLog(), n.Agg, n.DeadLetter, n.DeadLetters()} {
-		if !identifier(name) {
-			errs = append(errs, fmt.Errorf("table name %q is not letters, digits and underscores, beginning with a letter", name))
+		if err := CheckName(name); err != nil {
+			errs = append(errs, err)
 		}
 		// SQLite's names do not differ by case.
 		if lower := strings.ToLower(name); seen[lower] {
@@ -169,12 +197,17 @@ func (n Names) Check() error {
 	return errors.Join(errs...)
 }
 
-func identifier(s string) bool {
-	for i, c := range []byte(s) {
+// CheckName returns an error if a dataset, table or view cannot have the name. All
+// names are checked before they are made part of a statement; values never are.
+func CheckName(name string) error {
+	for i, c := range []byte(name) {
 		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
 		if !letter && (i == 0 || c != '_' && (c < '0' || c > '9')) {
-			return false
+			return fmt.Errorf("name %q is not letters, digits and underscores, beginning with a letter", name)
 		}
 	}
-	return s != "" && len(s) <= 200
+	if name == "" || len(name) > 200 {
+		return fmt.Errorf("name %q is not of 1 to 200 characters", name)
+	}
+	return nil
 }

@@ -84,6 +84,14 @@ type Store interface {
 	// returns ErrTooManyKeys, perhaps wrapped, where the set is too large.
 	Count(ctx context.Context, start time.Time) (int64, error)
 
+	// KeepAtLeast records that from now on no shard is settled to expire sooner
+	// than keep after the end of its window, and returns the least that was ever
+	// recorded for the pipeline. So it is known of which windows shards may have
+	// expired, whatever the settings were when they were settled. A flush calls it
+	// before it counts or settles anything. It writes only where keep is less than
+	// what is on record.
+	KeepAtLeast(ctx context.Context, keep time.Duration) (least time.Duration, err error)
+
 	// Settle unmarks each of the given shards as pending and sets it to expire at
 	// expireAt, each on its own and only if its version is still the given one. A
 	// shard that was written since, or is already gone, is left as it is, and

@@ -7,13 +7,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
-	"time"
+	"os"
 
 	"github.com/spf13/cobra"
 
 	"github.com/tidemark-dev/tidemark"
-	"github.com/tidemark-dev/tidemark/flush"
 )
 
 func flushCommand(p process) *cobra.Command {
@@ -42,54 +40,50 @@ Exits with 1 if any part failed.`,
 	return cmd
 }
 
-func flushBackend(ctx context.Context, s tidemark.Settings, p process) (err error) {
+func flushBackend(ctx context.Context, s tidemark.Settings, p process) error {
+	return withBackend(ctx, s, p, func(service *tidemark.Service) error {
+		report := service.Flush(ctx)
+		if err := printReport(p.stdout, report); err != nil {
+			return err
+		}
+		if len(report.Errors) > 0 {
+			return errNo
+		}
+		return nil
+	})
+}
+
+// withBackend runs f on the configured backend, also beside a server. What has
+// been stored must be there: a command that looks for it must not make an empty
+// directory of it and find nothing.
+func withBackend(ctx context.Context, s tidemark.Settings, p process, f func(*tidemark.Service) error) (err error) {
+	if _, err := os.Stat(s.DataDir); err != nil {
+		return fmt.Errorf("nothing is stored there, or DATA_DIR is wrong: %w", err)
+	}
 	service, err := tidemark.New(ctx, s, newLogger(p, s))
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, service.Close(ctx)) }()
-	report := service.Flush(ctx)
-	return printReport(p.stdout, report)
+	defer func() { err = errors.Join(err, closeService(ctx, service)) }()
+	return f(service)
 }
 
-func printReport(out io.Writer, report flush.Report) error {
+// printReport prints a report as JSON for a person to read.
+func printReport(out io.Writer, report any) error {
 	encoder := json.NewEncoder(out)
 	encoder.SetIndent("", "  ")
 	if err := encoder.Encode(report); err != nil {
 		return fmt.Errorf("print the report: %w", err)
 	}
-	if len(report.Errors) > 0 {
-		return errNo
-	}
 	return nil
 }
 
 // flushServer calls a server's flush route as Cloud Scheduler does and prints its
-// answer.
+// answer, which is a report also where a part of the flush failed.
 func flushServer(ctx context.Context, server string, out io.Writer) error {
-	target, err := url.Parse(server)
-	if err != nil || target.Host == "" {
-		return usageError{fmt.Errorf("--url=%q is not a URL as http://127.0.0.1:8080", server)}
+	answer, err := askServer(ctx, http.MethodPost, server, "/flush", nil)
+	if _, printErr := out.Write(answer); printErr != nil {
+		return errors.Join(err, fmt.Errorf("print the report: %w", printErr))
 	}
-	if target.Path == "" || target.Path == "/" {
-		target.Path = "/flush"
-	}
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, target.String(), nil)
-	if err != nil {
-		return err
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	if _, err := io.Copy(out, response.Body); err != nil {
-		return fmt.Errorf("read the answer of %s: %w", target, err)
-	}
-	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s answered %s", target, response.Status)
-	}
-	return nil
+	return err
 }

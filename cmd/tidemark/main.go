@@ -69,7 +69,7 @@ Every setting is a flag of serve and flush, and an environment variable.`,
 	root.SetErr(p.stderr)
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(serveCommand(p), replayCommand(p), flushCommand(p), versionCommand(p))
+	root.AddCommand(serveCommand(p), devCommand(p), generateCommand(p), replayCommand(p), flushCommand(p), auditCommand(p), versionCommand(p))
 
 	called, err := root.ExecuteContextC(ctx)
 	var usage usageError

@@ -209,14 +209,23 @@ func TestKilledInTheMiddleOfALogNothingAcknowledgedIsMissing(t *testing.T) {
 
 	// What was acknowledged is not sent again, as Pub/Sub would not: its count
 	// must have survived.
+	bodies = make(chan []byte)
+	for range 16 {
+		wg.Go(func() {
+			for body := range bodies {
+				if code, err := s.push(client, body); err != nil || code != http.StatusOK {
+					t.Errorf("push after the restart: %d, %v", code, err)
+				}
+			}
+		})
+	}
 	for _, body := range traffic {
-		if _, done := acknowledged.Load(messageID(t, body)); done {
-			continue
-		}
-		if code, err := s.push(client, body); err != nil || code != http.StatusOK {
-			t.Fatalf("push after the restart: %d, %v", code, err)
+		if _, done := acknowledged.Load(messageID(t, body)); !done {
+			bodies <- body
 		}
 	}
+	close(bodies)
+	wg.Wait()
 	flushURL(t, s)
 	if diff := cmp.Diff(testlog.TrafficWindows(t), queryTables(t, dir, "SELECT timestamp, page_views FROM windowed_traffic")); diff != "" {
 		t.Errorf("windows (-want +got):\n%s", diff)
@@ -326,6 +335,10 @@ func TestExitCodes(t *testing.T) {
 	t.Parallel()
 	inUse := t.TempDir()
 	s := startServer(t, inUse)
+	textFile := filepath.Join(t.TempDir(), "text")
+	if err := os.WriteFile(textFile, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	port := s.url[strings.LastIndex(s.url, ":")+1:]
 	for _, tc := range []struct {
 		args []string
@@ -340,14 +353,20 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"serve", "extra"}, nil, exitUsage, []string{"extra"}},
 		{[]string{"serve", "--window-duration", "7s", "--port", "http"}, map[string]string{"EMIT": "often"}, exitUsage,
 			[]string{"7s", `--port="http"`, `EMIT="often"`}},
-		{[]string{"serve"}, map[string]string{"K_SERVICE": "tidemark"}, exitUsage, []string{"AUTH=none"}},
-		{[]string{"flush", "--data-dir", inUse}, nil, exitNo, []string{"another tidemark process", "--url"}},
+		{[]string{"serve"}, map[string]string{"K_SERVICE": "tidemark"}, exitUsage, []string{"AUTH=iam"}},
+		{[]string{"serve", "--data-dir", inUse, "--port", "0"}, nil, exitNo, []string{"another tidemark server", "DATA_DIR"}},
+		{[]string{"flush", "--data-dir", inUse}, nil, exitDone, nil}, // beside the server
 		{[]string{"flush", "--url", "nowhere"}, nil, exitUsage, []string{"nowhere"}},
 		{[]string{"flush", "--url", "http://127.0.0.1:1"}, nil, exitNo, []string{"refused"}},
 		{[]string{"serve", "--data-dir", filepath.Join(t.TempDir(), "d"), "--port", port}, nil, exitNo, []string{"port " + port + " is in use"}},
 		{[]string{"replay", filepath.Join(inUse, "no such file")}, nil, exitNo, []string{"no such file"}},
 		{[]string{"replay"}, nil, exitUsage, []string{"arg"}},
-		{[]string{"flush", "--data-dir", filepath.Join(t.TempDir(), "new")}, nil, exitDone, nil},
+		{[]string{"flush", "--data-dir", filepath.Join(t.TempDir(), "typo")}, nil, exitNo, []string{"DATA_DIR", "typo"}},
+		{[]string{"serve", "--data-dir", filepath.Join(textFile, "d")}, nil, exitNo, []string{"data directory", textFile}},
+		{[]string{"serve", "--no-such-flag"}, map[string]string{"EMIT": "often"}, exitUsage, []string{"--no-such-flag", `EMIT="often"`}},
+		{[]string{"generate"}, nil, exitUsage, []string{"--url or --stdout"}},
+		{[]string{"generate", "--stdout", "--malformed", "2", "--users", "0"}, nil, exitUsage, []string{"malformed is 2", "users is 0"}},
+		{[]string{"dev", "--flush-interval", "0s"}, nil, exitUsage, []string{"--flush-interval"}},
 	} {
 		t.Run(strings.Join(tc.args, " "), func(t *testing.T) {
 			env := maps.Clone(tc.env)

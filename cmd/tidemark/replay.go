@@ -17,18 +17,33 @@ const defaultPushURL = "http://127.0.0.1:8080/push"
 func replayCommand(p process) *cobra.Command {
 	var o replay.Options
 	var shiftTo string
+	var stored storedOptions
 	cmd := &cobra.Command{
-		Use:   "replay FILE|-",
+		Use:   "replay FILE|- | --from-table raw|dead_letter",
 		Short: "Send stored messages to a server, as Pub/Sub pushes them",
 		Long: `Send every line of a file, or of standard input, to a server as Pub/Sub pushes
 messages: again and again until it is acknowledged. A line is a push body, or a
 bare event, which becomes a push body with its own timestamp as publish time. The
 file may be gzipped. Gives up on a line at once on status 400, 401, 403, 404, 405,
-413 and 415. Exits with 1 if a line was not acknowledged.`,
+413 and 415. Exits with 1 if a line was not acknowledged.
+
+With --from-table, send what the configured backend has stored instead, each
+message once, with the id and publish time it had. That is safe at any time, since
+a server counts nothing twice. From dead_letter, after what was wrong was mended
+(a setting, or the rows): what is an event now is counted, and the rest is a dead
+letter again. From raw, after counters were lost: events are counted in the windows
+they were in.`,
 		Example: `  tidemark replay testdata/nasa-1995-08-01-a.push.jsonl.gz
   tidemark replay --shift-to now --concurrency 64 events.json
-  tail -f access.json | tidemark replay --publish-time now -`,
-		Args: arguments(cobra.ExactArgs(1)),
+  tail -f access.json | tidemark replay --publish-time now -
+  tidemark replay --from-table dead_letter --from 2026-03-14T00:00:00Z`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			check := cobra.ExactArgs(1)
+			if stored.table != "" {
+				check = cobra.NoArgs
+			}
+			return arguments(check)(cmd, args)
+		},
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&o.URL, "url", defaultPushURL, "where to push")
@@ -36,17 +51,31 @@ file may be gzipped. Gives up on a line at once on status 400, 401, 403, 404, 40
 	flags.Float64Var(&o.Rate, "rate", 0, "most messages a second; 0 for no limit")
 	flags.StringVar(&o.PublishTime, "publish-time", replay.PublishAtEvent, "publish time of bare events: event (their timestamp) or now")
 	flags.StringVar(&shiftTo, "shift-to", "", "now: move all times by one offset, so that the latest publish time is now")
+	stored.addFlags(flags)
+	settings := settingsFlags(cmd, p)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if shiftTo != "" && shiftTo != "now" {
 			return usageError{fmt.Errorf("--shift-to=%q: want now", shiftTo)}
 		}
 		o.ShiftToNow = shiftTo == "now"
-		return runReplay(cmd.Context(), args[0], o, p)
+		span, err := stored.check()
+		if err != nil {
+			return usageError{err}
+		}
+		if stored.table == "" {
+			return replayFile(cmd.Context(), args[0], o, p)
+		}
+		s, err := settings()
+		if err != nil {
+			return err
+		}
+		return replayStored(cmd.Context(), s, span, o, p)
 	}
 	return cmd
 }
 
-func runReplay(ctx context.Context, name string, o replay.Options, p process) error {
+// replayFile replays the file of the name, or standard input if it is "-".
+func replayFile(ctx context.Context, name string, o replay.Options, p process) error {
 	o.Input = p.stdin
 	if name != "-" {
 		file, err := os.Open(name)
@@ -56,6 +85,11 @@ func runReplay(ctx context.Context, name string, o replay.Options, p process) er
 		defer file.Close()
 		o.Input = file
 	}
+	return runReplay(ctx, o, p)
+}
+
+// runReplay replays the input of the options and prints the summary.
+func runReplay(ctx context.Context, o replay.Options, p process) error {
 	if err := o.Validate(); err != nil {
 		return usageError{err}
 	}

@@ -46,17 +46,20 @@ func serve(ctx context.Context, s tidemark.Settings, p process) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
-		defer cancel()
-		err = errors.Join(err, service.Close(ctx))
-	}()
+	defer func() { err = errors.Join(err, closeService(ctx, service)) }()
 	listener, err := listen(s)
 	if err != nil {
 		return err
 	}
 	log.Info("listening", "url", "http://"+listener.Addr().String())
 	return service.Serve(ctx, listener)
+}
+
+// closeService closes a service, also when ctx has ended.
+func closeService(ctx context.Context, service *tidemark.Service) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	return service.Close(ctx)
 }
 
 func listen(s tidemark.Settings) (net.Listener, error) {

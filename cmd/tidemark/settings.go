@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"log/slog"
 
 	"github.com/spf13/cobra"
@@ -18,7 +19,7 @@ func settingsFlags(cmd *cobra.Command, p process) func() (tidemark.Settings, err
 		own.String(s.Flag(), s.Default, s.Usage)
 	}
 	cmd.Flags().AddFlagSet(own)
-	return func() (tidemark.Settings, error) {
+	load := func() (tidemark.Settings, error) {
 		given := map[string]string{}
 		cmd.Flags().Visit(func(f *pflag.Flag) {
 			if own.Lookup(f.Name) != nil {
@@ -31,6 +32,11 @@ func settingsFlags(cmd *cobra.Command, p process) func() (tidemark.Settings, err
 		}
 		return s, nil
 	}
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		_, problems := load() // those that would be found next
+		return usageError{errors.Join(err, problems)}
+	})
+	return load
 }
 
 // newLogger returns the process's log, on standard error: text for a person, else

@@ -38,7 +38,7 @@ type Warehouse struct {
 	file  *sqlitefile.File
 
 	insertRaw, insertCount, insertDeadLetter *sql.Stmt // of the writer
-	countRaw                                 *sql.Stmt // of the reader
+	countRaw, audit                          *sql.Stmt // of the reader
 }
 
 var _ warehouse.Warehouse = (*Warehouse)(nil)
@@ -73,6 +73,7 @@ func open(ctx context.Context, c Config) (*Warehouse, error) {
 		sqlitefile.Prepared{Statement: &w.insertCount, DB: file.Writer, SQL: insertInto(warehouse.AggLogTable(w.names))},
 		sqlitefile.Prepared{Statement: &w.insertDeadLetter, DB: file.Writer, SQL: insertInto(warehouse.DeadLetterTable(w.names))},
 		sqlitefile.Prepared{Statement: &w.countRaw, DB: file.Reader, SQL: countRawQuery(w.names)},
+		sqlitefile.Prepared{Statement: &w.audit, DB: file.Reader, SQL: auditQuery(w.names)},
 	)
 	if err != nil {
 		return nil, errors.Join(err, file.Close())

@@ -126,6 +126,7 @@ func tablesHaveTheNamesGiven(t *testing.T, f fixture, n warehouse.Names) {
 	f.appendCounts(t, f.final(minute(0), 1, 1), f.final(minute(0), 1, 2))
 	f.appendDeadLetters(t, f.letter("1", nil), f.letter("1", nil))
 	f.wantCounts(t, []time.Time{minute(0)}, 1)
+	f.wantAudit(t)
 	for name, want := range map[string]int64{
 		n.Raw: 2, n.Events(): 1, n.AggLog(): 2, n.Agg: 1, n.DeadLetter: 2, n.DeadLetters(): 1,
 	} {

@@ -51,6 +51,8 @@ func Run(t *testing.T, h Harness) {
 		{"Counts", countsTests},
 		{"DeadLetters", deadLetterTests},
 		{"CountRaw", countRawTests},
+		{"Audit", auditTests},
+		{"Stored", storedTests},
 		{"Calls", callTests},
 	} {
 		t.Run(group.name, func(t *testing.T) {

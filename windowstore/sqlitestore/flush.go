@@ -100,6 +100,27 @@ func (s *Store) Count(ctx context.Context, start time.Time) (int64, error) {
 	return n, nil
 }
 
+// KeepAtLeast implements [windowstore.Store]. For a pipeline that has stored
+// nothing there is nothing to record.
+func (s *Store) KeepAtLeast(ctx context.Context, keep time.Duration) (time.Duration, error) {
+	var least sql.NullInt64
+	err := s.file.Reader.QueryRowContext(ctx, "SELECT least_kept FROM pipelines WHERE name = ?", s.config.Pipeline).Scan(&least)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return keep, nil
+	case err != nil:
+		return 0, s.wrap("read the retention of", err)
+	case least.Valid && least.Int64 <= int64(keep):
+		return time.Duration(least.Int64), nil
+	}
+	err = s.write(ctx, "record the retention of", func(tx *sql.Tx) error {
+		return tx.QueryRowContext(ctx, `
+			UPDATE pipelines SET least_kept = min(ifnull(least_kept, ?1), ?1) WHERE name = ?2
+			RETURNING least_kept`, int64(keep), s.config.Pipeline).Scan(&least)
+	})
+	return time.Duration(least.Int64), err
+}
+
 // Settle implements [windowstore.Store], in one transaction.
 func (s *Store) Settle(ctx context.Context, shards []windowstore.Shard, expireAt time.Time) error {
 	if len(shards) == 0 {

@@ -24,7 +24,8 @@ CREATE TABLE pipelines (
 	event_time TEXT NOT NULL,
 	event_id TEXT NOT NULL,
 	raw_table TEXT NOT NULL,
-	agg_table TEXT NOT NULL
+	agg_table TEXT NOT NULL,
+	least_kept INTEGER -- nanoseconds that shards outlive the end of their window; null before the first flush
 ) STRICT;
 
 -- One row. Versions and shard ids are drawn from it and never given out again,

@@ -7,6 +7,24 @@ import (
 )
 
 var expiryTests = []promise{
+	{"the least time that shards were ever kept stays on record", func(f *fixture) {
+		f.addKeys(minute(1), 0, 1)
+		want := func(keep, least time.Duration) {
+			f.Helper()
+			if got, err := f.store.KeepAtLeast(f.ctx, keep); err != nil || got != least {
+				f.Errorf("KeepAtLeast(%v) = %v, %v; want %v", keep, got, err, least)
+			}
+		}
+		want(3*time.Hour, 3*time.Hour)
+		want(4*time.Hour, 3*time.Hour)
+		want(2*time.Hour, 2*time.Hour)
+		f.reopen()
+		want(400_000*time.Hour, 2*time.Hour)
+		other := f.open(f.config("another pipeline"))
+		if got, err := other.KeepAtLeast(f.ctx, 5*time.Hour); err != nil || got != 5*time.Hour {
+			f.Errorf("KeepAtLeast of another pipeline = %v, %v; want its own", got, err)
+		}
+	}},
 	{"settled shards are deleted at their expiry and not before", func(f *fixture) {
 		at := f.clock.Now().Add(time.Hour)
 		f.addKeys(minute(1), 0, 5)

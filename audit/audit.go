@@ -1,0 +1,150 @@
+// Package audit compares the aggregate with the raw rows, window by window, and
+// mends what can be mended. A person or a monitor triggers an audit through GET
+// /audit or tidemark audit; a person triggers a repair, through POST /audit or
+// tidemark audit --repair.
+//
+// # What is compared
+//
+// A window's raw count, the number of distinct event ids among its raw rows that
+// are not late, with its page_views, the greatest count in the aggregate's log. A
+// window that only one of them has counts 0 in the other. Windows that are not yet
+// due are left out: their events may still be on their way.
+//
+// # What a difference means
+//
+//	page_views is   because                                     mend it by
+//	-------------   -----------------------------------------   -------------------------
+//	lower           the flush that will write it has not run,   a flush
+//	                or holds the window back
+//	lower           an event was stored, but never counted      a repair
+//	                (its redelivery has not come, or never
+//	                will); the counters are gone; rows of the
+//	                log are gone
+//	higher          raw rows are gone: deleted, or expired      bringing the rows back
+//	higher          the log has a row that is not of            deleting that row from the
+//	                Tidemark's writing                          log by hand
+//
+// A repair appends the raw count where that is the greater. It never makes a count
+// smaller, and cannot: the log is append-only and its greatest count stands, since
+// that is what makes every other write safe to repeat. So a count that is higher
+// takes a person, who also has to find out which of the two sides is right. Where
+// raw rows expire by design, audit the range that still has them.
+//
+// # Failure handling
+//
+// An audit only reads. A repair appends counts that were true when they were read
+// and can only have grown since; repeating it, running two at once, or beside a
+// flush, appends rows that change nothing. Whoever called repeats what failed.
+package audit
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/warehouse"
+	"github.com/tidemark-dev/tidemark/window"
+)
+
+// MaxWindows is how many windows a report lists at most: those of about a week, at
+// a minute each.
+const MaxWindows = 10_000
+
+// Warehouse is what an audit needs of the warehouse; package warehouse has the
+// contract.
+type Warehouse interface {
+	warehouse.Auditor
+	AppendCounts(ctx context.Context, rows []warehouse.WindowCount) error
+}
+
+// Config says what an [Auditor] compares.
+type Config struct {
+	Warehouse Warehouse
+	Windows   window.Fixed
+	// Quiet is how long after a window closed it becomes due, as for a flush.
+	Quiet time.Duration
+	Now   func() time.Time
+}
+
+// An Auditor audits and repairs. It is safe for concurrent use.
+type Auditor struct{ cfg Config }
+
+// New returns an Auditor.
+func New(cfg Config) *Auditor { return &Auditor{cfg} }
+
+// Run audits the windows that start in [from, to) and are due. A range that ends
+// before it begins is empty. It writes nothing.
+func (a *Auditor) Run(ctx context.Context, from, to time.Time) (Report, error) {
+	from = from.UTC()
+	report := Report{From: from, To: a.end(from, to)}
+	if !from.Before(report.To) {
+		return report, nil
+	}
+	found, err := a.cfg.Warehouse.Audit(ctx, report.From, report.To, MaxWindows+1)
+	if err != nil {
+		return Report{}, fmt.Errorf("audit windows from %s to %s: %w", event.FormatTime(report.From), event.FormatTime(report.To), err)
+	}
+	if len(found) > MaxWindows {
+		found, report.More = found[:MaxWindows], true
+	}
+	for _, d := range found {
+		if d.PageViews < d.Raw {
+			report.Lower = append(report.Lower, Window(d))
+		} else {
+			report.Higher = append(report.Higher, Window(d))
+		}
+	}
+	return report, nil
+}
+
+// end returns the end of the range that is audited: to, or before that the end of
+// the last window that is due, but never before from.
+func (a *Auditor) end(from, to time.Time) time.Time {
+	windows := a.cfg.Windows
+	end := windows.End(windows.LastDue(a.cfg.Now(), a.cfg.Quiet))
+	if to.Before(end) {
+		end = to
+	}
+	if end.Before(from) {
+		end = from
+	}
+	return end.UTC()
+}
+
+// Repair appends the raw count, in one operation and as final, of each window that
+// Run finds lower, and reports what it repaired and what differs after that: at
+// most MaxWindows of each, so where there were more, calling it again repairs more.
+// After an error the counts may or may not have been appended; the caller may
+// repeat the call.
+func (a *Auditor) Repair(ctx context.Context, from, to time.Time) (Report, error) {
+	before, err := a.Run(ctx, from, to)
+	if err != nil {
+		return Report{}, err
+	}
+	if len(before.Lower) == 0 {
+		before.Repaired = []Window{}
+		return before, nil
+	}
+	now := a.cfg.Now()
+	rows := make([]warehouse.WindowCount, len(before.Lower))
+	for i, w := range before.Lower {
+		rows[i] = warehouse.WindowCount{
+			Start:     w.Start,
+			End:       a.cfg.Windows.End(w.Start),
+			PageViews: w.Raw,
+			Final:     true,
+			WrittenAt: now,
+		}
+	}
+	if err := a.cfg.Warehouse.AppendCounts(ctx, rows); err != nil {
+		return Report{}, fmt.Errorf("repair %d windows from %s to %s: %w",
+			len(rows), event.FormatTime(rows[0].Start), event.FormatTime(rows[len(rows)-1].Start), err)
+	}
+	after, err := a.Run(ctx, before.From, before.To)
+	if err != nil {
+		return Report{}, fmt.Errorf("after the repair of %d windows: %w", len(rows), err)
+	}
+	after.Repaired = before.Lower
+	return after, nil
+}

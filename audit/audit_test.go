@@ -1,0 +1,284 @@
+package audit_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/tidemark-dev/tidemark/audit"
+	"github.com/tidemark-dev/tidemark/warehouse"
+	"github.com/tidemark-dev/tidemark/window"
+)
+
+var (
+	noon    = time.Date(2026, 3, 14, 12, 0, 0, 0, time.UTC)
+	windows = window.Fixed{Duration: time.Minute, AllowedLateness: 2 * time.Minute}
+)
+
+const quiet = 10 * time.Second
+
+// tables is a warehouse in memory, of counts only.
+type tables struct {
+	now time.Time
+	raw map[time.Time]int64
+	log []warehouse.WindowCount
+
+	audits, appends     int
+	failAudit           error
+	failAppend          error
+	failAuditAfterwards error // after an append
+}
+
+func newTables() *tables { return &tables{now: noon, raw: map[time.Time]int64{}} }
+
+func (s *tables) auditor() *audit.Auditor {
+	return audit.New(audit.Config{Warehouse: s, Windows: windows, Quiet: quiet, Now: func() time.Time { return s.now }})
+}
+
+func (s *tables) publish(start time.Time, n int64) {
+	s.log = append(s.log, warehouse.WindowCount{Start: start, PageViews: n})
+}
+
+func (s *tables) AppendCounts(_ context.Context, rows []warehouse.WindowCount) error {
+	s.appends++
+	if s.failAppend != nil {
+		return s.failAppend
+	}
+	s.log = append(s.log, rows...)
+	s.failAudit = s.failAuditAfterwards
+	return nil
+}
+
+func (s *tables) Audit(_ context.Context, from, to time.Time, limit int) ([]warehouse.Discrepancy, error) {
+	s.audits++
+	if s.failAudit != nil {
+		return nil, s.failAudit
+	}
+	all := map[time.Time]warehouse.Discrepancy{}
+	for start, n := range s.raw {
+		all[start] = warehouse.Discrepancy{Start: start, Raw: n}
+	}
+	for _, row := range s.log {
+		d := all[row.Start]
+		all[row.Start] = warehouse.Discrepancy{Start: row.Start, Raw: d.Raw, PageViews: max(d.PageViews, row.PageViews)}
+	}
+	var found []warehouse.Discrepancy
+	for start, d := range all {
+		if d.PageViews != d.Raw && !start.Before(from) && start.Before(to) {
+			found = append(found, d)
+		}
+	}
+	higher := func(d warehouse.Discrepancy) int {
+		if d.PageViews > d.Raw {
+			return 1
+		}
+		return 0
+	}
+	slices.SortFunc(found, func(a, b warehouse.Discrepancy) int {
+		if kind := higher(a) - higher(b); kind != 0 {
+			return kind
+		}
+		return a.Start.Compare(b.Start)
+	})
+	return found[:min(limit, len(found))], nil
+}
+
+func ago(minutes int) time.Time { return noon.Add(-time.Duration(minutes) * time.Minute) }
+
+func check(t *testing.T, what string, want, got any) {
+	t.Helper()
+	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", what, diff)
+	}
+}
+
+func run(t *testing.T, s *tables, from, to time.Time) audit.Report {
+	t.Helper()
+	report, err := s.auditor().Run(t.Context(), from, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return report
+}
+
+func repair(t *testing.T, s *tables) audit.Report {
+	t.Helper()
+	report, err := s.auditor().Repair(t.Context(), time.Time{}, s.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return report
+}
+
+func TestLowerAndHigherAreListedApart(t *testing.T) {
+	t.Parallel()
+	s := newTables()
+	s.raw = map[time.Time]int64{ago(20): 5, ago(19): 5, ago(18): 5, ago(17): 5}
+	s.publish(ago(20), 4)
+	s.publish(ago(19), 5)
+	s.publish(ago(18), 6)
+	s.publish(ago(16), 1)
+	report := run(t, s, ago(30), noon)
+	check(t, "lower", []audit.Window{{Start: ago(20), PageViews: 4, Raw: 5}, {Start: ago(17), Raw: 5}}, report.Lower)
+	check(t, "higher", []audit.Window{{Start: ago(18), PageViews: 6, Raw: 5}, {Start: ago(16), PageViews: 1}}, report.Higher)
+	if report.More || report.Clean() || report.Repaired != nil || s.appends != 0 {
+		t.Errorf("more %v, clean %v, repaired %v, %d appends", report.More, report.Clean(), report.Repaired, s.appends)
+	}
+}
+
+func TestWindowsNotYetDueAreLeftOut(t *testing.T) {
+	t.Parallel()
+	s := newTables()
+	start := ago(5)
+	s.raw[start] = 3
+	s.publish(start.Add(windows.Duration), 9)
+	due := windows.DueAt(start, quiet)
+
+	s.now = due.Add(-1)
+	if report := run(t, s, ago(60), s.now); !report.Clean() || !report.To.Equal(start) {
+		t.Errorf("before it is due: %+v", report)
+	}
+	s.now = due
+	report := run(t, s, ago(60), s.now)
+	check(t, "lower when due", []audit.Window{{Start: start, Raw: 3}}, report.Lower)
+	if len(report.Higher) != 0 || !report.To.Equal(start.Add(windows.Duration)) {
+		t.Errorf("when due: %+v, want nothing of the next window", report)
+	}
+	s.now = s.now.Add(windows.Duration)
+	check(t, "higher a minute later", []audit.Window{{Start: start.Add(windows.Duration), PageViews: 9}}, run(t, s, ago(60), s.now).Higher)
+	// Nor are they repaired.
+	s.now = due.Add(-1)
+	repair(t, s)
+	if s.appends != 0 {
+		t.Error("a window that is not due was repaired")
+	}
+}
+
+func TestTheRangeIsHalfOpenAndReported(t *testing.T) {
+	t.Parallel()
+	s := newTables()
+	for i := 10; i <= 20; i++ {
+		s.raw[ago(i)] = 1
+	}
+	lastEnd := windows.End(windows.LastDue(noon, quiet))
+	kolkata := time.FixedZone("", 19800)
+	for _, tc := range []struct {
+		from, to, wantTo time.Time
+		want             int
+	}{
+		{ago(20), ago(10), ago(10), 10},
+		{ago(20).In(kolkata), ago(19).In(kolkata), ago(19), 1},
+		{ago(15), ago(15), ago(15), 0},
+		{ago(12), ago(18), ago(12), 0}, // ends before it begins
+		{time.Time{}, noon.AddDate(50, 0, 0), lastEnd, 11},
+		{noon.Add(time.Hour), noon.Add(2 * time.Hour), noon.Add(time.Hour), 0},
+	} {
+		report := run(t, s, tc.from, tc.to)
+		if len(report.Lower) != tc.want || report.From != tc.from.UTC() || report.To != tc.wantTo {
+			t.Errorf("from %v to %v: %d windows from %v to %v", tc.from, tc.to, len(report.Lower), report.From, report.To)
+		}
+	}
+}
+
+func TestARepairMendsWhatIsLowerOnce(t *testing.T) {
+	t.Parallel()
+	s := newTables()
+	s.raw = map[time.Time]int64{ago(20): 5, ago(19): 5, ago(18): 5}
+	s.publish(ago(20), 4)
+	s.publish(ago(18), 6)
+	before := len(s.log)
+	higher := []audit.Window{{Start: ago(18), PageViews: 6, Raw: 5}}
+
+	report := repair(t, s)
+	check(t, "repaired", []audit.Window{{Start: ago(20), PageViews: 4, Raw: 5}, {Start: ago(19), Raw: 5}}, report.Repaired)
+	check(t, "lower", []audit.Window(nil), report.Lower)
+	check(t, "higher", higher, report.Higher)
+	check(t, "appended", []warehouse.WindowCount{
+		{Start: ago(20), End: ago(19), PageViews: 5, Final: true, WrittenAt: noon},
+		{Start: ago(19), End: ago(18), PageViews: 5, Final: true, WrittenAt: noon},
+	}, s.log[before:])
+	if s.appends != 1 {
+		t.Errorf("%d appends, want 1", s.appends)
+	}
+
+	again := repair(t, s)
+	check(t, "higher after the second", higher, again.Higher)
+	if len(again.Repaired) != 0 || again.Repaired == nil || s.appends != 1 {
+		t.Errorf("the second repair: %#v, %d appends", again.Repaired, s.appends)
+	}
+}
+
+func TestTheReportIsBoundedAndRepeatedRepairsReachEverything(t *testing.T) {
+	t.Parallel()
+	s := newTables()
+	const lower = audit.MaxWindows + 500
+	for i := range lower {
+		s.raw[ago(10+i)] = 1
+	}
+	for i := range audit.MaxWindows { // older than all that can be repaired
+		s.publish(ago(10+lower+i), 1)
+	}
+	report := repair(t, s)
+	if len(report.Repaired) != audit.MaxWindows || len(report.Lower) != 500 || len(report.Higher) != audit.MaxWindows-500 || !report.More {
+		t.Errorf("first: %d repaired, %d lower, %d higher, more %v", len(report.Repaired), len(report.Lower), len(report.Higher), report.More)
+	}
+	report = repair(t, s)
+	if len(report.Repaired) != 500 || len(report.Lower) != 0 || len(report.Higher) != audit.MaxWindows || report.More {
+		t.Errorf("second: %d repaired, %d lower, %d higher, more %v", len(report.Repaired), len(report.Lower), len(report.Higher), report.More)
+	}
+}
+
+func TestFailuresAreReturnedWithWhatFailed(t *testing.T) {
+	t.Parallel()
+	down := errors.New("down")
+	for name, tc := range map[string]struct {
+		fail func(*tables)
+		says string
+	}{
+		"audit":                  {func(s *tables) { s.failAudit = down }, "audit windows from 0001-01-01T00:00:00.000000Z"},
+		"append":                 {func(s *tables) { s.failAppend = down }, "repair 1 windows from 2026-03-14T11:40:00.000000Z"},
+		"audit after the repair": {func(s *tables) { s.failAuditAfterwards = down }, "after the repair of 1 windows"},
+	} {
+		s := newTables()
+		s.raw[ago(20)] = 1
+		tc.fail(s)
+		_, err := s.auditor().Repair(t.Context(), time.Time{}, noon)
+		if !errors.Is(err, down) || !strings.Contains(err.Error(), tc.says) {
+			t.Errorf("%s: error %v, want one with %q", name, err, tc.says)
+		}
+	}
+}
+
+func TestReportsInJSON(t *testing.T) {
+	t.Parallel()
+	empty := audit.Report{From: ago(20), To: ago(10)}
+	full := audit.Report{
+		From: ago(20), To: ago(10), More: true, Repaired: []audit.Window{},
+		Lower:  []audit.Window{{Start: ago(15), PageViews: 1, Raw: 2}},
+		Higher: []audit.Window{{Start: ago(14), PageViews: 3}},
+	}
+	for want, report := range map[string]audit.Report{
+		`{"from":"2026-03-14T11:40:00.000000Z","to":"2026-03-14T11:50:00.000000Z","lower":[],"higher":[],"more":false}`: empty,
+		`{"from":"2026-03-14T11:40:00.000000Z","to":"2026-03-14T11:50:00.000000Z","repaired":[],` +
+			`"lower":[{"window_start":"2026-03-14T11:45:00.000000Z","page_views":1,"raw":2}],` +
+			`"higher":[{"window_start":"2026-03-14T11:46:00.000000Z","page_views":3,"raw":0}],"more":true}`: full,
+	} {
+		text, err := json.Marshal(report)
+		if err != nil {
+			t.Fatal(err)
+		}
+		check(t, "JSON", want, string(text))
+		var read audit.Report
+		if err := json.Unmarshal(text, &read); err != nil {
+			t.Fatal(err)
+		}
+		check(t, "read again", report, read)
+	}
+}

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tidemark-dev/tidemark"
+	"github.com/tidemark-dev/tidemark/audit"
+	"github.com/tidemark-dev/tidemark/event"
+)
+
+func auditCommand(p process) *cobra.Command {
+	var o auditOptions
+	cmd := &cobra.Command{
+		Use:   "audit",
+		Short: "Compare the aggregate with the raw rows, and repair it",
+		Long: `Compare each window's count in the aggregate with the raw rows, and print the
+windows that differ as JSON: on the configured backend, or at a running server with
+--url. Windows that are not yet due are left out.
+
+A count that is lower than the raw rows say waits for a flush, or was lost; with
+--repair, the right count is written. A count that is higher cannot be repaired,
+because counts never fall: raw rows are gone and have to be brought back, or a row
+that is not tidemark's is in the aggregate's log and has to be deleted by hand.
+
+Exits with 1 if windows differ, or still differ after the repair.`,
+		Example: `  tidemark audit
+  tidemark audit --from 2026-03-01T00:00:00Z --to 2026-04-01T00:00:00Z
+  tidemark audit --repair --url http://127.0.0.1:8080`,
+		Args: arguments(cobra.NoArgs),
+	}
+	settings := settingsFlags(cmd, p)
+	flags := cmd.Flags()
+	flags.StringVar(&o.from, "from", "", "first start of a window to compare, as 2026-03-14T09:26:00Z (default the beginning)")
+	flags.StringVar(&o.to, "to", "", "end of the starts to compare, itself not among them (default now)")
+	flags.BoolVar(&o.repair, "repair", false, "write the counts that are too low")
+	server := flags.String("url", "", "server to ask, as http://127.0.0.1:8080, instead of the configured backend")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		from, to, err := o.times(time.Now().UTC())
+		if err != nil {
+			return usageError{err}
+		}
+		var report audit.Report
+		if *server != "" {
+			report, err = auditServer(cmd.Context(), *server, o)
+		} else {
+			var s tidemark.Settings
+			if s, err = settings(); err != nil {
+				return err
+			}
+			report, err = auditBackend(cmd.Context(), s, p, o.repair, from, to)
+		}
+		if err != nil {
+			return err
+		}
+		return printAudit(p, report)
+	}
+	return cmd
+}
+
+// auditOptions are the flags of audit that say what to do.
+type auditOptions struct {
+	from, to string // empty where not given
+	repair   bool
+}
+
+// times returns the range that is to be audited.
+func (o auditOptions) times(now time.Time) (from, to time.Time, err error) {
+	to = now
+	var fromErr, toErr error
+	if o.from != "" {
+		if from, fromErr = event.ParseTime(o.from); fromErr != nil {
+			fromErr = fmt.Errorf("--from: %w", fromErr)
+		}
+	}
+	if o.to != "" {
+		if to, toErr = event.ParseTime(o.to); toErr != nil {
+			toErr = fmt.Errorf("--to: %w", toErr)
+		}
+	}
+	if err := errors.Join(fromErr, toErr); err != nil {
+		return from, to, err
+	}
+	if from.After(to) {
+		return from, to, fmt.Errorf("--from is %s, which is after --to, %s", event.FormatTime(from), event.FormatTime(to))
+	}
+	return from, to, nil
+}
+
+func auditBackend(ctx context.Context, s tidemark.Settings, p process, repair bool, from, to time.Time) (report audit.Report, err error) {
+	err = withBackend(ctx, s, p, func(service *tidemark.Service) (err error) {
+		if repair {
+			report, err = service.Repair(ctx, from, to)
+		} else {
+			report, err = service.Audit(ctx, from, to)
+		}
+		return err
+	})
+	return report, err
+}
+
+// auditServer has a server audit, by its own clock where no --to is given.
+func auditServer(ctx context.Context, server string, o auditOptions) (audit.Report, error) {
+	method := http.MethodGet
+	if o.repair {
+		method = http.MethodPost
+	}
+	query := url.Values{}
+	if o.from != "" {
+		query.Set("from", o.from)
+	}
+	if o.to != "" {
+		query.Set("to", o.to)
+	}
+	answer, err := askServer(ctx, method, server, "/audit", query)
+	if err != nil {
+		if text := strings.TrimSpace(string(answer)); text != "" {
+			err = fmt.Errorf("%w: %s", err, text)
+		}
+		return audit.Report{}, err
+	}
+	var report audit.Report
+	// Whatever else may answer 200 there must not pass for a report without
+	// differences.
+	if err := json.Unmarshal(answer, &report); err != nil || report.To.IsZero() {
+		return audit.Report{}, fmt.Errorf("what %s answers is not the report of an audit", server)
+	}
+	return report, nil
+}
+
+// printAudit prints the report, and in a line for a person what it means.
+func printAudit(p process, report audit.Report) error {
+	if err := printReport(p.stdout, report); err != nil {
+		return err
+	}
+	fmt.Fprintln(p.stderr, auditSummary(report))
+	if !report.Clean() {
+		return errNo
+	}
+	return nil
+}
+
+func auditSummary(r audit.Report) string {
+	var parts []string
+	if n := len(r.Repaired); n > 0 {
+		parts = append(parts, windowCount(n)+" repaired")
+	}
+	lower, higher := len(r.Lower), len(r.Higher)
+	if lower > 0 {
+		parts = append(parts, windowCount(lower)+" lower than the raw rows: flush, or run again with --repair")
+	}
+	if higher > 0 {
+		parts = append(parts, windowCount(higher)+" higher than the raw rows, which no repair can mend: see tidemark audit --help")
+	}
+	if lower+higher == 0 {
+		parts = append(parts, fmt.Sprintf("no differences in windows from %s to %s", event.FormatTime(r.From), event.FormatTime(r.To)))
+	}
+	if r.More {
+		parts = append(parts, "and there are more")
+	}
+	return strings.Join(parts, "; ")
+}
+
+func windowCount(n int) string {
+	if n == 1 {
+		return "1 window"
+	}
+	return fmt.Sprintf("%d windows", n)
+}

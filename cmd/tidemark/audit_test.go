@@ -1,0 +1,156 @@
+package main
+
+import (
+	"bytes"
+	"database/sql"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/tidemark-dev/tidemark/audit"
+	"github.com/tidemark-dev/tidemark/internal/testlog"
+)
+
+// runAudit runs tidemark audit and returns its exit code, its report, if it
+// printed one, and what it said to a person.
+func runAudit(t *testing.T, args ...string) (code int, report audit.Report, said string) {
+	t.Helper()
+	var out, log bytes.Buffer
+	code = run(t.Context(), append([]string{"audit"}, args...), process{
+		stdout: &out, stderr: &log,
+		lookup: func(string) (string, bool) { return "", false },
+	})
+	if out.Len() > 0 {
+		if err := json.Unmarshal(out.Bytes(), &report); err != nil {
+			t.Errorf("audit %q printed no report: %v\n%s", args, err, &out)
+		}
+	}
+	return code, report, log.String()
+}
+
+func execTables(t *testing.T, dir, statement string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", filepath.Join(dir, "warehouse.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec(statement); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Both ways to audit a server's tables, beside it and through it, say the same.
+func TestAuditBesideAndThroughAServer(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := startServer(t, dir, "--flush-quiet", "0s")
+	for _, body := range testlog.Traffic(t)[:200] {
+		if code, err := s.push(http.DefaultClient, body); err != nil || code != http.StatusOK {
+			t.Fatalf("push: %d, %v", code, err)
+		}
+	}
+	flushURL(t, s)
+	both := [][]string{{"--data-dir", dir}, {"--url", s.url}, {"--url", s.url + "/audit"}}
+	check := func(code int, report audit.Report, says string, args ...string) {
+		t.Helper()
+		for _, where := range both {
+			gotCode, got, said := runAudit(t, append(args, where...)...)
+			if diff := cmp.Diff(report, got, cmpopts.IgnoreFields(audit.Report{}, "From", "To"), cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("audit %q %q (-want +got):\n%s", args, where, diff)
+			}
+			if gotCode != code || !strings.Contains(said, says) || strings.Count(said, "\n") != 1 {
+				t.Errorf("audit %q %q: exit code %d, want %d; said %q, want %q in one line", args, where, gotCode, code, said, says)
+			}
+		}
+	}
+	check(exitDone, audit.Report{}, "no differences in windows from 0001-01-01T00:00:00.000000Z to 20")
+
+	counts := queryTables(t, dir, "SELECT timestamp, page_views FROM windowed_traffic ORDER BY timestamp LIMIT 1")
+	var first audit.Window
+	for start, n := range counts {
+		at, err := time.Parse(time.RFC3339, start)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first = audit.Window{Start: at, PageViews: 0, Raw: n}
+	}
+	execTables(t, dir, "DELETE FROM windowed_traffic_log WHERE timestamp = (SELECT min(timestamp) FROM windowed_traffic_log)")
+	start, next := first.Start.Format(time.RFC3339), first.Start.Add(time.Minute).Format(time.RFC3339)
+	check(exitNo, audit.Report{Lower: []audit.Window{first}}, "1 window lower than the raw rows: flush, or run again with --repair")
+	check(exitNo, audit.Report{Lower: []audit.Window{first}}, "1 window lower", "--from", start, "--to", next)
+	check(exitDone, audit.Report{}, "no differences in windows from "+first.Start.Add(time.Minute).Format("2006-01-02T15:04:05.000000Z"), "--from", next)
+	check(exitDone, audit.Report{}, "no differences", "--to", start)
+
+	// The range bounds a repair too.
+	check(exitDone, audit.Report{}, "no differences", "--repair", "--to", start)
+	for _, where := range both {
+		execTables(t, dir, "DELETE FROM windowed_traffic_log WHERE timestamp = (SELECT min(window_start) FROM raw WHERE is_late = 0)")
+		code, report, said := runAudit(t, append(where, "--repair")...)
+		if code != exitDone || len(report.Repaired) != 1 || report.Repaired[0] != first || !strings.HasPrefix(said, "1 window repaired; no differences") {
+			t.Errorf("audit --repair %q: exit code %d, repaired %v, said %q", where, code, report.Repaired, said)
+		}
+	}
+
+	execTables(t, dir, "INSERT INTO windowed_traffic_log SELECT timestamp, window_end, 1000 + page_views, 1, updated_at FROM windowed_traffic ORDER BY timestamp LIMIT 2")
+	for _, where := range both {
+		for _, repair := range [][]string{nil, {"--repair"}} {
+			code, report, said := runAudit(t, append(where, repair...)...)
+			if code != exitNo || len(report.Higher) != 2 || !strings.Contains(said, "2 windows higher than the raw rows, which no repair can mend") {
+				t.Errorf("audit %q %q: exit code %d, higher %v, said %q", where, repair, code, report.Higher, said)
+			}
+		}
+	}
+	if err := s.stop(t, syscall.SIGTERM); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAuditExitCodes(t *testing.T) {
+	t.Parallel()
+	for name, answer := range map[string]http.HandlerFunc{
+		"other.example": func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte(`{"status":"ok"}`)) },
+		"page.example":  func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("<html>")) },
+		"down.example": func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, "storage failed", http.StatusServiceUnavailable)
+		},
+	} {
+		server := httptest.NewServer(answer)
+		defer server.Close()
+		says := "not the report of an audit"
+		if name == "down.example" {
+			says = "503 Service Unavailable: storage failed"
+		}
+		if code, _, said := runAudit(t, "--url", server.URL); code != exitNo || !strings.Contains(said, says) {
+			t.Errorf("%s: exit code %d, said %q, want %q", name, code, said, says)
+		}
+	}
+	for _, tc := range []struct {
+		args []string
+		code int
+		says string
+	}{
+		{[]string{"--from", "yesterday", "--to", "1"}, exitUsage, `--to: "1"`},
+		{[]string{"--from", "yesterday", "--url", "http://127.0.0.1:1"}, exitUsage, `--from: "yesterday"`},
+		{[]string{"--from", "2026-03-02T00:00:00Z", "--to", "2026-03-01T00:00:00Z"}, exitUsage, "after --to"},
+		{[]string{"--from", "9999-01-01T00:00:00Z"}, exitUsage, "after --to"},
+		{[]string{"--url", "nowhere"}, exitUsage, "nowhere"},
+		{[]string{"--url", "http://127.0.0.1:1"}, exitNo, "refused"},
+		{[]string{"extra"}, exitUsage, "extra"},
+		{[]string{"--window-duration", "7s"}, exitUsage, "7s"},
+		{[]string{"--data-dir", filepath.Join(t.TempDir(), "new")}, exitNo, "nothing is stored there"},
+	} {
+		code, _, said := runAudit(t, tc.args...)
+		if code != tc.code || !strings.Contains(said, tc.says) {
+			t.Errorf("audit %q: exit code %d, want %d; said %q, want %q", tc.args, code, tc.code, said, tc.says)
+		}
+	}
+}

@@ -1,0 +1,265 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tidemark-dev/tidemark"
+	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/generator"
+	"github.com/tidemark-dev/tidemark/internal/deliver"
+	"github.com/tidemark-dev/tidemark/internal/envelope"
+	"github.com/tidemark-dev/tidemark/window"
+)
+
+// devDefaults are the settings that dev has other defaults for, so that a person
+// sees final windows and late events within two minutes.
+var devDefaults = map[string]string{"ALLOWED_LATENESS": "10s", "LOG_LEVEL": "warn"}
+
+func devCommand(p process) *cobra.Command {
+	stream := generator.Default()
+	stream.Lag, stream.Duplicates, stream.Malformed = true, 0.02, 0.005
+	cmd := &cobra.Command{
+		Use:   "dev",
+		Short: "Run everything on this machine and watch: server, generator, flush",
+		Long: `Run the server, a generator that pushes the lab's event stream to it, and a flush
+every 10 s, and say what happens: a line a minute for the windows that are still
+open, and a line for each window that becomes final.
+
+ALLOWED_LATENESS is 10s unless it is set, so that some events are late. Of the
+stream, one message in 50 is delivered twice, and one in 200 is no valid event.`,
+		Example: `  tidemark dev
+  tidemark dev --window-duration 10s --rate 600 --lag=false`,
+		Args: arguments(cobra.NoArgs),
+	}
+	lookup := p.lookup
+	p.lookup = func(name string) (string, bool) {
+		if value, ok := lookup(name); ok && value != "" {
+			return value, true
+		}
+		value, ok := devDefaults[name]
+		return value, ok
+	}
+	settings := settingsFlags(cmd, p)
+	check := streamFlags(cmd.Flags(), &stream)
+	every := cmd.Flags().Duration("flush-interval", 10*time.Second, "time between two flushes")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		s, err := settings()
+		if err == nil {
+			err = check()
+		}
+		if err != nil {
+			return err
+		}
+		if *every <= 0 {
+			return usageError{fmt.Errorf("--flush-interval=%v: want more than 0", *every)}
+		}
+		return dev(cmd.Context(), s, stream, *every, p)
+	}
+	return cmd
+}
+
+// dev runs the server, the generator and the flushes until ctx ends or one of
+// them fails.
+func dev(ctx context.Context, s tidemark.Settings, stream generator.Config, every time.Duration, p process) error {
+	return withServer(ctx, s, p, func(ctx context.Context, service *tidemark.Service, url string) error {
+		d := &devRun{
+			service: service, settings: s, url: url, out: p.stdout,
+			windows: window.Fixed{Duration: s.WindowDuration, AllowedLateness: s.AllowedLateness},
+			late:    map[time.Time]map[string]bool{},
+		}
+		service.Watch(d.observe)
+		d.introduce(stream, every, time.Now())
+
+		client := deliver.NewClient(generator.DefaultConcurrency)
+		defer client.CloseIdleConnections()
+		deliverer := &deliver.Deliverer{URL: url + "/push", Client: client}
+		flushes, stop := context.WithCancel(ctx)
+		var running sync.WaitGroup
+		running.Go(func() { d.flushEvery(flushes, every) })
+		err := generator.Run(ctx, stream, generator.Options{
+			Publish: func(ctx context.Context, delivery generator.Delivery) error {
+				_, err := deliverer.Deliver(ctx, envelope.Encode(delivery.Message))
+				return err
+			},
+		})
+		stop()
+		running.Wait()
+		fmt.Fprintf(p.stdout, "\nStopped. What is counted is kept in %s: the next flush writes the windows that were open.\n", s.DataDir)
+		return err
+	})
+}
+
+// A devRun is what dev tells a person.
+type devRun struct {
+	service  *tidemark.Service
+	settings tidemark.Settings
+	windows  window.Fixed
+	url      string
+	out      io.Writer
+
+	mu          sync.Mutex
+	late        map[time.Time]map[string]bool // ids of late events by window
+	deadLetters int                           // since the last line about open windows
+}
+
+// observe notes what was stored.
+func (d *devRun) observe(v event.Verdict) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch v.Status {
+	case event.DeadLetter:
+		d.deadLetters++
+	case event.Late:
+		if d.late[v.Window] == nil {
+			d.late[v.Window] = map[string]bool{}
+		}
+		d.late[v.Window][v.EventID] = true
+	}
+}
+
+// introduce says what will happen and when, and what to try.
+func (d *devRun) introduce(stream generator.Config, every time.Duration, now time.Time) {
+	s := d.settings
+	lag := "They publish at once: try --lag for users who go offline."
+	if stream.Lag {
+		lag = "They go offline now and then and publish what they did when they are back, so some events arrive late."
+	}
+	start := d.windows.Start(now)
+	fmt.Fprintf(d.out, `Tidemark counts page views per %v, exactly. Everything runs on this machine; Ctrl-C stops it.
+
+%d users make about %.0f events a minute and push them to %s/push.
+%s
+An event counts in the window in which it happened, if it is published at most %v after the window's end;
+later it is late: stored, but not counted. Times are UTC, and it is %s now.
+`, s.WindowDuration, stream.Users, stream.Rate, d.url, lag, s.AllowedLateness, clock(now))
+	fmt.Fprintf(d.out, `
+  %s  the window that began at %s ends; it is the first, and not a whole one
+  %s  it closes: its events are late from now on
+  %s  it is due: one of the flushes, which run every %v, makes it final
+`, clock(d.windows.End(start)), clock(start), clock(d.windows.DueAt(start, 0)), clock(d.windows.DueAt(start, s.FlushQuiet)), every)
+	ago := 2 * (s.WindowDuration + s.AllowedLateness)
+	fmt.Fprintf(d.out, `
+Try, in another terminal:
+
+  sqlite3 %[1]s/warehouse.db 'SELECT timestamp, page_views FROM windowed_traffic ORDER BY timestamp'
+  sqlite3 %[1]s/warehouse.db 'SELECT window_start, publish_time, user_id FROM events WHERE is_late'
+  sqlite3 %[1]s/warehouse.db 'SELECT reason, error FROM dead_letters'
+  curl -s %[2]s/audit      # the windows whose count differs from the raw rows: none
+  curl -s %[2]s/metrics
+  curl -s %[2]s/push/raw -d '{"ip": "198.51.100.23", "user_id": "1", "timestamp": "%[3]s",
+    "http_request": "", "http_response": 200, "num_bytes": 1, "user_agent": "curl"}'
+
+The last is an event that happened %[4]v ago. What does the answer say it is?
+
+`, s.DataDir, d.url, event.FormatTime(now.Add(-ago)), ago)
+}
+
+// flushEvery flushes at every multiple of the interval until ctx ends, and tells
+// of the windows that are open once a minute.
+func (d *devRun) flushEvery(ctx context.Context, every time.Duration) {
+	for {
+		next := time.Now().Truncate(every).Add(every)
+		if deliver.Sleep(ctx, time.Until(next)) != nil {
+			return
+		}
+		d.flush(ctx)
+		if next.Truncate(time.Minute).Equal(next) || every > time.Minute {
+			d.tellOpen(ctx, next)
+		}
+	}
+}
+
+func (d *devRun) flush(ctx context.Context) {
+	report := d.service.Flush(ctx)
+	for _, w := range report.Windows {
+		if w.Final {
+			d.mu.Lock()
+			late := len(d.late[w.Start])
+			d.mu.Unlock()
+			fmt.Fprintf(d.out, "%s  final  %s  %4d page views, %d late\n", clock(report.ReadTime), clock(w.Start), w.PageViews, late)
+		} else {
+			fmt.Fprintf(d.out, "%s  early  %s  %4d page views so far\n", clock(report.ReadTime), clock(w.Start), w.PageViews)
+		}
+	}
+	if ctx.Err() != nil {
+		return // and so are the errors
+	}
+	for _, err := range report.Errors {
+		fmt.Fprintf(d.out, "%s  flush: %v\n", clock(report.ReadTime), err)
+	}
+}
+
+// tellOpen prints a line of the windows that are not yet final, with what was
+// late or no event since the line before.
+func (d *devRun) tellOpen(ctx context.Context, now time.Time) {
+	open, err := d.service.OpenWindows(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			fmt.Fprintf(d.out, "%s  open windows: %v\n", clock(now), err)
+		}
+		return
+	}
+	var texts []string
+	for _, w := range open {
+		texts = append(texts, fmt.Sprintf("%s  %4d page views so far", clock(w.Start), w.PageViews))
+	}
+	if texts == nil {
+		texts = []string{"none"}
+	}
+	fmt.Fprintf(d.out, "%s  open   %s%s\n", clock(now), strings.Join(texts, "; "), d.takeAside(now))
+}
+
+// takeAside returns what the stream held besides events on time, and forgets the
+// windows that are too old to be told of again.
+func (d *devRun) takeAside(now time.Time) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	letters := d.deadLetters
+	d.deadLetters = 0
+	for _, start := range slices.Collect(maps.Keys(d.late)) {
+		if d.windows.DueAt(start, d.settings.FlushQuiet+d.settings.FlushHoldMax+time.Hour).Before(now) {
+			delete(d.late, start)
+		}
+	}
+	if letters == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; %d dead letters", letters)
+}
+
+func clock(t time.Time) string { return t.UTC().Format("15:04:05") }
+
+// withServer runs a server beside f, which gets its URL, and returns when both
+// have ended: the end of either ends the other.
+func withServer(ctx context.Context, s tidemark.Settings, p process, f func(ctx context.Context, service *tidemark.Service, url string) error) (err error) {
+	service, err := tidemark.New(ctx, s, newLogger(p, s))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeService(ctx, service)) }()
+	listener, err := listen(s)
+	if err != nil {
+		return err
+	}
+	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
+	running, stopRunning := context.WithCancel(ctx)
+	defer stopRunning()
+	served := make(chan error, 1)
+	go func() {
+		served <- service.Serve(serving, listener)
+		stopRunning()
+	}()
+	err = f(running, service, "http://"+listener.Addr().String())
+	stopServing()
+	return errors.Join(err, <-served)
+}

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/generator"
+	"github.com/tidemark-dev/tidemark/internal/deliver"
+	"github.com/tidemark-dev/tidemark/internal/envelope"
+)
+
+// streamFlags gives a command the flags of the stream it generates. The returned
+// function has them read once they are parsed.
+func streamFlags(flags *pflag.FlagSet, config *generator.Config) func() error {
+	flags.BoolVar(&config.Lag, "lag", config.Lag, "users go offline now and then, and publish what they did when they are back")
+	flags.IntVar(&config.Users, "users", config.Users, "number of users")
+	flags.Float64Var(&config.Rate, "rate", config.Rate, "events a minute, all users together")
+	flags.Uint64Var(&config.Seed, "seed", 0, "the same seed makes the same stream; without, every run differs")
+	flags.Float64Var(&config.Malformed, "malformed", config.Malformed, "share of messages that are no valid event, 0 to 1")
+	flags.Float64Var(&config.Duplicates, "duplicates", config.Duplicates, "share of messages that are delivered twice, 0 to 1")
+	return func() error {
+		if !flags.Changed("seed") {
+			config.Seed = rand.Uint64()
+		}
+		if err := config.Validate(); err != nil {
+			return usageError{err}
+		}
+		return nil
+	}
+}
+
+// settled is how long before now a stream that is printed at once ends: long
+// enough that, with default settings, every window of it is due.
+const settled = 5 * time.Minute
+
+func generateCommand(p process) *cobra.Command {
+	config := generator.Default()
+	cmd := &cobra.Command{
+		Use:   "generate",
+		Short: "Make the lab's event stream: page views of some users, with or without lag",
+		Long: `Make the lab's event stream and deliver it to a server as Pub/Sub does (--url:
+again and again until each message is acknowledged), or print it as push bodies,
+one a line, as replay reads them (--stdout).
+
+Runs until --count or --duration is reached or it is interrupted, and publishes
+what its users still hold before it exits. A stream that has an end and is printed
+is made at once, not in real time: it is a past stream, which ended five minutes
+ago. Exits with 1 if a message was not acknowledged.`,
+		Example: `  tidemark generate --url http://127.0.0.1:8080/push --lag
+  tidemark generate --stdout --seed 7 --count 20000 --lag --duplicates 0.02 | tidemark replay -`,
+		Args: arguments(cobra.NoArgs),
+	}
+	flags := cmd.Flags()
+	check := streamFlags(flags, &config)
+	target := flags.String("url", "", "push endpoint to deliver to, as "+defaultPushURL)
+	toStdout := flags.Bool("stdout", false, "print push bodies instead")
+	start := flags.String("start", "", "with --stdout: when the stream starts, as 2026-03-14T09:26:00Z")
+	flags.IntVar(&config.Count, "count", 0, "end after so many messages; 0 for no limit")
+	flags.DurationVar(&config.Duration, "duration", 0, "end after so long; 0 for no limit")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
+		if (*target != "") == *toStdout {
+			return usageError{errors.New("want either --url or --stdout")}
+		}
+		if err := check(); err != nil {
+			return err
+		}
+		if *start != "" {
+			if config.Start, err = event.ParseTime(*start); err != nil || !*toStdout {
+				return usageError{fmt.Errorf("--start: want a time, with --stdout: %w", err)}
+			}
+		}
+		fmt.Fprintf(p.stderr, "the seed is %d\n", config.Seed)
+		if *toStdout {
+			return printStream(cmd.Context(), config, p.stdout)
+		}
+		if err := deliver.CheckURL(*target); err != nil {
+			return usageError{fmt.Errorf("--url: %w", err)}
+		}
+		return deliverStream(cmd.Context(), config, *target, p.stderr)
+	}
+	return cmd
+}
+
+// printStream prints a stream as push bodies: at once if it has an end, else in
+// real time until ctx ends.
+func printStream(ctx context.Context, config generator.Config, out io.Writer) error {
+	if config.Count == 0 && config.Duration == 0 {
+		return generator.Run(ctx, config, generator.Options{
+			Concurrency: 1,
+			Publish: func(_ context.Context, d generator.Delivery) error {
+				_, err := fmt.Fprintf(out, "%s\n", envelope.Encode(d.Message))
+				return err
+			},
+		})
+	}
+	stream, err := generator.Simulate(config, time.Now().Add(-settled))
+	if err != nil {
+		return usageError{err}
+	}
+	buffered := bufio.NewWriter(out)
+	for d := range stream {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if _, err := fmt.Fprintf(buffered, "%s\n", envelope.Encode(d.Message)); err != nil {
+			return fmt.Errorf("print the stream: %w", err)
+		}
+	}
+	return buffered.Flush()
+}
+
+// deliverStream delivers a stream in real time and says at its end what became of
+// it.
+func deliverStream(ctx context.Context, config generator.Config, target string, out io.Writer) error {
+	var delivered, refused atomic.Int64
+	client := deliver.NewClient(generator.DefaultConcurrency)
+	defer client.CloseIdleConnections()
+	deliverer := &deliver.Deliverer{URL: target, Client: client}
+	err := generator.Run(ctx, config, generator.Options{
+		Publish: func(ctx context.Context, d generator.Delivery) error {
+			_, err := deliverer.Deliver(ctx, envelope.Encode(d.Message))
+			var refusal *deliver.RefusedError
+			if errors.As(err, &refusal) {
+				if refused.Add(1) == 1 { // the others are like it
+					fmt.Fprintf(out, "message %s: %v\n", d.Message.ID, err)
+				}
+				return nil
+			}
+			if err == nil {
+				delivered.Add(1)
+			}
+			return err
+		},
+	})
+	fmt.Fprintf(out, "%d deliveries acknowledged, %d refused\n", delivered.Load(), refused.Load())
+	if err != nil {
+		return err
+	}
+	if refused.Load() > 0 {
+		return errNo
+	}
+	return nil
+}

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/tidemark-dev/tidemark"
+	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/internal/envelope"
+	"github.com/tidemark-dev/tidemark/internal/replay"
+	"github.com/tidemark-dev/tidemark/warehouse"
+)
+
+// The tables that can be replayed. A table of another name by setting is still
+// meant by these.
+const (
+	rawTable        = "raw"
+	deadLetterTable = "dead_letter"
+)
+
+// storedOptions are the flags that say which stored messages to send. The table
+// is empty if none are to be.
+type storedOptions struct{ table, from, to string }
+
+func (o *storedOptions) addFlags(flags *pflag.FlagSet) {
+	flags.StringVar(&o.table, "from-table", "", "send what is stored in a table of the configured backend: raw or dead_letter")
+	flags.StringVar(&o.from, "from", "", "with --from-table: what was stored from this time on, as 2026-03-14T09:26:00Z (default the beginning)")
+	flags.StringVar(&o.to, "to", "", "with --from-table: what was stored before this time (default no end)")
+}
+
+// A storedSpan is a part of a table: what was stored in [from, to), where a zero
+// to is no end.
+type storedSpan struct {
+	table    string
+	from, to time.Time
+}
+
+// check returns what the flags say, or all that is wrong with them.
+func (o *storedOptions) check() (storedSpan, error) {
+	span := storedSpan{table: o.table}
+	var problems []error
+	parse := func(flag, text string, t *time.Time) {
+		if text == "" {
+			return
+		}
+		var err error
+		if *t, err = event.ParseTime(text); err != nil {
+			problems = append(problems, fmt.Errorf("--%s: %w", flag, err))
+		}
+	}
+	parse("from", o.from, &span.from)
+	parse("to", o.to, &span.to)
+	switch {
+	case o.table == "" && (o.from != "" || o.to != ""):
+		problems = append(problems, errors.New("--from and --to go with --from-table"))
+	case o.table != "" && o.table != rawTable && o.table != deadLetterTable:
+		problems = append(problems, fmt.Errorf("--from-table=%q: want %s or %s", o.table, rawTable, deadLetterTable))
+	}
+	if len(problems) == 0 && o.to != "" && span.from.After(span.to) {
+		problems = append(problems, fmt.Errorf("--from is %s, which is after --to, %s", event.FormatTime(span.from), event.FormatTime(span.to)))
+	}
+	return span, errors.Join(problems...)
+}
+
+// replayStored replays stored messages of the configured backend.
+func replayStored(ctx context.Context, s tidemark.Settings, span storedSpan, o replay.Options, p process) (err error) {
+	tables, err := tidemark.OpenWarehouse(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, tables.Close()) }()
+	ctx, cancel := context.WithCancel(ctx)
+	input, stop := pushBodies(storedMessages(ctx, tables, span, s))
+	defer stop()
+	defer cancel() // first, so that stop does not wait for a long query
+	o.Input = input
+	return runReplay(ctx, o, p)
+}
+
+// storedMessages yields the messages of the span.
+func storedMessages(ctx context.Context, tables warehouse.Archive, span storedSpan, s tidemark.Settings) iter.Seq2[event.Message, error] {
+	return func(yield func(event.Message, error) bool) {
+		if span.table == deadLetterTable {
+			for letter, err := range tables.DeadLetters(ctx, span.from, span.to) {
+				if !yield(letter.Message, err) {
+					return
+				}
+			}
+			return
+		}
+		for row, err := range tables.RawRows(ctx, span.from, span.to) {
+			var m event.Message
+			if err == nil {
+				m, err = row.Message(s.EventID, s.EventTime)
+			}
+			if !yield(m, err) {
+				return
+			}
+		}
+	}
+}
+
+// pushBodies returns a reader of the messages as push bodies, one a line, which
+// are made as they are read; an error of the messages is the reader's. Once stop
+// has returned, the messages are no longer used.
+func pushBodies(messages iter.Seq2[event.Message, error]) (bodies io.Reader, stop func()) {
+	reader, writer := io.Pipe()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		writer.CloseWithError(writeBodies(writer, messages))
+	}()
+	return reader, func() {
+		reader.Close() // ends a write that waits for a reader
+		<-done
+	}
+}
+
+func writeBodies(w io.Writer, messages iter.Seq2[event.Message, error]) error {
+	for m, err := range messages {
+		if err != nil {
+			return err
+		}
+		if _, err := w.Write(append(envelope.Encode(m), '\n')); err != nil {
+			return err
+		}
+	}
+	return nil
+}

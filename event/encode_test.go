@@ -1,0 +1,102 @@
+package event_test
+
+import (
+	"bytes"
+	"math"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tidemark-dev/tidemark/event"
+)
+
+// checkEncode checks that an event survives being written and read.
+func checkEncode(t *testing.T, e event.Event) {
+	t.Helper()
+	data, err := event.Encode(e)
+	if err != nil {
+		t.Fatalf("%+v: %v", e, err)
+	}
+	if bytes.ContainsAny(data, "\r\n") {
+		t.Errorf("not on one line: %q", data)
+	}
+	v := defaults(t).Classify(event.Message{ID: "1", PublishTime: e.Timestamp, Data: data})
+	if v.Status == event.DeadLetter {
+		t.Fatalf("%q is no event: %v", data, v.Err)
+	}
+	if diff := cmp.Diff(e, v.Event); diff != "" {
+		t.Errorf("%q is another event (-want +got):\n%s", data, diff)
+	}
+	again, err := event.Encode(v.Event)
+	if err != nil || !bytes.Equal(data, again) {
+		t.Errorf("encoded again: %q, %v, want %q", again, err, data)
+	}
+}
+
+func TestEncodeWritesTheLabsKeysInTheLabsOrder(t *testing.T) {
+	t.Parallel()
+	lat := 48.8566
+	data, err := event.Encode(event.Event{
+		IP: "198.51.100.23", UserID: "-6120394857710293846", UserAgent: "Mozilla/5.0 (<KHTML>", Lat: &lat,
+		Timestamp: at(t, "2026-03-14T09:26:53.5Z"), HTTPRequest: `"GET fungi.html HTTP/1.0"`, HTTPResponse: 200, NumBytes: 287,
+	})
+	want := `{"ip":"198.51.100.23","user_id":"-6120394857710293846","lat":48.8566,"lng":null,"timestamp":"2026-03-14T09:26:53.500000Z",` +
+		`"http_request":"\"GET fungi.html HTTP/1.0\"","http_response":200,"num_bytes":287,"user_agent":"Mozilla/5.0 (<KHTML>"}`
+	if err != nil || string(data) != want {
+		t.Errorf("%s, %v\nwant %s", data, err, want)
+	}
+}
+
+func TestEveryEventOfTheTestDataSurvivesEncoding(t *testing.T) {
+	t.Parallel()
+	events := 0
+	for _, m := range append(edges(t), traffic(t)...) {
+		if v := defaults(t).Classify(m); v.Status != event.DeadLetter {
+			checkEncode(t, v.Event)
+			events++
+		}
+	}
+	if events < 8000 {
+		t.Errorf("only %d events", events)
+	}
+}
+
+func TestEncodeRefusesWhatJSONCannotWrite(t *testing.T) {
+	t.Parallel()
+	for _, x := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
+		if data, err := event.Encode(event.Event{Lng: &x}); err == nil {
+			t.Errorf("%v is written as %s", x, data)
+		}
+	}
+}
+
+func FuzzEncode(f *testing.F) {
+	f.Add("198.51.100.23", "-6120394857710293846", "Mozilla/5.0", `"GET / HTTP/1.0"`, int64(200), int64(287), int64(1773480413589793), true, 48.8566, true, 2.3522)
+	f.Add("", "\x00", "\u2028\u2029", "<&>\\\"\t\n", int64(math.MinInt64), int64(math.MaxInt64), int64(-62135596800e6), false, 0.0, true, math.Copysign(0, -1))
+	f.Add("\ufffd", "\U0010ffff", "\u007f", "é", int64(0), int64(-1), int64(253402300799999999), true, math.MaxFloat64, true, math.SmallestNonzeroFloat64)
+	f.Fuzz(func(t *testing.T, ip, user, agent, request string, response, size, micros int64, hasLat bool, lat float64, hasLng bool, lng float64) {
+		const year10000 = 253402300800e6
+		for _, s := range []string{ip, user, agent, request} {
+			if !utf8.ValidString(s) || len(s) > 1<<16 {
+				t.Skip()
+			}
+		}
+		finite := func(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
+		if micros < -62135596800e6 || micros >= year10000 || !finite(lat) || !finite(lng) {
+			t.Skip()
+		}
+		e := event.Event{
+			IP: ip, UserID: user, UserAgent: agent, Timestamp: time.UnixMicro(micros).UTC(),
+			HTTPRequest: request, HTTPResponse: response, NumBytes: size,
+		}
+		if hasLat {
+			e.Lat = &lat
+		}
+		if hasLng {
+			e.Lng = &lng
+		}
+		checkEncode(t, e)
+	})
+}

@@ -1,0 +1,87 @@
+package handler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/tidemark-dev/tidemark/audit"
+	"github.com/tidemark-dev/tidemark/event"
+)
+
+// An Auditor compares the aggregate with the raw rows, for windows that start in
+// [from, to); package audit has the contract.
+type Auditor interface {
+	// Run compares, and writes nothing.
+	Run(ctx context.Context, from, to time.Time) (audit.Report, error)
+	// Repair also appends the counts that the aggregate has too low.
+	Repair(ctx context.Context, from, to time.Time) (audit.Report, error)
+}
+
+// audit returns the endpoint that runs the given method and answers its report:
+// 200 also where windows differ, because the audit itself has not failed.
+func (h *Handler) audit(method func(Auditor, context.Context, time.Time, time.Time) (audit.Report, error)) endpoint {
+	return func(w http.ResponseWriter, r *http.Request, line *requestLine) error {
+		from, to, err := auditRange(r.URL.RawQuery, h.now().UTC())
+		if err != nil {
+			return refuse(errInvalid, err)
+		}
+		report, err := method(h.auditor, r.Context(), from, to)
+		if err != nil {
+			return h.auditError(r, err)
+		}
+		line.add(slog.Int("lower", len(report.Lower)), slog.Int("higher", len(report.Higher)), slog.Bool("more", report.More))
+		if report.Repaired != nil {
+			line.add(slog.Int("repaired", len(report.Repaired)))
+		}
+		if !report.Clean() {
+			line.raise(slog.LevelWarn)
+		}
+		return writeJSON(w, http.StatusOK, report)
+	}
+}
+
+// auditRange reads the parameters from and to. Without them the range is
+// everything up to now. Parameters of other names are ignored.
+func auditRange(query string, now time.Time) (from, to time.Time, err error) {
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return from, to, fmt.Errorf("the query cannot be read: %w", err)
+	}
+	from, fromErr := timeParameter(values, "from", time.Time{})
+	to, toErr := timeParameter(values, "to", now)
+	if err := errors.Join(fromErr, toErr); err != nil {
+		return from, to, err
+	}
+	if from.After(to) {
+		return from, to, fmt.Errorf("from is %s, which is after to, %s", event.FormatTime(from), event.FormatTime(to))
+	}
+	return from, to, nil
+}
+
+func timeParameter(values url.Values, name string, absent time.Time) (time.Time, error) {
+	given := values[name]
+	switch len(given) {
+	case 0:
+		return absent, nil
+	case 1:
+		t, err := event.ParseTime(given[0])
+		if err != nil {
+			return t, fmt.Errorf("%s: %w (in a URL, + is written %%2B)", name, err)
+		}
+		return t, nil
+	}
+	return time.Time{}, fmt.Errorf("%s is given %d times; want it once", name, len(given))
+}
+
+// auditError tells storage that failed from a client that did not wait for it.
+func (h *Handler) auditError(r *http.Request, err error) error {
+	if r.Context().Err() != nil && !h.draining.Load() {
+		return refuse(errClientGone, err)
+	}
+	return refuse(errAudit, err)
+}

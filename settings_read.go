@@ -1,0 +1,153 @@
+package tidemark
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tidemark-dev/tidemark/warehouse"
+)
+
+// A reader of a setting parses its text into a field of Settings. Its error says
+// what was expected; Load adds the name and the text.
+
+func text(field *string) func(string) error {
+	return func(text string) error {
+		*field = text
+		return nil
+	}
+}
+
+func nonempty(field *string) func(string) error {
+	return func(text string) error {
+		*field = text
+		if text == "" {
+			return errors.New("it is empty")
+		}
+		return nil
+	}
+}
+
+// pipelineName reads a name that is also a Firestore document id.
+func pipelineName(field *string) func(string) error {
+	return func(text string) error {
+		*field = text
+		if text == "" || len(text) > 100 || strings.Trim(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") != "" ||
+			strings.HasPrefix(text, ".") || strings.HasPrefix(text, "__") {
+			return errors.New("want letters, digits, -, _ and ., at most 100, not beginning with . or __")
+		}
+		return nil
+	}
+}
+
+func tableName(field *string) func(string) error {
+	return func(text string) error {
+		*field = text
+		return warehouse.CheckName(text)
+	}
+}
+
+// accounts reads a list of e-mail addresses separated by commas.
+func accounts(field *[]string) func(string) error {
+	return func(text string) error {
+		*field = nil
+		for account := range strings.SplitSeq(text, ",") {
+			account = strings.TrimSpace(account)
+			if account == "" && text == "" {
+				continue
+			}
+			name, domain, ok := strings.Cut(account, "@")
+			if !ok || name == "" || domain == "" || strings.ContainsAny(account, " \t") {
+				return fmt.Errorf("%q is not an e-mail address", account)
+			}
+			*field = append(*field, account)
+		}
+		return nil
+	}
+}
+
+func hostPort(field *string) func(string) error {
+	return func(text string) error {
+		*field = text
+		if text == "" {
+			return nil
+		}
+		if _, port, err := net.SplitHostPort(text); err != nil || port == "" {
+			return errors.New("want host:port")
+		}
+		return nil
+	}
+}
+
+func oneOf(field *string, choices ...string) func(string) error {
+	return func(text string) error {
+		*field = text
+		for _, choice := range choices {
+			if text == choice {
+				return nil
+			}
+		}
+		return fmt.Errorf("want %s", strings.TrimPrefix(strings.Join(choices, " or "), " or "))
+	}
+}
+
+func parsed[T any](field *T, parse func(string) (T, error)) func(string) error {
+	return func(text string) (err error) {
+		*field, err = parse(text)
+		return err
+	}
+}
+
+func integer(field *int, low, high int) func(string) error {
+	return func(text string) (err error) {
+		if *field, err = strconv.Atoi(text); err != nil || *field < low || *field > high {
+			return fmt.Errorf("want an integer from %d to %d", low, high)
+		}
+		return nil
+	}
+}
+
+// maxDuration keeps sums of a few durations from overflowing.
+const maxDuration = 100 * 365 * 24 * time.Hour
+
+// duration reads a duration of zero or more; a plain number is in seconds, as in
+// the lab's WINDOW_DURATION=60.
+func duration(field *time.Duration) func(string) error {
+	return func(text string) error {
+		if _, err := strconv.ParseFloat(text, 64); err == nil {
+			text += "s"
+		}
+		d, err := time.ParseDuration(text)
+		if *field = d; err != nil || d < 0 || d > maxDuration {
+			return errors.New("want a duration of zero or more and at most a century, as 90s, 2m or 1h30m; without a unit it is in seconds")
+		}
+		return nil
+	}
+}
+
+func durationOrEmpty(field *time.Duration) func(string) error {
+	return func(text string) error {
+		if text == "" {
+			return nil
+		}
+		return duration(field)(text)
+	}
+}
+
+// size reads a number of bytes. Its units are powers of two, as in the limits
+// that Pub/Sub and BigQuery state.
+func size(field *int) func(string) error {
+	return func(text string) error {
+		digits := strings.TrimRight(text, "KMGB")
+		factor, ok := map[string]int{"": 1, "B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}[text[len(digits):]]
+		n, err := strconv.Atoi(digits)
+		if *field = n * factor; !ok || err != nil || n <= 0 || n > (1<<40)/cmp.Or(factor, 1) {
+			return errors.New("want a number of bytes above zero, as 16MB or 512KB")
+		}
+		return nil
+	}
+}

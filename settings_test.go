@@ -1,0 +1,139 @@
+package tidemark_test
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tidemark-dev/tidemark"
+)
+
+func env(pairs ...string) func(string) (string, bool) {
+	return func(name string) (string, bool) {
+		for i := 0; i < len(pairs); i += 2 {
+			if pairs[i] == name {
+				return pairs[i+1], true
+			}
+		}
+		return "", false
+	}
+}
+
+func TestDefaultsAreGood(t *testing.T) {
+	t.Parallel()
+	s, err := tidemark.Load(nil, env())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Host != "127.0.0.1" || s.Auth != "none" || s.CommitInterval != time.Millisecond || s.WindowDuration != time.Minute {
+		t.Errorf("defaults: %+v", s)
+	}
+}
+
+func TestAFlagWinsOverTheEnvironmentAndThatOverTheDefault(t *testing.T) {
+	t.Parallel()
+	s, err := tidemark.Load(map[string]string{"port": "1"}, env("PORT", "2", "EMIT", "early", "PIPELINE", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Port != 1 || s.Emit != "early" || s.Pipeline != "minute-traffic" {
+		t.Errorf("port %d, emit %s, pipeline %s", s.Port, s.Emit, s.Pipeline)
+	}
+}
+
+func TestADurationWithoutUnitIsSeconds(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]time.Duration{"60": time.Minute, "1.5": 1500 * time.Millisecond, "0": 0, "2m": 2 * time.Minute, "1h30m": 90 * time.Minute} {
+		s, err := tidemark.Load(nil, env("FLUSH_QUIET", text))
+		if err != nil || s.FlushQuiet != want {
+			t.Errorf("%s is %v, %v; want %v", text, s.FlushQuiet, err, want)
+		}
+	}
+}
+
+func TestEveryProblemIsNamedAtOnceWithItsValue(t *testing.T) {
+	t.Parallel()
+	bad := map[string]string{
+		"BACKEND": "aws", "PORT": "70000", "PIPELINE": "a/b", "DATASET": "my-logs", "RAW_TABLE": "raw; DROP TABLE raw",
+		"WINDOW_DURATION": "7s", "ALLOWED_LATENESS": "-1s", "MAX_CLOCK_SKEW": "soon", "EVENT_TIME": "attribute:", "EVENT_ID": "payload",
+		"EMIT": "often", "COMMIT_INTERVAL": "x", "FLUSH_MAX_WINDOWS": "0", "FLUSH_TIMEOUT": "0", "COUNTER_RETENTION": "0", "RAW_METHOD": "dml",
+		"MAX_BODY": "10MB", "QUEUE_LENGTH": "many", "BATCH_BYTES": "-4MB", "AUTH": "basic", "PUSH_CALLERS": "somebody",
+		"LOG_LEVEL": "loud", "LOG_FORMAT": "xml", "FIRESTORE_EMULATOR_HOST": "localhost",
+	}
+	_, err := tidemark.Load(nil, func(name string) (string, bool) { value, ok := bad[name]; return value, ok })
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for name, value := range bad {
+		found := false
+		for line := range strings.Lines(err.Error()) {
+			found = found || strings.Contains(line, name) && strings.Contains(line, value)
+		}
+		if !found {
+			t.Errorf("no line names %s and %s:\n%v", name, value, err)
+		}
+	}
+}
+
+func TestSettingsAreCheckedAgainstEachOther(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		env  []string
+		says string
+	}{
+		{[]string{"K_SERVICE", "tidemark", "AUTH", "none"}, "anyone on the internet"},
+		{[]string{"K_SERVICE", "tidemark"}, "AUTH=iam"},
+		{[]string{"RAW_TABLE", "windowed_traffic"}, "used twice"},
+		{[]string{"COMMIT_INTERVAL", "1h"}, "COMMIT_INTERVAL=1h"},
+		{[]string{"FLUSH_TIMEOUT", "10m"}, "FLUSH_TIMEOUT=10m"},
+		{[]string{"FLUSH_QUIET", "1h30"}, "1h30"},
+		{[]string{"COUNTER_RETENTION", "2000000h"}, "century"},
+		{[]string{"BACKEND", "gcp"}, "BACKEND=gcp"},
+	} {
+		_, err := tidemark.Load(nil, env(tc.env...))
+		if err == nil || !strings.Contains(err.Error(), tc.says) {
+			t.Errorf("%q: error %v, want one that says %q", tc.env, err, tc.says)
+		}
+	}
+}
+
+func TestTheSettingsAreLoggedOnceByName(t *testing.T) {
+	t.Parallel()
+	s, err := tidemark.Load(map[string]string{"window-duration": "10"}, env())
+	if err != nil {
+		t.Fatal(err)
+	}
+	logged := map[string]string{}
+	for _, attr := range s.LogValue().Group() {
+		logged[attr.Key] = attr.Value.String()
+	}
+	if logged["WINDOW_DURATION"] != "10" || logged["COMMIT_INTERVAL"] != "1ms" || logged["AUTH"] != "none" || len(logged) != len(tidemark.SettingsTable()) {
+		t.Errorf("logged %v", logged)
+	}
+}
+
+// The README's table of settings is this code's.
+func TestTheREADMEHasEverySetting(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "| setting | default | |\n|---|---|---|\n"
+	for _, s := range tidemark.SettingsTable() {
+		value := ""
+		if s.Default != "" {
+			value = "`" + s.Default + "`"
+		}
+		want += fmt.Sprintf("| `%s` | %s | %s |\n", s.Name, value, s.Usage)
+	}
+	_, rest, _ := strings.Cut(string(readme), "<!-- settings -->\n")
+	got, _, found := strings.Cut(rest, "<!-- /settings -->")
+	if diff := cmp.Diff(want, got); !found || diff != "" {
+		t.Errorf("the README's table of settings is not the code's (-code +README):\n%s\nIt should be:\n%s", diff, want)
+	}
+}

@@ -1,0 +1,76 @@
+package warehouse_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/internal/envelope"
+	"github.com/tidemark-dev/tidemark/internal/testlog"
+	"github.com/tidemark-dev/tidemark/warehouse"
+	"github.com/tidemark-dev/tidemark/window"
+)
+
+// Whatever the settings, the message made of a raw row is to them the event that
+// the row came from.
+func TestTheMessageOfARawRowIsItsEvent(t *testing.T) {
+	t.Parallel()
+	traffic := testlog.Traffic(t)
+	for _, eventTime := range []string{"payload", "publish", "attribute:timestamp"} {
+		for _, eventID := range []string{"message", "attribute:timestamp", "attribute:id"} {
+			t.Run(eventTime+" "+eventID, func(t *testing.T) {
+				t.Parallel()
+				c := event.Classifier{Windows: window.Fixed{Duration: time.Minute, AllowedLateness: 2 * time.Minute}, MaxClockSkew: 5 * time.Minute}
+				var err error
+				if c.EventTime, err = event.ParseTimeSource(eventTime); err != nil {
+					t.Fatal(err)
+				}
+				if c.EventID, err = event.ParseIDSource(eventID); err != nil {
+					t.Fatal(err)
+				}
+				checkMessages(t, c, traffic)
+			})
+		}
+	}
+}
+
+func checkMessages(t *testing.T, c event.Classifier, bodies [][]byte) {
+	t.Helper()
+	events, late := 0, 0
+	for _, body := range bodies {
+		m, err := envelope.Decode(body, time.Time{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		attributes := map[string]string{"id": "id of " + m.ID, "timestamp": event.FormatTime(m.PublishTime.Add(-150 * time.Second))}
+		m.Attributes = attributes
+		want := c.Classify(m)
+		if want.Status == event.DeadLetter {
+			continue
+		}
+		events++
+		row := warehouse.RawRow{
+			Event: want.Event, EventID: want.EventID, MessageID: m.ID, PublishTime: m.PublishTime,
+			WindowStart: want.Window, Late: want.Status == event.Late,
+		}
+		if row.Late {
+			late++
+		}
+		again, err := row.Message(c.EventID, c.EventTime)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := c.Classify(again)
+		if c.EventTime.Attribute() != "" {
+			got.EventTime = want.EventTime // of which the row has the window only
+		}
+		if diff := cmp.Diff(want, got); diff != "" || again.ID != m.ID || !again.PublishTime.Equal(m.PublishTime) {
+			t.Fatalf("message %s of %s published %v: (-want +got)\n%s", m.ID, again.ID, again.PublishTime, diff)
+		}
+	}
+	if events == 0 || late == 0 && c.EventTime.String() != "publish" {
+		t.Errorf("%d events, %d late: too few to tell", events, late)
+	}
+}
