@@ -1,0 +1,115 @@
+// Package streamhouse is the warehouse over append streams and queries: what
+// BigQuery offers, reduced to what Tidemark needs of it. In production the two
+// are BigQuery's; a test puts a model in their place.
+package streamhouse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tidemark-dev/tidemark/warehouse"
+)
+
+// Streams appends rows to tables, as the default stream of the Storage Write API
+// does: at least once, and visible to queries when it has returned nil.
+//
+// A call may fail before or after it was applied, or never answer; then it
+// returns when ctx ends, and may be applied still later. It is applied whole or
+// not at all. Its errors are those of [warehouse.Ingester], with the index of the
+// row.
+type Streams interface {
+	Append(ctx context.Context, table warehouse.Table, rows []warehouse.Row) error
+}
+
+// Queries reads the tables. Each call reads one snapshot of every table, which has
+// every append that had returned before it.
+type Queries interface {
+	CountRaw(ctx context.Context, starts []time.Time) ([]int64, error)
+	warehouse.Archive
+	warehouse.Auditor
+}
+
+// Warehouse is a [warehouse.Warehouse] over streams and queries.
+type Warehouse struct {
+	Queries
+	streams                 Streams
+	raw, aggLog, deadLetter warehouse.Table
+}
+
+var _ warehouse.Warehouse = (*Warehouse)(nil)
+
+// New returns a warehouse of the given table names. Closing the streams and
+// queries is up to the caller.
+func New(names warehouse.Names, streams Streams, queries Queries) *Warehouse {
+	return &Warehouse{
+		Queries: queries, streams: streams,
+		raw: warehouse.RawTable(names), aggLog: warehouse.AggLogTable(names), deadLetter: warehouse.DeadLetterTable(names),
+	}
+}
+
+// AppendRaw implements [warehouse.Ingester].
+func (w *Warehouse) AppendRaw(ctx context.Context, rows []warehouse.RawRow) error {
+	return appendRows(ctx, w.streams, w.raw, rows, warehouse.RawRow.Row)
+}
+
+// AppendCounts implements [warehouse.Aggregate].
+func (w *Warehouse) AppendCounts(ctx context.Context, rows []warehouse.WindowCount) error {
+	return appendRows(ctx, w.streams, w.aggLog, rows, warehouse.WindowCount.Row)
+}
+
+// AppendDeadLetters implements [warehouse.Ingester].
+func (w *Warehouse) AppendDeadLetters(ctx context.Context, letters []warehouse.DeadLetter) error {
+	var rows []warehouse.Row
+	var letterOf []int // index of the letter, by that of the row
+	for i, letter := range letters {
+		parts, err := letter.Rows()
+		if err != nil {
+			return err
+		}
+		for _, part := range parts {
+			rows = append(rows, part)
+			letterOf = append(letterOf, i)
+		}
+	}
+	err := appendAll(ctx, w.streams, w.deadLetter, rows)
+	var refused *warehouse.RefusedError
+	if errors.As(err, &refused) {
+		return byLetter(refused, letterOf)
+	}
+	return err
+}
+
+// byLetter returns the refusal with the letters' indexes in place of the rows'.
+func byLetter(refused *warehouse.RefusedError, letterOf []int) error {
+	letters := &warehouse.RefusedError{Err: refused.Err}
+	for row, err := range refused.Rows {
+		if letters.Rows == nil {
+			letters.Rows = map[int]error{}
+		}
+		letters.Rows[letterOf[row]] = err
+	}
+	return letters
+}
+
+// Close implements [warehouse.Warehouse]: there is nothing of its own to release.
+func (w *Warehouse) Close() error { return nil }
+
+func appendRows[T any](ctx context.Context, streams Streams, table warehouse.Table, items []T, row func(T) warehouse.Row) error {
+	rows := make([]warehouse.Row, len(items))
+	for i, item := range items {
+		rows[i] = row(item)
+	}
+	return appendAll(ctx, streams, table, rows)
+}
+
+func appendAll(ctx context.Context, streams Streams, table warehouse.Table, rows []warehouse.Row) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	if err := streams.Append(ctx, table, rows); err != nil {
+		return fmt.Errorf("append %d rows to %s: %w", len(rows), table.Name, err)
+	}
+	return nil
+}
