@@ -21,7 +21,13 @@ test: ## Run the tests: needs Go and make only
 	$(GO) test -shuffle=on ./...
 
 .PHONY: test-all
-test-all: lint race bench-once ## Run everything: lint, the tests under the race detector, each benchmark once
+test-all: lint race simulate bench-once ## Run everything: lint, the tests under the race detector, simulations, each benchmark once
+
+SEEDS ?= 500
+
+.PHONY: simulate
+simulate: ## Simulate SEEDS (500) bad days that were never simulated before
+	$(GO) test ./simulation -run 'TestSeeds' -v -seeds $(SEEDS) -timeout 0
 
 .PHONY: race
 race:

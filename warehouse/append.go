@@ -60,18 +60,35 @@ func appendOthers[T any](ctx context.Context, rows []T, refused *RefusedError, o
 }
 
 // appendOneByOne finds out which rows are refused where a refusal names none.
+//
+// The rows are tried at different times, and the table may be mended or broken
+// between two of them. So a row is rejected only if it is refused both before
+// another row is stored and after; one that nothing was stored after is left for
+// another time.
 func appendOneByOne[T any](ctx context.Context, rows []T, outcomes []error, appendRows func(context.Context, []T) error) {
-	stored := false
+	lastStored := -1
 	for i := range rows {
-		outcomes[i] = appendRows(ctx, rows[i:i+1])
-		stored = stored || outcomes[i] == nil
-	}
-	for i, err := range outcomes {
-		var refused *RefusedError
-		if errors.As(err, &refused) {
-			outcomes[i] = verdict(err, stored)
+		if outcomes[i] = appendRows(ctx, rows[i:i+1]); outcomes[i] == nil {
+			lastStored = i
 		}
 	}
+	for i, err := range outcomes {
+		if !isRefusal(err) {
+			continue
+		}
+		if i < lastStored {
+			err = appendRows(ctx, rows[i:i+1])
+		}
+		if isRefusal(err) {
+			err = verdict(err, i < lastStored)
+		}
+		outcomes[i] = err
+	}
+}
+
+func isRefusal(err error) bool {
+	_, ok := errors.AsType[*RefusedError](err)
+	return ok
 }
 
 // verdict is the outcome of a refused row, which depends on whether any other
@@ -80,7 +97,7 @@ func verdict(refusal error, othersStored bool) error {
 	if othersStored {
 		return fmt.Errorf("%w: %w", ErrRejected, refusal)
 	}
-	return fmt.Errorf("refused, and no row of the append was stored: %w", refusal)
+	return fmt.Errorf("refused, and no row was stored after it, so the table may be at fault: %w", refusal)
 }
 
 func fill(outcomes []error, err error) {

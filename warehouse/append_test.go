@@ -60,7 +60,9 @@ func TestAppendEach(t *testing.T) {
 		{"a named row is rejected and its mates pass", table{bad: map[string]bool{"b": true}, naming: true},
 			[]string{"a", "b", "c"}, []string{stored, rejected, stored}, 2},
 		{"an unnamed row is found", table{bad: map[string]bool{"b": true}},
-			[]string{"a", "b", "c"}, []string{stored, rejected, stored}, 4},
+			[]string{"a", "b", "c"}, []string{stored, rejected, stored}, 5},
+		{"an unnamed row that nothing is stored after is left", table{bad: map[string]bool{"b": true}},
+			[]string{"a", "b"}, []string{stored, failed}, 3},
 		{"every row named is the table's fault", table{bad: map[string]bool{"a": true, "b": true}, naming: true},
 			[]string{"a", "b"}, []string{failed, failed}, 1},
 		{"every row refused one by one is the table's fault", table{bad: map[string]bool{"a": true, "b": true}},
@@ -93,6 +95,21 @@ func TestAppendEach(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The table is mended while the rows of an unnamed refusal are tried one by one.
+func TestAppendEachRejectsNothingThatATableAtFaultRefused(t *testing.T) {
+	t.Parallel()
+	calls := 0
+	outcomes := warehouse.AppendEach(t.Context(), []string{"a", "b"}, func(context.Context, []string) error {
+		if calls++; calls <= 2 { // the whole, and the first alone
+			return &warehouse.RefusedError{Err: errors.New("no column ip")}
+		}
+		return nil
+	})
+	if outcomes[0] != nil || outcomes[1] != nil {
+		t.Errorf("outcomes %v", outcomes)
 	}
 }
 

@@ -36,9 +36,9 @@ type Shard struct {
 	Window  time.Time // start of the window, UTC
 	Name    string    // unique in the pipeline; means something to the store only
 	Version int64     // changed by every write of the shard; never repeats for a name
-	// CreatedAt and WrittenAt are by the store's clock: when the shard was last
-	// made, or made pending after it had been settled; and when it was last
-	// added to.
+	// CreatedAt and WrittenAt are by the store's clock: when the shard was made,
+	// or, where the store knows that, made pending again after it had been
+	// settled; and when it was last added to.
 	CreatedAt, WrittenAt time.Time
 }
 

@@ -1,0 +1,434 @@
+package simulation
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"math"
+	"time"
+
+	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/flush"
+	"github.com/tidemark-dev/tidemark/internal/memdocs"
+	"github.com/tidemark-dev/tidemark/warehouse"
+	"github.com/tidemark-dev/tidemark/windowstore"
+	"github.com/tidemark-dev/tidemark/windowstore/shardstore"
+)
+
+// A Bug is a mistake that can be planted in the product, to see that a simulation
+// catches it.
+type Bug struct {
+	Name  string
+	Plant func(*hooks)
+}
+
+// hooks are the places where a bug can be planted: each wraps a part of a process,
+// or takes its place.
+type hooks struct {
+	documents func(shardstore.Documents) shardstore.Documents
+	writer    string // of every process
+	store     func(next windowstore.Store, documents shardstore.Documents) windowstore.Store
+	warehouse func(next warehouse.Warehouse, counters windowstore.Store, idKind string) warehouse.Warehouse
+	classify  func(p *process, c event.Classifier, m event.Message) event.Verdict
+	ingester  func(next ingester) ingester
+	flush     func(*flush.Config)
+
+	viewTakesLast, rawCountsLate, rawCountsRows bool
+}
+
+// Bugs are the mistakes that a simulation must catch.
+var Bugs = []Bug{
+	{"acknowledge before it is durable", func(h *hooks) {
+		h.ingester = func(next ingester) ingester {
+			return ingesterFunc(func(ctx context.Context, m event.Message, v event.Verdict) (event.Verdict, error) {
+				go func() { _, _ = next.Submit(context.WithoutCancel(ctx), m, v) }()
+				return v, nil
+			})
+		}
+	}},
+	{"acknowledge what raw did not store", func(h *hooks) {
+		h.warehouse = func(next warehouse.Warehouse, _ windowstore.Store, _ string) warehouse.Warehouse {
+			return &brokenWarehouse{Warehouse: next, appendRaw: func(ctx context.Context, rows []warehouse.RawRow) error {
+				err := next.AppendRaw(ctx, rows)
+				if errors.Is(err, errUnavailable) {
+					return nil
+				}
+				return err
+			}}
+		}
+	}},
+	{"acknowledge what was not counted", func(h *hooks) {
+		h.store = func(next windowstore.Store, documents shardstore.Documents) windowstore.Store {
+			return &brokenStore{Store: next, add: func(ctx context.Context, increments []windowstore.Increment) error {
+				_ = next.Add(ctx, increments)
+				return nil
+			}}
+		}
+	}},
+	{"acknowledge dead letters without storing them", func(h *hooks) {
+		h.warehouse = func(next warehouse.Warehouse, _ windowstore.Store, _ string) warehouse.Warehouse {
+			return &brokenWarehouse{Warehouse: next, appendDeadLetters: func(context.Context, []warehouse.DeadLetter) error { return nil }}
+		}
+	}},
+	{"dead-letter everything that the table refuses", func(h *hooks) {
+		h.warehouse = func(next warehouse.Warehouse, _ windowstore.Store, _ string) warehouse.Warehouse {
+			return &brokenWarehouse{Warehouse: next, appendRaw: func(ctx context.Context, rows []warehouse.RawRow) error {
+				err := next.AppendRaw(ctx, rows)
+				var table *warehouse.TableError
+				if errors.As(err, &table) && len(rows) > 1 {
+					return &warehouse.RefusedError{Rows: map[int]error{0: err}}
+				}
+				if errors.As(err, &table) {
+					return nil
+				}
+				return err
+			}}
+		}
+	}},
+	{"count before raw", func(h *hooks) {
+		h.warehouse = func(next warehouse.Warehouse, counters windowstore.Store, idKind string) warehouse.Warehouse {
+			return &brokenWarehouse{Warehouse: next, appendRaw: func(ctx context.Context, rows []warehouse.RawRow) error {
+				for _, row := range rows {
+					if !row.Late {
+						key := windowstore.KeyOf(idKind, row.EventID)
+						if err := counters.Add(ctx, []windowstore.Increment{{Window: row.WindowStart, Keys: []windowstore.Key{key}}}); err != nil {
+							return err
+						}
+					}
+				}
+				return next.AppendRaw(ctx, rows)
+			}}
+		}
+	}},
+	{"count late events", func(h *hooks) {
+		h.classify = func(_ *process, c event.Classifier, m event.Message) event.Verdict {
+			v := c.Classify(m)
+			if v.Status == event.Late {
+				v.Status = event.Counted
+			}
+			return v
+		}
+	}},
+	{"late by the process's clock", func(h *hooks) {
+		h.classify = func(p *process, c event.Classifier, m event.Message) event.Verdict {
+			m.PublishTime = p.now()
+			return c.Classify(m)
+		}
+	}},
+	{"window by publish time", func(h *hooks) {
+		h.classify = func(_ *process, c event.Classifier, m event.Message) event.Verdict {
+			v := c.Classify(m)
+			if v.Status == event.Counted {
+				v.Window = c.Windows.Start(m.PublishTime)
+			}
+			return v
+		}
+	}},
+	{"bare increment", func(h *hooks) {
+		h.store = func(next windowstore.Store, documents shardstore.Documents) windowstore.Store {
+			// Counts how many times ids were added, as a number that is added to does.
+			return &brokenStore{Store: next, count: func(ctx context.Context, start time.Time) (int64, error) {
+				return sumOfBatches(ctx, documents, start)
+			}}
+		}
+	}},
+	{"a batch key that repeats", func(h *hooks) {
+		h.documents = func(next shardstore.Documents) shardstore.Documents {
+			return &brokenDocuments{Documents: next, merge: func(ctx context.Context, writes []shardstore.ShardWrite) error {
+				for i := range writes {
+					writes[i].Key = "0"
+				}
+				return next.Merge(ctx, writes)
+			}}
+		}
+	}},
+	{"a new writer with an old name", func(h *hooks) { h.writer = "writer" }},
+	{"settle without precondition", func(h *hooks) {
+		h.documents = func(next shardstore.Documents) shardstore.Documents {
+			return &brokenDocuments{Documents: next, settle: func(ctx context.Context, shards []shardstore.ShardInfo, expireAt time.Time) []error {
+				errs := next.Settle(ctx, shards, expireAt)
+				for i, err := range errs {
+					if errors.Is(err, shardstore.ErrPrecondition) {
+						tamper(next, shards[i].Name, nil, &expireAt)
+						errs[i] = nil
+					}
+				}
+				return errs
+			}}
+		}
+	}},
+	{"settle before publish", func(h *hooks) {
+		h.store = func(next windowstore.Store, documents shardstore.Documents) windowstore.Store {
+			return &brokenStore{Store: next, pending: func(ctx context.Context, through time.Time) iter.Seq2[windowstore.PendingWindow, error] {
+				return func(yield func(windowstore.PendingWindow, error) bool) {
+					for w, err := range next.Pending(ctx, through) {
+						if err == nil {
+							_ = next.Settle(ctx, w.Shards, time.Now().Add(192*time.Hour))
+						}
+						if !yield(w, err) {
+							return
+						}
+					}
+				}
+			}}
+		}
+	}},
+	{"settle although publishing failed", func(h *hooks) {
+		h.warehouse = func(next warehouse.Warehouse, _ windowstore.Store, _ string) warehouse.Warehouse {
+			return &brokenWarehouse{Warehouse: next, appendCounts: func(ctx context.Context, rows []warehouse.WindowCount) error {
+				_ = next.AppendCounts(ctx, rows)
+				return nil
+			}}
+		}
+	}},
+	{"settle before due", func(h *hooks) {
+		h.flush = func(c *flush.Config) { c.Windows.AllowedLateness, c.Quiet = 0, 0 }
+	}},
+	{"settle what was written since the read", func(h *hooks) {
+		h.store = func(next windowstore.Store, documents shardstore.Documents) windowstore.Store {
+			return &brokenStore{Store: next, settle: func(ctx context.Context, shards []windowstore.Shard, expireAt time.Time) error {
+				for w, err := range next.Pending(ctx, time.Now()) { // reads the versions anew
+					if err == nil && len(shards) > 0 && w.Start.Equal(shards[0].Window) {
+						shards = w.Shards
+					}
+				}
+				return next.Settle(ctx, shards, expireAt)
+			}}
+		}
+	}},
+	{"expiry before settle", func(h *hooks) {
+		h.documents = func(next shardstore.Documents) shardstore.Documents {
+			return &brokenDocuments{Documents: next, merge: func(ctx context.Context, writes []shardstore.ShardWrite) error {
+				err := next.Merge(ctx, writes)
+				for _, write := range writes {
+					soon := time.Now().Add(10 * time.Minute)
+					tamper(next, write.Name, &write.Window, &soon)
+				}
+				return err
+			}}
+		}
+	}},
+	{"a write that does not mark a settled shard as pending", func(h *hooks) {
+		h.documents = func(next shardstore.Documents) shardstore.Documents {
+			return &brokenDocuments{Documents: next, merge: func(ctx context.Context, writes []shardstore.ShardWrite) error {
+				settled := map[string]bool{}
+				for _, shard := range shardsOf(next) {
+					settled[shard.Name] = shard.Pending == nil
+				}
+				err := next.Merge(ctx, writes)
+				for _, write := range writes {
+					if settled[write.Name] {
+						later := time.Now().Add(192 * time.Hour)
+						tamper(next, write.Name, nil, &later)
+					}
+				}
+				return err
+			}}
+		}
+	}},
+	{"count before the versions are read", func(h *hooks) {
+		h.store = func(next windowstore.Store, documents shardstore.Documents) windowstore.Store {
+			counts := map[time.Time]int64{}
+			return &brokenStore{Store: next,
+				pending: func(ctx context.Context, through time.Time) iter.Seq2[windowstore.PendingWindow, error] {
+					return func(yield func(windowstore.PendingWindow, error) bool) {
+						for w, err := range next.Pending(ctx, through) { // a look ahead
+							if err == nil {
+								counts[w.Start], _ = next.Count(ctx, w.Start)
+							}
+						}
+						next.Pending(ctx, through)(yield)
+					}
+				},
+				count: func(ctx context.Context, start time.Time) (int64, error) {
+					if n := counts[start]; n > 0 {
+						return n, nil
+					}
+					return next.Count(ctx, start)
+				},
+			}
+		}
+	}},
+	{"count the pending shards only", func(h *hooks) {
+		h.documents = func(next shardstore.Documents) shardstore.Documents {
+			return &brokenDocuments{Documents: next, queryWindow: func(ctx context.Context, start time.Time) iter.Seq2[[]byte, error] {
+				return func(yield func([]byte, error) bool) {
+					for _, shard := range shardsOf(next) {
+						if shard.Pending == nil || !shard.Window.Equal(start) {
+							continue
+						}
+						for key := range shard.Keys() {
+							if !yield(append([]byte{1}, key[:]...), nil) {
+								return
+							}
+						}
+					}
+				}
+			}}
+		}
+	}},
+	{"a view that takes the last count", func(h *hooks) { h.viewTakesLast = true }},
+	{"trust counters that may have expired", func(h *hooks) {
+		h.store = func(next windowstore.Store, documents shardstore.Documents) windowstore.Store {
+			return &brokenStore{Store: next, keepAtLeast: func(context.Context, time.Duration) (time.Duration, error) {
+				return math.MaxInt64 / 4, nil
+			}}
+		}
+	}},
+	{"a raw count with late events", func(h *hooks) { h.rawCountsLate = true }},
+	{"a raw count of rows, not of ids", func(h *hooks) { h.rawCountsRows = true }},
+	{"an event id that differs between deliveries", func(h *hooks) {
+		h.classify = func(p *process, c event.Classifier, m event.Message) event.Verdict {
+			v := c.Classify(m)
+			v.EventID += p.name
+			return v
+		}
+	}},
+	{"keys so short that they collide", func(h *hooks) {
+		h.store = func(next windowstore.Store, documents shardstore.Documents) windowstore.Store {
+			return &brokenStore{Store: next, add: func(ctx context.Context, increments []windowstore.Increment) error {
+				for _, increment := range increments {
+					for i := range increment.Keys {
+						clear(increment.Keys[i][1:])
+					}
+				}
+				return next.Add(ctx, increments)
+			}}
+		}
+	}},
+}
+
+// shardsOf returns the shards behind the documents of a process.
+func shardsOf(documents shardstore.Documents) []memdocs.Shard {
+	shards, err := documents.(faultyDocuments).w.database.Shards()
+	if err != nil {
+		panic(err)
+	}
+	return shards
+}
+
+// tamper sets or removes the fields pending and expire_at of a document.
+func tamper(documents shardstore.Documents, name string, pending, expireAt *time.Time) {
+	documents.(faultyDocuments).w.database.Tamper(pipeline, name, func(p, e **time.Time) { *p, *e = pending, expireAt })
+}
+
+// sumOfBatches is the number of ids that were ever written to a window, those
+// written twice counted twice.
+func sumOfBatches(ctx context.Context, documents shardstore.Documents, start time.Time) (n int64, err error) {
+	for batch, err := range documents.QueryWindow(ctx, start) {
+		if err != nil {
+			return 0, err
+		}
+		n += int64(len(batch) / 16)
+	}
+	return n, nil
+}
+
+type ingesterFunc func(context.Context, event.Message, event.Verdict) (event.Verdict, error)
+
+func (f ingesterFunc) Submit(ctx context.Context, m event.Message, v event.Verdict) (event.Verdict, error) {
+	return f(ctx, m, v)
+}
+
+// brokenWarehouse replaces those methods of a warehouse that are set.
+type brokenWarehouse struct {
+	warehouse.Warehouse
+	appendRaw         func(context.Context, []warehouse.RawRow) error
+	appendDeadLetters func(context.Context, []warehouse.DeadLetter) error
+	appendCounts      func(context.Context, []warehouse.WindowCount) error
+}
+
+func (b *brokenWarehouse) AppendRaw(ctx context.Context, rows []warehouse.RawRow) error {
+	if b.appendRaw != nil {
+		return b.appendRaw(ctx, rows)
+	}
+	return b.Warehouse.AppendRaw(ctx, rows)
+}
+
+func (b *brokenWarehouse) AppendDeadLetters(ctx context.Context, letters []warehouse.DeadLetter) error {
+	if b.appendDeadLetters != nil {
+		return b.appendDeadLetters(ctx, letters)
+	}
+	return b.Warehouse.AppendDeadLetters(ctx, letters)
+}
+
+func (b *brokenWarehouse) AppendCounts(ctx context.Context, rows []warehouse.WindowCount) error {
+	if b.appendCounts != nil {
+		return b.appendCounts(ctx, rows)
+	}
+	return b.Warehouse.AppendCounts(ctx, rows)
+}
+
+// brokenStore replaces those methods of a store that are set.
+type brokenStore struct {
+	windowstore.Store
+	add         func(context.Context, []windowstore.Increment) error
+	pending     func(context.Context, time.Time) iter.Seq2[windowstore.PendingWindow, error]
+	count       func(context.Context, time.Time) (int64, error)
+	keepAtLeast func(context.Context, time.Duration) (time.Duration, error)
+	settle      func(context.Context, []windowstore.Shard, time.Time) error
+}
+
+func (b *brokenStore) Add(ctx context.Context, increments []windowstore.Increment) error {
+	if b.add != nil {
+		return b.add(ctx, increments)
+	}
+	return b.Store.Add(ctx, increments)
+}
+
+func (b *brokenStore) Pending(ctx context.Context, through time.Time) iter.Seq2[windowstore.PendingWindow, error] {
+	if b.pending != nil {
+		return b.pending(ctx, through)
+	}
+	return b.Store.Pending(ctx, through)
+}
+
+func (b *brokenStore) Count(ctx context.Context, start time.Time) (int64, error) {
+	if b.count != nil {
+		return b.count(ctx, start)
+	}
+	return b.Store.Count(ctx, start)
+}
+
+func (b *brokenStore) KeepAtLeast(ctx context.Context, keep time.Duration) (time.Duration, error) {
+	if b.keepAtLeast != nil {
+		return b.keepAtLeast(ctx, keep)
+	}
+	return b.Store.KeepAtLeast(ctx, keep)
+}
+
+func (b *brokenStore) Settle(ctx context.Context, shards []windowstore.Shard, expireAt time.Time) error {
+	if b.settle != nil {
+		return b.settle(ctx, shards, expireAt)
+	}
+	return b.Store.Settle(ctx, shards, expireAt)
+}
+
+// brokenDocuments replaces those methods of the documents that are set.
+type brokenDocuments struct {
+	shardstore.Documents
+	merge       func(context.Context, []shardstore.ShardWrite) error
+	queryWindow func(context.Context, time.Time) iter.Seq2[[]byte, error]
+	settle      func(context.Context, []shardstore.ShardInfo, time.Time) []error
+}
+
+func (b *brokenDocuments) Merge(ctx context.Context, writes []shardstore.ShardWrite) error {
+	if b.merge != nil {
+		return b.merge(ctx, writes)
+	}
+	return b.Documents.Merge(ctx, writes)
+}
+
+func (b *brokenDocuments) QueryWindow(ctx context.Context, start time.Time) iter.Seq2[[]byte, error] {
+	if b.queryWindow != nil {
+		return b.queryWindow(ctx, start)
+	}
+	return b.Documents.QueryWindow(ctx, start)
+}
+
+func (b *brokenDocuments) Settle(ctx context.Context, shards []shardstore.ShardInfo, expireAt time.Time) []error {
+	if b.settle != nil {
+		return b.settle(ctx, shards, expireAt)
+	}
+	return b.Documents.Settle(ctx, shards, expireAt)
+}

@@ -1,0 +1,199 @@
+package simulation
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/tidemark-dev/tidemark/warehouse"
+)
+
+// tables is the model of the warehouse: rows that were appended, in order, and the
+// queries over them. It has no faults; see faultyTables.
+type tables struct {
+	names   warehouse.Names
+	rows    map[string][]warehouse.Row // by table
+	refuses func(warehouse.Row) bool   // rows of the raw table that are refused for their own value
+	naming  bool                       // whether a refusal names the rows
+	broken  bool                       // the raw table lacks a column for now
+	drift   bool                       // which shows as a refusal of every row, not as an error of the table
+
+	// Bugs to plant: the view takes the last count, not the greatest; the raw count
+	// takes in late events; it counts rows, not ids.
+	last, countsLate, countsRows bool
+}
+
+func newTables(names warehouse.Names) *tables {
+	return &tables{names: names, rows: map[string][]warehouse.Row{}}
+}
+
+// The columns that the queries read.
+var (
+	rawTable     = warehouse.RawTable(warehouse.DefaultNames)
+	logTable     = warehouse.AggLogTable(warehouse.DefaultNames)
+	letterTable  = warehouse.DeadLetterTable(warehouse.DefaultNames)
+	rawEventID   = column(rawTable, "event_id")
+	rawMessageID = column(rawTable, "message_id")
+	rawWindow    = column(rawTable, "window_start")
+	rawLate      = column(rawTable, "is_late")
+	logStart     = column(logTable, "timestamp")
+	logPageViews = column(logTable, "page_views")
+	logFinal     = column(logTable, "is_final")
+	logWrittenAt = column(logTable, "written_at")
+	letterID     = column(letterTable, "message_id")
+	letterData   = column(letterTable, "data")
+	letterReason = column(letterTable, "reason")
+)
+
+func column(table warehouse.Table, name string) int {
+	return slices.IndexFunc(table.Columns, func(c warehouse.Column) bool { return c.Name == name })
+}
+
+// append appends rows as the default stream does: all of them or none.
+func (t *tables) append(table string, rows []warehouse.Row) error {
+	if table == t.names.Raw {
+		if t.broken && !t.drift {
+			return &warehouse.TableError{Table: table, Err: errors.New("column user_agent is missing")}
+		}
+		refusal := &warehouse.RefusedError{Rows: map[int]error{}, Err: errors.New("rows have errors")}
+		for i, row := range rows {
+			if t.broken || t.refuses(row) {
+				refusal.Rows[i] = errors.New("value out of range")
+			}
+		}
+		if len(refusal.Rows) > 0 {
+			if !t.naming {
+				refusal.Rows = nil
+			}
+			return refusal
+		}
+	}
+	t.rows[table] = append(t.rows[table], rows...)
+	return nil
+}
+
+// windowValue is a row of the view of the aggregate.
+type windowValue struct {
+	pageViews int64
+	final     bool
+}
+
+// view is the view of the aggregate: the greatest count of each window.
+func (t *tables) view() map[time.Time]windowValue {
+	values := map[time.Time]windowValue{}
+	for _, row := range t.rows[t.names.AggLog()] {
+		start, n := row[logStart].(time.Time), row[logPageViews].(int64)
+		v := values[start]
+		if n > v.pageViews || t.last {
+			v.pageViews = n
+		}
+		v.final = v.final || row[logFinal].(bool)
+		values[start] = v
+	}
+	return values
+}
+
+// rawIDs returns the distinct ids of the raw rows of a window that are not late.
+func (t *tables) rawIDs(start time.Time) map[string]bool {
+	ids := map[string]bool{}
+	for _, row := range t.rows[t.names.Raw] {
+		if row[rawWindow].(time.Time).Equal(start) && !row[rawLate].(bool) {
+			ids[row[rawEventID].(string)] = true
+		}
+	}
+	return ids
+}
+
+func (t *tables) countRaw(start time.Time) (n int64) {
+	if !t.countsLate && !t.countsRows {
+		return int64(len(t.rawIDs(start)))
+	}
+	ids := map[string]bool{}
+	for _, row := range t.rows[t.names.Raw] {
+		if row[rawWindow].(time.Time).Equal(start) && (t.countsLate || !row[rawLate].(bool)) {
+			ids[row[rawEventID].(string)] = true
+			n++
+		}
+	}
+	if t.countsRows {
+		return n
+	}
+	return int64(len(ids))
+}
+
+func (t *tables) audit(from, to time.Time, limit int) []warehouse.Discrepancy {
+	starts := map[time.Time]bool{}
+	for _, row := range t.rows[t.names.Raw] {
+		starts[row[rawWindow].(time.Time)] = true
+	}
+	view := t.view()
+	for start := range view {
+		starts[start] = true
+	}
+	var lower, higher []warehouse.Discrepancy
+	for _, start := range slices.SortedFunc(maps.Keys(starts), time.Time.Compare) {
+		d := warehouse.Discrepancy{Start: start, PageViews: view[start].pageViews, Raw: t.countRaw(start)}
+		if start.Before(from) || !start.Before(to) || d.PageViews == d.Raw {
+			continue
+		}
+		if d.PageViews < d.Raw {
+			lower = append(lower, d)
+		} else {
+			higher = append(higher, d)
+		}
+	}
+	all := append(lower, higher...)
+	return all[:min(limit, len(all))]
+}
+
+// faultyTables is the model of the warehouse as a process sees it: through calls
+// whose fate the scheduler decides.
+type faultyTables struct {
+	warehouse.Archive // nothing in the simulation re-drives what is stored
+	w                 *world
+	p                 *process
+}
+
+func (f faultyTables) Append(ctx context.Context, table warehouse.Table, rows []warehouse.Row) error {
+	rows = slices.Clone(rows)
+	return f.w.call(ctx, f.p, "append "+table.Name, describeRows(table, rows), func() error {
+		return f.w.tables.append(table.Name, rows)
+	})
+}
+
+func (f faultyTables) CountRaw(ctx context.Context, starts []time.Time) (counts []int64, err error) {
+	starts = slices.Clone(starts)
+	result, err := query(ctx, f.w, f.p, "count raw", describeTimes(starts), func() ([]int64, error) {
+		counts := make([]int64, len(starts))
+		for i, start := range starts {
+			counts[i] = f.w.tables.countRaw(start)
+		}
+		return counts, nil
+	})
+	return result, err
+}
+
+func (f faultyTables) Audit(ctx context.Context, from, to time.Time, limit int) ([]warehouse.Discrepancy, error) {
+	return query(ctx, f.w, f.p, "audit", "", func() ([]warehouse.Discrepancy, error) {
+		return f.w.tables.audit(from, to, limit), nil
+	})
+}
+
+// describeRows returns what tells an append from others, for the trace.
+func describeRows(table warehouse.Table, rows []warehouse.Row) string {
+	text := ""
+	for _, row := range rows {
+		switch table.Name {
+		case rawTable.Name:
+			text += " " + row[rawMessageID].(string)
+		case letterTable.Name:
+			text += " " + row[letterID].(string) + ":" + row[letterReason].(string)
+		case logTable.Name:
+			text += " " + clock(row[logStart].(time.Time)) + "=" + itoa(row[logPageViews].(int64))
+		}
+	}
+	return cmp.Or(text, " nothing")
+}
