@@ -124,7 +124,7 @@ func (s *Settings) table() []Setting {
 		{"FLUSH_QUIET", "10s", "how long after closing a window is due; a due window written within it is held back; 0 turns it off", duration(&s.FlushQuiet)},
 		{"FLUSH_HOLD_MAX", "10m", "the longest that a due window is held back", duration(&s.FlushHoldMax)},
 		{"FLUSH_MAX_WINDOWS", "1000", "windows that one flush publishes at most", integer(&s.FlushMaxWindows, 1, 1_000_000)},
-		{"FLUSH_TIMEOUT", "50s", "bound on one flush", duration(&s.FlushTimeout)},
+		{"FLUSH_TIMEOUT", "50s", "bound on one flush, and on one audit", duration(&s.FlushTimeout)},
 		{"COUNTER_RETENTION", "192h", "how long settled counters are kept; older windows are counted from the raw rows", duration(&s.CounterRetention)},
 		{"RAW_METHOD", "storage_write", "gcp: how rows are appended, storage_write or insert_all", oneOf(&s.RawMethod, "storage_write", "insert_all")},
 		{"MAX_BODY", "14MB", "largest request body, at least 14MB (1 MB is 2^20 bytes)", size(&s.MaxBody)},
@@ -136,7 +136,7 @@ func (s *Settings) table() []Setting {
 		{"PUSH_CALLERS", "", "iam, oidc: service accounts that may push, separated by commas", accounts(&s.PushCallers)},
 		{"FLUSH_CALLERS", "", "iam, oidc: service accounts that may flush and repair", accounts(&s.FlushCallers)},
 		{"VIEW_CALLERS", "", "iam, oidc: accounts that may read metrics and audits", accounts(&s.ViewCallers)},
-		{"LOG_LEVEL", "info", "debug, info, warn or error", func(text string) error { return s.LogLevel.UnmarshalText([]byte(text)) }},
+		{"LOG_LEVEL", "info", "debug, info, warn or error", logLevel(&s.LogLevel)},
 		{"LOG_FORMAT", "", "text or json; default text on a terminal, else json", oneOf(&s.LogFormat, "", "text", "json")},
 		{"FIRESTORE_EMULATOR_HOST", "", "gcp: host:port of a Firestore emulator", hostPort(&s.FirestoreEmulator)},
 		{"PUBSUB_EMULATOR_HOST", "", "gcp: host:port of a Pub/Sub emulator", hostPort(&s.PubSubEmulator)},
@@ -168,8 +168,8 @@ func Load(flags map[string]string, lookup func(name string) (string, bool)) (Set
 			_ = setting.read(setting.Default) // so that the checks below find no fault in a consequence of this one
 		}
 	}
-	_, onCloudRun := lookup("K_SERVICE")
-	return s, errors.Join(append(problems, s.complete(onCloudRun)...)...)
+	service, _ := lookup("K_SERVICE")
+	return s, errors.Join(append(problems, s.complete(service != "")...)...)
 }
 
 // complete fills in the defaults that depend on other settings and checks the

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"strconv"
 	"strings"
@@ -95,6 +96,17 @@ func oneOf(field *string, choices ...string) func(string) error {
 	}
 }
 
+func logLevel(field *slog.Level) func(string) error {
+	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
+	return func(text string) error {
+		level, ok := levels[text]
+		if *field = level; !ok {
+			return errors.New("want debug, info, warn or error")
+		}
+		return nil
+	}
+}
+
 func parsed[T any](field *T, parse func(string) (T, error)) func(string) error {
 	return func(text string) (err error) {
 		*field, err = parse(text)
@@ -114,20 +126,21 @@ func integer(field *int, low, high int) func(string) error {
 // maxDuration keeps sums of a few durations from overflowing.
 const maxDuration = 100 * 365 * 24 * time.Hour
 
-// duration reads a duration of zero or more; a plain number is in seconds, as in
-// the lab's WINDOW_DURATION=60.
-func duration(field *time.Duration) func(string) error {
-	return func(text string) error {
-		if _, err := strconv.ParseFloat(text, 64); err == nil {
-			text += "s"
-		}
-		d, err := time.ParseDuration(text)
-		if *field = d; err != nil || d < 0 || d > maxDuration {
-			return errors.New("want a duration of zero or more and at most a century, as 90s, 2m or 1h30m; without a unit it is in seconds")
-		}
-		return nil
+// ParseDuration reads a duration of zero or more; a plain number is in seconds,
+// as in the lab's WINDOW_DURATION=60.
+func ParseDuration(text string) (time.Duration, error) {
+	unit := ""
+	if strings.Trim(text, "0123456789.") == "" {
+		unit = "s"
 	}
+	d, err := time.ParseDuration(text + unit)
+	if err != nil || d < 0 || d > maxDuration {
+		return 0, errors.New("want a duration of zero or more and at most a century: with units, as 90s, 2m or 1h30m, or in seconds, as 90 or 1.5")
+	}
+	return d, nil
 }
+
+func duration(field *time.Duration) func(string) error { return parsed(field, ParseDuration) }
 
 func durationOrEmpty(field *time.Duration) func(string) error {
 	return func(text string) error {

@@ -45,6 +45,22 @@ func TestAFlagWinsOverTheEnvironmentAndThatOverTheDefault(t *testing.T) {
 	}
 }
 
+func TestAnEmptyKServiceIsNotCloudRun(t *testing.T) {
+	t.Parallel()
+	s, err := tidemark.Load(nil, env("K_SERVICE", ""))
+	if err != nil || s.Host != "127.0.0.1" || s.Auth != "none" {
+		t.Errorf("host %q, auth %q, %v", s.Host, s.Auth, err)
+	}
+}
+
+func TestANameUsedThriceIsOneProblem(t *testing.T) {
+	t.Parallel()
+	_, err := tidemark.Load(nil, env("RAW_TABLE", "x", "AGG_TABLE", "X", "DEAD_LETTER_TABLE", "x"))
+	if err == nil || strings.Count(err.Error(), "used twice") != 1 {
+		t.Errorf("error %v, want one problem", err)
+	}
+}
+
 func TestADurationWithoutUnitIsSeconds(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]time.Duration{"60": time.Minute, "1.5": 1500 * time.Millisecond, "0": 0, "2m": 2 * time.Minute, "1h30m": 90 * time.Minute} {
@@ -92,6 +108,8 @@ func TestSettingsAreCheckedAgainstEachOther(t *testing.T) {
 		{[]string{"FLUSH_TIMEOUT", "10m"}, "FLUSH_TIMEOUT=10m"},
 		{[]string{"FLUSH_QUIET", "1h30"}, "1h30"},
 		{[]string{"COUNTER_RETENTION", "2000000h"}, "century"},
+		{[]string{"FLUSH_QUIET", "1e1"}, "in seconds, as 90 or 1.5"},
+		{[]string{"LOG_LEVEL", "info+2"}, "want debug, info, warn or error"},
 		{[]string{"BACKEND", "gcp"}, "BACKEND=gcp"},
 	} {
 		_, err := tidemark.Load(nil, env(tc.env...))

@@ -9,11 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"time"
-
-	"github.com/gofrs/flock"
 
 	"github.com/tidemark-dev/tidemark/audit"
 	"github.com/tidemark-dev/tidemark/event"
@@ -22,9 +18,7 @@ import (
 	"github.com/tidemark-dev/tidemark/ingest"
 	"github.com/tidemark-dev/tidemark/metrics"
 	"github.com/tidemark-dev/tidemark/warehouse"
-	"github.com/tidemark-dev/tidemark/warehouse/sqlitehouse"
 	"github.com/tidemark-dev/tidemark/windowstore"
-	"github.com/tidemark-dev/tidemark/windowstore/sqlitestore"
 )
 
 // Time limits of the server. A push is answered well inside the subscription's
@@ -87,8 +81,11 @@ func New(ctx context.Context, s Settings, log *slog.Logger) (*Service, error) {
 	t.flush = t.metrics.Flush(flusher.Run)
 	t.auditor = audit.New(audit.Config{
 		Warehouse: t.warehouse,
+		Counters:  t.counters,
 		Windows:   s.windows(),
 		Quiet:     s.FlushQuiet,
+		HoldMax:   s.FlushHoldMax,
+		Timeout:   s.FlushTimeout,
 		Now:       time.Now,
 	})
 	t.committer = ingest.New(ingest.Config{
@@ -124,78 +121,6 @@ func New(ctx context.Context, s Settings, log *slog.Logger) (*Service, error) {
 		Logger:           log,
 	})
 	return t, nil
-}
-
-// openStores opens the embedded stores. The counters have a file of their own,
-// so that the append of one batch and the increment of the one before it can be
-// written side by side: SQLite has one writer per file.
-func (t *Service) openStores(ctx context.Context) (err error) {
-	dir := t.settings.DataDir
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("make the data directory: %w", err)
-	}
-	// First, because it may refuse the settings, before any table is made.
-	counters, err := sqlitestore.Open(ctx, sqlitestore.Config{
-		Path:     filepath.Join(dir, "counters.db"),
-		Pipeline: t.settings.Pipeline,
-		Meaning: windowstore.Meaning{
-			WindowDuration: t.settings.WindowDuration,
-			EventTime:      t.settings.EventTime.String(),
-			EventID:        t.settings.EventID.String(),
-			RawTable:       t.settings.Tables.Raw,
-			AggTable:       t.settings.Tables.Agg,
-		},
-		Now: time.Now,
-	})
-	if err != nil {
-		return err
-	}
-	t.counters = counters
-	rows, err := sqlitehouse.Open(ctx, warehouseFile(t.settings))
-	if err != nil {
-		return err
-	}
-	t.warehouse = t.metrics.Warehouse(rows)
-	return nil
-}
-
-// OpenWarehouse opens the tables of the configured backend alone, for a command
-// that reads them, also beside a running server. It is an error that wraps
-// [os.ErrNotExist] if nothing was ever stored there. The caller closes it.
-func OpenWarehouse(ctx context.Context, s Settings) (warehouse.Warehouse, error) {
-	config := warehouseFile(s)
-	if _, err := os.Stat(config.Path); err != nil {
-		return nil, fmt.Errorf("no tables in the data directory %s (DATA_DIR): %w", s.DataDir, err)
-	}
-	w, err := sqlitehouse.Open(ctx, config)
-	if err != nil {
-		return nil, err // and not a nil pointer in w
-	}
-	return w, nil
-}
-
-func warehouseFile(s Settings) sqlitehouse.Config {
-	return sqlitehouse.Config{Path: filepath.Join(s.DataDir, "warehouse.db"), Names: s.Tables}
-}
-
-// ErrInUse is wrapped by the error of [Service.Serve] for a data directory that
-// another server has.
-var ErrInUse = errors.New("another tidemark server has it")
-
-// lockDir keeps other servers out of the data directory. (Two would be safe, as
-// they are in the cloud, but on one machine they are a mistake: each would take
-// half of what is meant for the other. Single commands, as flush and audit, may
-// run beside a server.)
-func lockDir(dir string) (unlock func() error, err error) {
-	lock := flock.New(filepath.Join(dir, "lock"))
-	locked, err := lock.TryLock()
-	if err != nil {
-		return nil, fmt.Errorf("lock the data directory %s: %w", dir, err)
-	}
-	if !locked {
-		return nil, fmt.Errorf("data directory %s: %w; stop that server, or give this one another DATA_DIR", dir, ErrInUse)
-	}
-	return lock.Unlock, nil
 }
 
 // Handler returns the HTTP handler, for a test or another server to hold.
@@ -264,14 +189,9 @@ func (t *Service) OpenWindows(ctx context.Context) ([]flush.Window, error) {
 }
 
 // Serve answers requests on the listener until ctx ends. Then it refuses new
-// requests, answers those it has accepted, and returns nil. It returns an error that wraps [ErrInUse]
-// where another server has the data directory. It closes the listener.
-func (t *Service) Serve(ctx context.Context, listener net.Listener) (err error) {
-	unlock, err := lockDir(t.settings.DataDir)
-	if err != nil {
-		return errors.Join(err, listener.Close())
-	}
-	defer func() { err = errors.Join(err, unlock()) }()
+// requests, answers those it has accepted, and returns nil. It closes the
+// listener. The caller has the data directory by [Lock].
+func (t *Service) Serve(ctx context.Context, listener net.Listener) error {
 	accepted, giveUp := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer giveUp(nil)
 	server := &http.Server{

@@ -14,8 +14,9 @@
 //
 //	page_views is   because                                     mend it by
 //	-------------   -----------------------------------------   -------------------------
-//	lower           the flush that will write it has not run,   a flush
+//	lower, waiting  the flush that will write it has not run,   a flush
 //	                or holds the window back
+//	lower           no flush has run for long, or they fail     a flush; see its errors
 //	lower           an event was stored, but never counted      a repair
 //	                (its redelivery has not come, or never
 //	                will); the counters are gone; rows of the
@@ -24,7 +25,8 @@
 //	higher          the log has a row that is not of            deleting that row from the
 //	                Tidemark's writing                          log by hand
 //
-// A repair appends the raw count where that is the greater. It never makes a count
+// A repair appends the raw count where that is the greater, and leaves waiting
+// windows to the flush. It never makes a count
 // smaller, and cannot: the log is append-only and its greatest count stands, since
 // that is what makes every other write safe to repeat. So a count that is higher
 // takes a person, who also has to find out which of the two sides is right. Where
@@ -40,16 +42,22 @@ package audit
 import (
 	"context"
 	"fmt"
+	"iter"
 	"time"
 
 	"github.com/tidemark-dev/tidemark/event"
 	"github.com/tidemark-dev/tidemark/warehouse"
 	"github.com/tidemark-dev/tidemark/window"
+	"github.com/tidemark-dev/tidemark/windowstore"
 )
 
 // MaxWindows is how many windows a report lists at most: those of about a week, at
 // a minute each.
 const MaxWindows = 10_000
+
+// flushMargin is how long past its time a window may wait for the flush that
+// writes it: flushes come each minute, and one may fail or run into its limits.
+const flushMargin = 5 * time.Minute
 
 // Warehouse is what an audit needs of the warehouse; package warehouse has the
 // contract.
@@ -58,13 +66,23 @@ type Warehouse interface {
 	AppendCounts(ctx context.Context, rows []warehouse.WindowCount) error
 }
 
-// Config says what an [Auditor] compares.
+// Counters is what an audit needs of the counter store; windowstore.Store has the
+// contract.
+type Counters interface {
+	Pending(ctx context.Context, through time.Time) iter.Seq2[windowstore.PendingWindow, error]
+}
+
+// Config says what an [Auditor] compares. Every field is required.
 type Config struct {
 	Warehouse Warehouse
+	Counters  Counters
 	Windows   window.Fixed
-	// Quiet is how long after a window closed it becomes due, as for a flush.
-	Quiet time.Duration
-	Now   func() time.Time
+	// Quiet is how long after a window closed it becomes due, and HoldMax the
+	// longest that a due window is held back, as for a flush.
+	Quiet, HoldMax time.Duration
+	// Timeout bounds an audit or a repair.
+	Timeout time.Duration
+	Now     func() time.Time
 }
 
 // An Auditor audits and repairs. It is safe for concurrent use.
@@ -76,10 +94,29 @@ func New(cfg Config) *Auditor { return &Auditor{cfg} }
 // Run audits the windows that start in [from, to) and are due. A range that ends
 // before it begins is empty. It writes nothing.
 func (a *Auditor) Run(ctx context.Context, from, to time.Time) (Report, error) {
+	return a.bounded(ctx, from, to, a.run)
+}
+
+// bounded runs f within the timeout.
+func (a *Auditor) bounded(ctx context.Context, from, to time.Time, f func(context.Context, time.Time, time.Time) (Report, error)) (Report, error) {
+	bounded, cancel := context.WithTimeout(ctx, a.cfg.Timeout)
+	defer cancel()
+	report, err := f(bounded, from, to)
+	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
+		return report, fmt.Errorf("it takes longer than %v (FLUSH_TIMEOUT), so narrow it by from and to: %w", a.cfg.Timeout, err)
+	}
+	return report, err
+}
+
+func (a *Auditor) run(ctx context.Context, from, to time.Time) (Report, error) {
 	from = from.UTC()
 	report := Report{From: from, To: a.end(from, to)}
 	if !from.Before(report.To) {
 		return report, nil
+	}
+	waiting, err := a.waiting(ctx, report.From, report.To)
+	if err != nil {
+		return Report{}, err
 	}
 	found, err := a.cfg.Warehouse.Audit(ctx, report.From, report.To, MaxWindows+1)
 	if err != nil {
@@ -89,13 +126,43 @@ func (a *Auditor) Run(ctx context.Context, from, to time.Time) (Report, error) {
 		found, report.More = found[:MaxWindows], true
 	}
 	for _, d := range found {
-		if d.PageViews < d.Raw {
-			report.Lower = append(report.Lower, Window(d))
-		} else {
+		switch {
+		case d.PageViews > d.Raw:
 			report.Higher = append(report.Higher, Window(d))
+		case waiting[d.Start.Unix()]:
+			report.Waiting = append(report.Waiting, Window(d))
+		default:
+			report.Lower = append(report.Lower, Window(d))
 		}
 	}
 	return report, nil
+}
+
+// waiting returns the windows in [from, to) that the next flush will write, by
+// their start in Unix seconds.
+func (a *Auditor) waiting(ctx context.Context, from, to time.Time) (map[int64]bool, error) {
+	waiting := map[int64]bool{}
+	for w, err := range a.cfg.Counters.Pending(ctx, to.Add(-1)) {
+		if err != nil {
+			return nil, fmt.Errorf("find the windows that wait for a flush: %w", err)
+		}
+		if !w.Start.Before(from) && w.Start.Before(to) && w.ReadTime.Sub(a.since(w)) <= a.cfg.HoldMax+flushMargin {
+			waiting[w.Start.Unix()] = true
+		}
+	}
+	return waiting, nil
+}
+
+// since returns when a pending window became due, or after that was last added
+// to.
+func (a *Auditor) since(w windowstore.PendingWindow) time.Time {
+	since := a.cfg.Windows.DueAt(w.Start, a.cfg.Quiet)
+	for _, shard := range w.Shards {
+		if shard.WrittenAt.After(since) {
+			since = shard.WrittenAt
+		}
+	}
+	return since
 }
 
 // end returns the end of the range that is audited: to, or before that the end of
@@ -113,12 +180,16 @@ func (a *Auditor) end(from, to time.Time) time.Time {
 }
 
 // Repair appends the raw count, in one operation and as final, of each window that
-// Run finds lower, and reports what it repaired and what differs after that: at
+// Run finds lower, not waiting, and reports what it repaired and what differs after that: at
 // most MaxWindows of each, so where there were more, calling it again repairs more.
 // After an error the counts may or may not have been appended; the caller may
 // repeat the call.
 func (a *Auditor) Repair(ctx context.Context, from, to time.Time) (Report, error) {
-	before, err := a.Run(ctx, from, to)
+	return a.bounded(ctx, from, to, a.repair)
+}
+
+func (a *Auditor) repair(ctx context.Context, from, to time.Time) (Report, error) {
+	before, err := a.run(ctx, from, to)
 	if err != nil {
 		return Report{}, err
 	}
@@ -141,7 +212,7 @@ func (a *Auditor) Repair(ctx context.Context, from, to time.Time) (Report, error
 		return Report{}, fmt.Errorf("repair %d windows from %s to %s: %w",
 			len(rows), event.FormatTime(rows[0].Start), event.FormatTime(rows[len(rows)-1].Start), err)
 	}
-	after, err := a.Run(ctx, before.From, before.To)
+	after, err := a.run(ctx, before.From, before.To)
 	if err != nil {
 		return Report{}, fmt.Errorf("after the repair of %d windows: %w", len(rows), err)
 	}

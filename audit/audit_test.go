@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"iter"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -15,6 +17,7 @@ import (
 	"github.com/tidemark-dev/tidemark/audit"
 	"github.com/tidemark-dev/tidemark/warehouse"
 	"github.com/tidemark-dev/tidemark/window"
+	"github.com/tidemark-dev/tidemark/windowstore"
 )
 
 var (
@@ -22,15 +25,24 @@ var (
 	windows = window.Fixed{Duration: time.Minute, AllowedLateness: 2 * time.Minute}
 )
 
-const quiet = 10 * time.Second
+const (
+	quiet   = 10 * time.Second
+	holdMax = 10 * time.Minute
+	// longest is how long a window may wait for its flush.
+	longest = holdMax + 5*time.Minute
+)
 
-// tables is a warehouse in memory, of counts only.
+// tables is a warehouse in memory, of counts only, with the pending counters.
 type tables struct {
-	now time.Time
-	raw map[time.Time]int64
-	log []warehouse.WindowCount
+	now     time.Time
+	raw     map[time.Time]int64
+	log     []warehouse.WindowCount
+	pending []windowstore.PendingWindow
 
 	audits, appends     int
+	flushAfterRead      bool // whichever is read first, the counters or the tables
+	block               bool // an audit lasts until its context ends
+	failPending         error
 	failAudit           error
 	failAppend          error
 	failAuditAfterwards error // after an append
@@ -39,7 +51,42 @@ type tables struct {
 func newTables() *tables { return &tables{now: noon, raw: map[time.Time]int64{}} }
 
 func (s *tables) auditor() *audit.Auditor {
-	return audit.New(audit.Config{Warehouse: s, Windows: windows, Quiet: quiet, Now: func() time.Time { return s.now }})
+	return audit.New(audit.Config{
+		Warehouse: s, Counters: s, Windows: windows, Quiet: quiet, HoldMax: holdMax, Timeout: time.Minute,
+		Now: func() time.Time { return s.now },
+	})
+}
+
+// wait has the window's counter pending, last added to at the given time.
+func (s *tables) wait(start, written time.Time) {
+	s.pending = append(s.pending, windowstore.PendingWindow{Start: start, ReadTime: s.now, Shards: []windowstore.Shard{
+		{Window: start, WrittenAt: written.Add(-time.Hour)}, {Window: start, WrittenAt: written}, {Window: start, WrittenAt: written.Add(-time.Minute)},
+	}})
+}
+
+func (s *tables) Pending(_ context.Context, through time.Time) iter.Seq2[windowstore.PendingWindow, error] {
+	return func(yield func(windowstore.PendingWindow, error) bool) {
+		defer s.afterRead()
+		for _, w := range s.pending {
+			if !w.Start.After(through) && !yield(w, nil) {
+				return
+			}
+		}
+		if s.failPending != nil {
+			yield(windowstore.PendingWindow{}, s.failPending)
+		}
+	}
+}
+
+// afterRead flushes, where that is to come between two reads.
+func (s *tables) afterRead() {
+	if !s.flushAfterRead {
+		return
+	}
+	for _, w := range s.pending {
+		s.publish(w.Start, s.raw[w.Start])
+	}
+	s.pending, s.flushAfterRead = nil, false
 }
 
 func (s *tables) publish(start time.Time, n int64) {
@@ -56,8 +103,13 @@ func (s *tables) AppendCounts(_ context.Context, rows []warehouse.WindowCount) e
 	return nil
 }
 
-func (s *tables) Audit(_ context.Context, from, to time.Time, limit int) ([]warehouse.Discrepancy, error) {
+func (s *tables) Audit(ctx context.Context, from, to time.Time, limit int) ([]warehouse.Discrepancy, error) {
 	s.audits++
+	defer s.afterRead()
+	if s.block {
+		<-ctx.Done()
+		return nil, errors.New("interrupted") // as a driver may say it
+	}
 	if s.failAudit != nil {
 		return nil, s.failAudit
 	}
@@ -131,6 +183,25 @@ func TestLowerAndHigherAreListedApart(t *testing.T) {
 	if report.More || report.Clean() || report.Repaired != nil || s.appends != 0 {
 		t.Errorf("more %v, clean %v, repaired %v, %d appends", report.More, report.Clean(), report.Repaired, s.appends)
 	}
+}
+
+func TestAnAuditEndsByItself(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newTables()
+		s.block = true
+		began := time.Now()
+		_, err := s.auditor().Run(t.Context(), time.Time{}, noon)
+		if err == nil || !strings.Contains(err.Error(), "narrow it by from and to") || time.Since(began) != time.Minute {
+			t.Errorf("error %v after %v, want advice after a minute", err, time.Since(began))
+		}
+		// Whoever calls off the audit needs no advice.
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := s.auditor().Repair(ctx, time.Time{}, noon); err == nil || strings.Contains(err.Error(), "narrow") {
+			t.Errorf("called off: error %v", err)
+		}
+	})
 }
 
 func TestWindowsNotYetDueAreLeftOut(t *testing.T) {
@@ -242,6 +313,7 @@ func TestFailuresAreReturnedWithWhatFailed(t *testing.T) {
 		fail func(*tables)
 		says string
 	}{
+		"counters":               {func(s *tables) { s.failPending = down }, "wait for a flush"},
 		"audit":                  {func(s *tables) { s.failAudit = down }, "audit windows from 0001-01-01T00:00:00.000000Z"},
 		"append":                 {func(s *tables) { s.failAppend = down }, "repair 1 windows from 2026-03-14T11:40:00.000000Z"},
 		"audit after the repair": {func(s *tables) { s.failAuditAfterwards = down }, "after the repair of 1 windows"},
@@ -261,12 +333,14 @@ func TestReportsInJSON(t *testing.T) {
 	empty := audit.Report{From: ago(20), To: ago(10)}
 	full := audit.Report{
 		From: ago(20), To: ago(10), More: true, Repaired: []audit.Window{},
-		Lower:  []audit.Window{{Start: ago(15), PageViews: 1, Raw: 2}},
-		Higher: []audit.Window{{Start: ago(14), PageViews: 3}},
+		Waiting: []audit.Window{{Start: ago(13), Raw: 1}},
+		Lower:   []audit.Window{{Start: ago(15), PageViews: 1, Raw: 2}},
+		Higher:  []audit.Window{{Start: ago(14), PageViews: 3}},
 	}
 	for want, report := range map[string]audit.Report{
-		`{"from":"2026-03-14T11:40:00.000000Z","to":"2026-03-14T11:50:00.000000Z","lower":[],"higher":[],"more":false}`: empty,
+		`{"from":"2026-03-14T11:40:00.000000Z","to":"2026-03-14T11:50:00.000000Z","waiting":[],"lower":[],"higher":[],"more":false}`: empty,
 		`{"from":"2026-03-14T11:40:00.000000Z","to":"2026-03-14T11:50:00.000000Z","repaired":[],` +
+			`"waiting":[{"window_start":"2026-03-14T11:47:00.000000Z","page_views":0,"raw":1}],` +
 			`"lower":[{"window_start":"2026-03-14T11:45:00.000000Z","page_views":1,"raw":2}],` +
 			`"higher":[{"window_start":"2026-03-14T11:46:00.000000Z","page_views":3,"raw":0}],"more":true}`: full,
 	} {

@@ -17,19 +17,22 @@ type Report struct {
 	// Repaired are the windows that a repair has mended, as it found them, oldest
 	// first. It is nil, and not in the JSON form, where none was asked for.
 	Repaired []Window `json:"repaired"`
-	// Lower are the windows whose count is lower than the raw rows say, oldest
-	// first. A flush or a repair mends them.
+	// Waiting are the windows whose count is lower than the raw rows say, and that
+	// the next flush will write, oldest first. They are no fault.
+	Waiting []Window `json:"waiting"`
+	// Lower are the other windows whose count is lower than the raw rows say,
+	// oldest first. A repair mends them.
 	Lower []Window `json:"lower"`
 	// Higher are the windows whose count is higher than the raw rows say, oldest
 	// first. Nothing that appends can mend them.
 	Higher []Window `json:"higher"`
-	// More is whether further windows differ, which are not listed. Lower is listed
-	// whole before any of Higher is.
+	// More is whether further windows differ, which are not listed. Waiting and
+	// Lower are listed whole before any of Higher is.
 	More bool `json:"more"`
 }
 
-// Clean reports whether no window differs.
-func (r Report) Clean() bool { return len(r.Lower) == 0 && len(r.Higher) == 0 }
+// Clean reports whether no window differs but those that wait for a flush.
+func (r Report) Clean() bool { return len(r.Lower) == 0 && len(r.Higher) == 0 && !r.More }
 
 // A Window is a window that differs.
 type Window struct {
@@ -46,10 +49,11 @@ func (r Report) MarshalJSON() ([]byte, error) {
 		From     string   `json:"from"`
 		To       string   `json:"to"`
 		Repaired []Window `json:"repaired,omitzero"`
+		Waiting  []Window `json:"waiting"`
 		Lower    []Window `json:"lower"`
 		Higher   []Window `json:"higher"`
 		More     bool     `json:"more"`
-	}{event.FormatTime(r.From), event.FormatTime(r.To), r.Repaired, list(r.Lower), list(r.Higher), r.More})
+	}{event.FormatTime(r.From), event.FormatTime(r.To), r.Repaired, list(r.Waiting), list(r.Lower), list(r.Higher), r.More})
 }
 
 // MarshalJSON writes the window with its time as everywhere in the API.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"github.com/tidemark-dev/tidemark/event"
 )
 
 const (
@@ -42,6 +44,9 @@ type Config struct {
 	Start time.Time
 }
 
+// lastTime ends every stream: past it a time could not be written.
+var lastTime = time.Date(9999, time.December, 31, 23, 59, 59, 0, time.UTC)
+
 // Default returns the lab's stream without lag: 10 users who make 120 events a
 // minute together, without end, from seed 0.
 func Default() Config { return Config{Users: 10, Rate: 120} }
@@ -76,6 +81,9 @@ func (c Config) Validate() error {
 	}
 	if c.Duration < 0 {
 		problem("duration is %v, want 0 for no limit, or more", c.Duration)
+	}
+	if latest := lastTime.Add(-max(c.Duration, 0)); !c.Start.Before(latest) {
+		problem("start is %s, want before %s, so that no time lies past year 9999", event.FormatTime(c.Start), event.FormatTime(latest))
 	}
 	return errors.Join(problems...)
 }

@@ -48,7 +48,7 @@ type model struct {
 	nextID     uint64
 	malformed  *rand.Rand
 	duplicates *rand.Rand
-	end        time.Time // by Duration; zero for no end
+	end        time.Time // by Duration, or the last time there is
 	last       time.Time // when the latest action was due
 	over       bool
 }
@@ -62,6 +62,7 @@ func newModel(config Config, start time.Time) *model {
 		nextID:     1<<60 + newRandom("message ids", config.Seed, uint64(start.UnixNano())).Uint64N(1<<62),
 		malformed:  newRandom("malformed", config.Seed, 0),
 		duplicates: newRandom("duplicates", config.Seed, 0),
+		end:        lastTime,
 		last:       start,
 	}
 	if config.Duration > 0 {
@@ -91,7 +92,7 @@ func (m *model) due() time.Time {
 // full tells whether the last message has been made.
 func (m *model) full() bool { return m.config.Count > 0 && m.made >= m.config.Count }
 
-func (m *model) pastEnd(t time.Time) bool { return !m.end.IsZero() && !t.Before(m.end) }
+func (m *model) pastEnd(t time.Time) bool { return !t.Before(m.end) }
 
 // advance takes the next action, at the instant now, not before it is due, and
 // returns the deliveries that it leads to. What follows from it is scheduled from

@@ -35,7 +35,7 @@ func config(count int, change func(*Config)) Config {
 // simulate returns the stream of c as a slice.
 func simulate(t testing.TB, c Config, now time.Time) []Delivery {
 	t.Helper()
-	stream, err := Simulate(c, now)
+	stream, err := Simulate(t.Context(), c, now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +63,7 @@ func messages(deliveries []Delivery) []Delivery {
 func TestSameSeedAndStartGiveTheSameBytes(t *testing.T) {
 	t.Parallel()
 	c := config(2000, withEverything)
-	stream, err := Simulate(c, start)
+	stream, err := Simulate(t.Context(), c, start)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,7 +255,7 @@ func TestHeldEventsArePublishedAtTheEnd(t *testing.T) {
 		// All events that the endless stream makes before the end, whenever it
 		// publishes them.
 		want := map[string]bool{}
-		stream, err := Simulate(endless, start)
+		stream, err := Simulate(t.Context(), endless, start)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -324,10 +324,10 @@ func TestStreamWithoutStartEndsNow(t *testing.T) {
 
 func TestEndlessStreamNeedsAStart(t *testing.T) {
 	t.Parallel()
-	if _, err := Simulate(Default(), start); err == nil || !strings.Contains(err.Error(), "needs a count, a duration or a start") {
+	if _, err := Simulate(t.Context(), Default(), start); err == nil || !strings.Contains(err.Error(), "needs a count, a duration or a start") {
 		t.Errorf("error is %v", err)
 	}
-	if _, err := Simulate(Config{}, start); err == nil || !strings.Contains(err.Error(), "users is 0") {
+	if _, err := Simulate(t.Context(), Config{}, start); err == nil || !strings.Contains(err.Error(), "users is 0") {
 		t.Errorf("error is %v", err)
 	}
 }
@@ -397,7 +397,7 @@ func TestPushBodyOfADeliveryDecodesToIt(t *testing.T) {
 }
 
 func BenchmarkSimulate(b *testing.B) {
-	stream, err := Simulate(config(b.N, withLag), start)
+	stream, err := Simulate(b.Context(), config(b.N, withLag), start)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -28,7 +28,7 @@ func (v view) lag() time.Duration { return v.published.Sub(v.event) }
 
 func views(t *testing.T, lag bool, hours int) []view {
 	t.Helper()
-	stream, err := Simulate(config(0, func(c *Config) { c.Lag, c.Duration = lag, time.Duration(hours)*time.Hour }), start)
+	stream, err := Simulate(t.Context(), config(0, func(c *Config) { c.Lag, c.Duration = lag, time.Duration(hours)*time.Hour }), start)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,12 +34,15 @@ func (h *Handler) audit(method func(Auditor, context.Context, time.Time, time.Ti
 		if err != nil {
 			return h.auditError(r, err)
 		}
-		line.add(slog.Int("lower", len(report.Lower)), slog.Int("higher", len(report.Higher)), slog.Bool("more", report.More))
+		line.add(slog.Int("waiting", len(report.Waiting)), slog.Int("lower", len(report.Lower)), slog.Int("higher", len(report.Higher)), slog.Bool("more", report.More))
 		if report.Repaired != nil {
 			line.add(slog.Int("repaired", len(report.Repaired)))
 		}
-		if !report.Clean() {
+		switch {
+		case !report.Clean():
 			line.raise(slog.LevelWarn)
+		case len(report.Waiting) > 0:
+			line.raise(slog.LevelInfo)
 		}
 		return writeJSON(w, http.StatusOK, report)
 	}

@@ -98,20 +98,22 @@ func TestAuditAnswersItsReport(t *testing.T) {
 	start := time.Date(2026, time.March, 14, 9, 0, 0, 0, time.UTC)
 	report := audit.Report{
 		From: start, To: start.Add(10 * time.Minute), More: true,
-		Lower:  []audit.Window{{Start: start, PageViews: 1, Raw: 2}},
-		Higher: []audit.Window{{Start: start.Add(time.Minute), PageViews: 1}},
+		Waiting: []audit.Window{{Start: start.Add(2 * time.Minute), Raw: 1}},
+		Lower:   []audit.Window{{Start: start, PageViews: 1, Raw: 2}},
+		Higher:  []audit.Window{{Start: start.Add(time.Minute), PageViews: 1}},
 	}
 	f, fake := newAuditFixture(t)
 	fake.hook = func(context.Context) (audit.Report, error) { return report, nil }
 	want := map[string]any{
 		"from": "2026-03-14T09:00:00.000000Z", "to": "2026-03-14T09:10:00.000000Z", "more": true,
-		"lower":  []any{map[string]any{"window_start": "2026-03-14T09:00:00.000000Z", "page_views": 1.0, "raw": 2.0}},
-		"higher": []any{map[string]any{"window_start": "2026-03-14T09:01:00.000000Z", "page_views": 1.0, "raw": 0.0}},
+		"waiting": []any{map[string]any{"window_start": "2026-03-14T09:02:00.000000Z", "page_views": 0.0, "raw": 1.0}},
+		"lower":   []any{map[string]any{"window_start": "2026-03-14T09:00:00.000000Z", "page_views": 1.0, "raw": 2.0}},
+		"higher":  []any{map[string]any{"window_start": "2026-03-14T09:01:00.000000Z", "page_views": 1.0, "raw": 0.0}},
 	}
 	if diff := cmp.Diff(want, wantOK(t, f.do(get("/audit")))); diff != "" {
 		t.Errorf("audit (-want +got):\n%s", diff)
 	}
-	if line := f.lastLine(t); line["level"] != "WARN" || line["lower"] != 1.0 || line["higher"] != 1.0 || line["more"] != true || line["repaired"] != nil {
+	if line := f.lastLine(t); line["level"] != "WARN" || line["waiting"] != 1.0 || line["lower"] != 1.0 || line["higher"] != 1.0 || line["more"] != true || line["repaired"] != nil {
 		t.Errorf("the log line of differences is %v", line)
 	}
 
@@ -119,6 +121,15 @@ func TestAuditAnswersItsReport(t *testing.T) {
 	want["repaired"], want["lower"], want["higher"], want["more"] = want["lower"], []any{}, []any{}, false
 	if diff := cmp.Diff(want, wantOK(t, f.do(post("/audit", "")))); diff != "" {
 		t.Errorf("repair (-want +got):\n%s", diff)
+	}
+	if line := f.lastLine(t); line["level"] != "INFO" || line["repaired"] != 1.0 {
+		t.Errorf("the log line of a repair that leaves one to the flush is %v", line)
+	}
+
+	report.Waiting = nil
+	want["waiting"] = []any{}
+	if diff := cmp.Diff(want, wantOK(t, f.do(post("/audit", "")))); diff != "" {
+		t.Errorf("second repair (-want +got):\n%s", diff)
 	}
 	if line := f.lastLine(t); line["level"] != "DEBUG" || line["repaired"] != 1.0 {
 		t.Errorf("the log line of a repair is %v", line)

@@ -96,7 +96,7 @@ func (w *world) ready(a *ambush) bool {
 		return false
 	}
 	for _, m := range w.messages {
-		if (m != a.straggler || a.kind.fails) && m.window.Equal(a.window) && (m.acknowledged == 0 || m.underWay) {
+		if (m != a.straggler || a.kind.fails) && m.window.Equal(a.window) && (m.acknowledged == 0 || m.underWay > 0) {
 			return false
 		}
 	}

@@ -13,6 +13,7 @@ type config struct {
 	maxClockSkew time.Duration
 	quiet        time.Duration
 	retention    time.Duration
+	redeployed   bool // each process that starts has another retention
 	early        bool
 	idAttribute  bool // the event id is an attribute, which two messages may share
 
@@ -28,12 +29,16 @@ type config struct {
 	mishaps   time.Duration // between two mishaps of processes, at the most
 }
 
+// retentions are for how long counters may be kept.
+var retentions = []time.Duration{20 * time.Minute, 2 * time.Hour, 192 * time.Hour}
+
 func drawConfig(s *scheduler) config {
 	c := config{
 		windows:      window.Fixed{Duration: time.Minute, AllowedLateness: pick(s, 0, 30*time.Second, 2*time.Minute)},
 		maxClockSkew: 5 * time.Minute,
 		quiet:        pick(s, 0, 10*time.Second),
-		retention:    pick(s, 20*time.Minute, 2*time.Hour, 192*time.Hour),
+		retention:    pick(s, retentions...),
+		redeployed:   s.chance(0.2),
 		early:        s.chance(0.25),
 		idAttribute:  s.chance(0.3),
 		processes:    1 + s.rng.IntN(3),
@@ -58,6 +63,6 @@ func drawConfig(s *scheduler) config {
 func pick[T any](s *scheduler, choices ...T) T { return choices[s.rng.IntN(len(choices))] }
 
 func (c config) String() string {
-	return fmt.Sprintf("%d messages in %v, lateness %v, quiet %v, retention %v, early %v, ids from an attribute %v; %d processes, batches of %d every %v; outage %v, no flush for %v, %.0f %% of calls fail",
-		c.messages, c.traffic, c.windows.AllowedLateness, c.quiet, c.retention, c.early, c.idAttribute, c.processes, c.batchRows, c.interval, c.outage, c.noFlush, 100*c.faults)
+	return fmt.Sprintf("%d messages in %v, lateness %v, quiet %v, retention %v (changing: %v), early %v, ids from an attribute %v; %d processes, batches of %d every %v; outage %v, no flush for %v, %.0f %% of calls fail",
+		c.messages, c.traffic, c.windows.AllowedLateness, c.quiet, c.retention, c.redeployed, c.early, c.idAttribute, c.processes, c.batchRows, c.interval, c.outage, c.noFlush, 100*c.faults)
 }

@@ -116,10 +116,14 @@ func (w *world) start() {
 	if w.hooks.ingester != nil {
 		p.ingester = w.hooks.ingester(p.ingester)
 	}
+	retention := w.config.retention
+	if w.config.redeployed {
+		retention = pick(w.scheduler, retentions...)
+	}
 	flushing := flush.Config{
 		Counters: counters, Aggregate: house, Windows: w.config.windows,
 		Quiet: w.config.quiet, HoldMax: holdMax, MaxWindows: 1000, Timeout: flushTimeout,
-		Retention: w.config.retention, Early: w.config.early, Now: p.now,
+		Retention: retention, Early: w.config.early, Now: p.now,
 	}
 	if w.hooks.flush != nil {
 		w.hooks.flush(&flushing)

@@ -25,7 +25,7 @@ type message struct {
 	data    string
 
 	attempts     int
-	underWay     bool
+	underWay     int // attempts that are not answered yet
 	acknowledged int
 }
 
@@ -164,7 +164,7 @@ func (w *world) deliver(m *message) {
 // push delivers a message to a process.
 func (w *world) push(m *message, p *process) {
 	m.attempts++
-	m.underWay = true
+	m.underWay++
 	w.deliveries++
 	attempt := m.attempts
 	w.trace.add("%s is delivered to %s, attempt %d", m.ID, p.name, attempt)
@@ -177,6 +177,14 @@ func (w *world) push(m *message, p *process) {
 			return nil
 		}})
 	}()
+	if !w.healing && w.chance(0.05) {
+		w.faults["delivered twice at once"]++
+		w.after(w.between(0, 5*time.Second), func() {
+			if m.acknowledged == 0 {
+				w.deliver(m)
+			}
+		})
+	}
 	w.after(ackDeadline, func() {
 		if m.acknowledged == 0 && m.attempts == attempt {
 			w.trace.add("%s is past its ack deadline", m.ID)
@@ -187,7 +195,7 @@ func (w *world) push(m *message, p *process) {
 
 // answered is what Pub/Sub makes of an answer.
 func (w *world) answered(m *message, attempt int, v event.Verdict, err error) {
-	m.underWay = false
+	m.underWay--
 	if err != nil {
 		w.trace.add("%s is refused: %v", m.ID, err)
 		if m.acknowledged == 0 && m.attempts == attempt {

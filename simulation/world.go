@@ -13,6 +13,9 @@ import (
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
+// maxEvents is many times what a run takes.
+const maxEvents = 200_000
+
 // A Result is what came of a run.
 type Result struct {
 	Seed       uint64
@@ -36,7 +39,13 @@ func Run(seed uint64, bug *Bug) Result {
 		w.tables.last, w.tables.countsLate, w.tables.countsRows = w.hooks.viewTakesLast, w.hooks.rawCountsLate, w.hooks.rawCountsRows
 	}
 	w.begin()
-	w.scheduler.run(w.decide, func() bool { return w.over })
+	w.scheduler.run(w.decide, func() bool {
+		if !w.over && w.made > maxEvents {
+			w.violation("it does not come to an end: %d events", w.made)
+			w.over = true
+		}
+		return w.over
+	})
 	w.check()
 	for _, p := range w.processes {
 		w.kill(p)
@@ -303,7 +312,7 @@ func (w *world) heal() {
 	}
 	w.start()
 	for _, m := range w.messages {
-		if m.acknowledged == 0 && !m.underWay {
+		if m.acknowledged == 0 && m.underWay == 0 {
 			w.after(w.between(0, time.Minute), func() { w.deliver(m) })
 		}
 	}

@@ -182,16 +182,15 @@ func (n Names) DeadLetters() string { return n.DeadLetter + "s" }
 // letters, digits and underscores, or that two tables or views would share.
 func (n Names) Check() error {
 	var errs []error
-	seen := map[string]bool{}
+	uses := map[string]int{}
 	for _, name := range []string{n.Raw, n.Events(), n.AggLog(), n.Agg, n.DeadLetter, n.DeadLetters()} {
 		if err := CheckName(name); err != nil {
 			errs = append(errs, err)
 		}
 		// SQLite's names do not differ by case.
-		if lower := strings.ToLower(name); seen[lower] {
+		lower := strings.ToLower(name)
+		if uses[lower]++; uses[lower] == 2 {
 			errs = append(errs, fmt.Errorf("table name %q is used twice (a log is named NAME_log, views events, NAME_events or NAMEs)", name))
-		} else {
-			seen[lower] = true
 		}
 	}
 	return errors.Join(errs...)

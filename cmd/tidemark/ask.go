@@ -7,6 +7,8 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"path"
+	"strings"
 	"time"
 )
 
@@ -17,13 +19,10 @@ const askTimeout = 2 * time.Minute
 // A server is given by its base, as http://127.0.0.1:8080, or with the route's
 // whole path where it is mounted elsewhere. With any status but 200 it returns the
 // body and an error.
-func askServer(ctx context.Context, method, server, path string, query url.Values) ([]byte, error) {
-	target, err := url.Parse(server)
-	if err != nil || target.Host == "" {
-		return nil, usageError{fmt.Errorf("--url=%q is not a URL as http://127.0.0.1:8080", server)}
-	}
-	if target.Path == "" || target.Path == "/" {
-		target.Path = path
+func askServer(ctx context.Context, method, server, route string, query url.Values) ([]byte, error) {
+	target, err := routeURL(server, route)
+	if err != nil {
+		return nil, usageError{err}
 	}
 	if len(query) > 0 {
 		all := target.Query()
@@ -49,4 +48,31 @@ func askServer(ctx context.Context, method, server, path string, query url.Value
 		return body, fmt.Errorf("%s answered %s", target, response.Status)
 	}
 	return body, nil
+}
+
+// routeURL returns where a server's route is, or refuses the URL of another
+// route: one that did something else would answer 200 as well.
+func routeURL(server, route string) (*url.URL, error) {
+	target, err := url.Parse(server)
+	if err != nil || target.Host == "" {
+		return nil, fmt.Errorf("--url=%q is not a URL as http://127.0.0.1:8080", server)
+	}
+	if target.Path == "" || target.Path == "/" {
+		target.Path = route
+	}
+	switch last := "/" + path.Base(target.Path); last {
+	case "/push", "/raw", "/flush", "/audit", "/health", "/metrics":
+		if last != route {
+			return nil, fmt.Errorf("--url=%q is another route than %s; give the server alone, as http://127.0.0.1:8080", server, route)
+		}
+	}
+	return target, nil
+}
+
+// withAnswer adds to an error what the server said to it.
+func withAnswer(err error, answer []byte) error {
+	if text := strings.TrimSpace(string(answer)); text != "" {
+		return fmt.Errorf("%w: %s", err, text)
+	}
+	return err
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -26,12 +25,16 @@ func auditCommand(p process) *cobra.Command {
 windows that differ as JSON: on the configured backend, or at a running server with
 --url. Windows that are not yet due are left out.
 
-A count that is lower than the raw rows say waits for a flush, or was lost; with
---repair, the right count is written. A count that is higher cannot be repaired,
-because counts never fall: raw rows are gone and have to be brought back, or a row
-that is not tidemark's is in the aggregate's log and has to be deleted by hand.
+A count that is lower than the raw rows say is waiting, where the next flush will
+write it, and else was lost; with --repair, the right count is written of those that
+were lost. A window that waits for longer than FLUSH_HOLD_MAX and five minutes is
+among them: no flush comes, or flushes fail. A count that is higher cannot be
+repaired, because counts never fall: raw rows are gone and have to be brought back,
+or a row that is not tidemark's is in the aggregate's log and has to be deleted by
+hand.
 
-Exits with 1 if windows differ, or still differ after the repair.`,
+Exits with 1 if windows differ, or still differ after the repair; those that wait
+do not count.`,
 		Example: `  tidemark audit
   tidemark audit --from 2026-03-01T00:00:00Z --to 2026-04-01T00:00:00Z
   tidemark audit --repair --url http://127.0.0.1:8080`,
@@ -44,7 +47,7 @@ Exits with 1 if windows differ, or still differ after the repair.`,
 	flags.BoolVar(&o.repair, "repair", false, "write the counts that are too low")
 	server := flags.String("url", "", "server to ask, as http://127.0.0.1:8080, instead of the configured backend")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		from, to, err := o.times(time.Now().UTC())
+		from, to, err := parseSpan(o.from, o.to, time.Now().UTC())
 		if err != nil {
 			return usageError{err}
 		}
@@ -70,29 +73,6 @@ Exits with 1 if windows differ, or still differ after the repair.`,
 type auditOptions struct {
 	from, to string // empty where not given
 	repair   bool
-}
-
-// times returns the range that is to be audited.
-func (o auditOptions) times(now time.Time) (from, to time.Time, err error) {
-	to = now
-	var fromErr, toErr error
-	if o.from != "" {
-		if from, fromErr = event.ParseTime(o.from); fromErr != nil {
-			fromErr = fmt.Errorf("--from: %w", fromErr)
-		}
-	}
-	if o.to != "" {
-		if to, toErr = event.ParseTime(o.to); toErr != nil {
-			toErr = fmt.Errorf("--to: %w", toErr)
-		}
-	}
-	if err := errors.Join(fromErr, toErr); err != nil {
-		return from, to, err
-	}
-	if from.After(to) {
-		return from, to, fmt.Errorf("--from is %s, which is after --to, %s", event.FormatTime(from), event.FormatTime(to))
-	}
-	return from, to, nil
 }
 
 func auditBackend(ctx context.Context, s tidemark.Settings, p process, repair bool, from, to time.Time) (report audit.Report, err error) {
@@ -122,10 +102,7 @@ func auditServer(ctx context.Context, server string, o auditOptions) (audit.Repo
 	}
 	answer, err := askServer(ctx, method, server, "/audit", query)
 	if err != nil {
-		if text := strings.TrimSpace(string(answer)); text != "" {
-			err = fmt.Errorf("%w: %s", err, text)
-		}
-		return audit.Report{}, err
+		return audit.Report{}, withAnswer(err, answer)
 	}
 	var report audit.Report
 	// Whatever else may answer 200 there must not pass for a report without
@@ -155,16 +132,19 @@ func auditSummary(r audit.Report) string {
 	}
 	lower, higher := len(r.Lower), len(r.Higher)
 	if lower > 0 {
-		parts = append(parts, windowCount(lower)+" lower than the raw rows: flush, or run again with --repair")
+		parts = append(parts, windowCount(lower)+" lower than the raw rows: run again with --repair")
 	}
 	if higher > 0 {
 		parts = append(parts, windowCount(higher)+" higher than the raw rows, which no repair can mend: see tidemark audit --help")
 	}
-	if lower+higher == 0 {
+	if r.Clean() {
 		parts = append(parts, fmt.Sprintf("no differences in windows from %s to %s", event.FormatTime(r.From), event.FormatTime(r.To)))
 	}
+	if n := len(r.Waiting); n > 0 {
+		parts = append(parts, windowCount(n)+" waiting for the next flush")
+	}
 	if r.More {
-		parts = append(parts, "and there are more")
+		parts = append(parts, "and there are more: narrow --from and --to to see them")
 	}
 	return strings.Join(parts, "; ")
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -85,7 +86,7 @@ func TestAuditBesideAndThroughAServer(t *testing.T) {
 	}
 	execTables(t, dir, "DELETE FROM windowed_traffic_log WHERE timestamp = (SELECT min(timestamp) FROM windowed_traffic_log)")
 	start, next := first.Start.Format(time.RFC3339), first.Start.Add(time.Minute).Format(time.RFC3339)
-	check(exitNo, audit.Report{Lower: []audit.Window{first}}, "1 window lower than the raw rows: flush, or run again with --repair")
+	check(exitNo, audit.Report{Lower: []audit.Window{first}}, "1 window lower than the raw rows: run again with --repair")
 	check(exitNo, audit.Report{Lower: []audit.Window{first}}, "1 window lower", "--from", start, "--to", next)
 	check(exitDone, audit.Report{}, "no differences in windows from "+first.Start.Add(time.Minute).Format("2006-01-02T15:04:05.000000Z"), "--from", next)
 	check(exitDone, audit.Report{}, "no differences", "--to", start)
@@ -111,6 +112,34 @@ func TestAuditBesideAndThroughAServer(t *testing.T) {
 	}
 	if err := s.stop(t, syscall.SIGTERM); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestWhatWaitsForAFlushIsNoDifference(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := startServer(t, dir, "--flush-quiet", "0s")
+	for _, body := range testlog.Traffic(t)[:200] {
+		if code, err := s.push(http.DefaultClient, body); err != nil || code != http.StatusOK {
+			t.Fatalf("push: %d, %v", code, err)
+		}
+	}
+	for _, where := range [][]string{{"--data-dir", dir}, {"--url", s.url}} {
+		code, report, said := runAudit(t, where...)
+		if code != exitDone || len(report.Waiting) < 2 || len(report.Lower) != 0 ||
+			!strings.HasPrefix(said, "no differences in windows") || !strings.Contains(said, "windows waiting for the next flush") {
+			t.Errorf("before the flush: exit code %d, %d waiting, %d lower, said %q", code, len(report.Waiting), len(report.Lower), said)
+		}
+	}
+	if err := s.stop(t, syscall.SIGTERM); err != nil {
+		t.Error(err)
+	}
+	if err := os.Remove(filepath.Join(dir, "counters.db")); err != nil {
+		t.Fatal(err)
+	}
+	code, report, said := runAudit(t, "--data-dir", dir)
+	if code != exitNo || len(report.Waiting) != 0 || len(report.Lower) < 2 {
+		t.Errorf("without counters: exit code %d, %d waiting, %d lower, said %q", code, len(report.Waiting), len(report.Lower), said)
 	}
 }
 
@@ -146,7 +175,9 @@ func TestAuditExitCodes(t *testing.T) {
 		{[]string{"--url", "http://127.0.0.1:1"}, exitNo, "refused"},
 		{[]string{"extra"}, exitUsage, "extra"},
 		{[]string{"--window-duration", "7s"}, exitUsage, "7s"},
-		{[]string{"--data-dir", filepath.Join(t.TempDir(), "new")}, exitNo, "nothing is stored there"},
+		{[]string{"--data-dir", filepath.Join(t.TempDir(), "new")}, exitNo, "nothing is stored in"},
+		{[]string{"--data-dir", t.TempDir()}, exitNo, "nothing is stored in"},
+		{[]string{"--url", "http://127.0.0.1:1/flush"}, exitUsage, "another route than /audit"},
 	} {
 		code, _, said := runAudit(t, tc.args...)
 		if code != tc.code || !strings.Contains(said, tc.says) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/tidemark-dev/tidemark"
 	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/flush"
 	"github.com/tidemark-dev/tidemark/generator"
 	"github.com/tidemark-dev/tidemark/internal/deliver"
 	"github.com/tidemark-dev/tidemark/internal/envelope"
@@ -22,8 +24,9 @@ import (
 )
 
 // devDefaults are the settings that dev has other defaults for, so that a person
-// sees final windows and late events within two minutes.
-var devDefaults = map[string]string{"ALLOWED_LATENESS": "10s", "LOG_LEVEL": "warn"}
+// sees final windows and late events within two minutes. Without lateness, as in
+// the lab's pipeline, nearly every window of the stream with lag has some.
+var devDefaults = map[string]string{"ALLOWED_LATENESS": "0s", "LOG_LEVEL": "warn"}
 
 func devCommand(p process) *cobra.Command {
 	stream := generator.Default()
@@ -33,10 +36,12 @@ func devCommand(p process) *cobra.Command {
 		Short: "Run everything on this machine and watch: server, generator, flush",
 		Long: `Run the server, a generator that pushes the lab's event stream to it, and a flush
 every 10 s, and say what happens: a line a minute for the windows that are still
-open, and a line for each window that becomes final.
+open, with the events that came late since the line before, and a line for each
+window that becomes final or, after that, gets more.
 
-ALLOWED_LATENESS is 10s unless it is set, so that some events are late. Of the
-stream, one message in 50 is delivered twice, and one in 200 is no valid event.`,
+ALLOWED_LATENESS is 0s unless it is set, as in the lab's pipeline, so that about
+one event in ten is late. Of the stream, one message in 50 is delivered twice, and
+one in 200 is no valid event.`,
 		Example: `  tidemark dev
   tidemark dev --window-duration 10s --rate 600 --lag=false`,
 		Args: arguments(cobra.NoArgs),
@@ -51,7 +56,8 @@ stream, one message in 50 is delivered twice, and one in 200 is no valid event.`
 	}
 	settings := settingsFlags(cmd, p)
 	check := streamFlags(cmd.Flags(), &stream)
-	every := cmd.Flags().Duration("flush-interval", 10*time.Second, "time between two flushes")
+	every := 10 * time.Second
+	cmd.Flags().Var((*durationValue)(&every), "flush-interval", "time between two flushes")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		s, err := settings()
 		if err == nil {
@@ -60,10 +66,10 @@ stream, one message in 50 is delivered twice, and one in 200 is no valid event.`
 		if err != nil {
 			return err
 		}
-		if *every <= 0 {
-			return usageError{fmt.Errorf("--flush-interval=%v: want more than 0", *every)}
+		if every <= 0 {
+			return usageError{fmt.Errorf("--flush-interval=%v: want more than 0", every)}
 		}
-		return dev(cmd.Context(), s, stream, *every, p)
+		return dev(cmd.Context(), s, stream, every, p)
 	}
 	return cmd
 }
@@ -72,11 +78,8 @@ stream, one message in 50 is delivered twice, and one in 200 is no valid event.`
 // them fails.
 func dev(ctx context.Context, s tidemark.Settings, stream generator.Config, every time.Duration, p process) error {
 	return withServer(ctx, s, p, func(ctx context.Context, service *tidemark.Service, url string) error {
-		d := &devRun{
-			service: service, settings: s, url: url, out: p.stdout,
-			windows: window.Fixed{Duration: s.WindowDuration, AllowedLateness: s.AllowedLateness},
-			late:    map[time.Time]map[string]bool{},
-		}
+		d := newDevRun(s, url, p.stdout)
+		d.service = service
 		service.Watch(d.observe)
 		d.introduce(stream, every, time.Now())
 
@@ -109,7 +112,20 @@ type devRun struct {
 
 	mu          sync.Mutex
 	late        map[time.Time]map[string]bool // ids of late events by window
+	untold      map[time.Time]int             // how many of them no line has told of
+	final       map[time.Time]int64           // page views of the windows that were told as final
 	deadLetters int                           // since the last line about open windows
+	toldAt      time.Time                     // when that line was; zero before the first
+}
+
+func newDevRun(s tidemark.Settings, url string, out io.Writer) *devRun {
+	return &devRun{
+		settings: s, url: url, out: out,
+		windows: window.Fixed{Duration: s.WindowDuration, AllowedLateness: s.AllowedLateness},
+		late:    map[time.Time]map[string]bool{},
+		untold:  map[time.Time]int{},
+		final:   map[time.Time]int64{},
+	}
 }
 
 // observe notes what was stored.
@@ -123,7 +139,10 @@ func (d *devRun) observe(v event.Verdict) {
 		if d.late[v.Window] == nil {
 			d.late[v.Window] = map[string]bool{}
 		}
-		d.late[v.Window][v.EventID] = true
+		if !d.late[v.Window][v.EventID] {
+			d.late[v.Window][v.EventID] = true
+			d.untold[v.Window]++
+		}
 	}
 }
 
@@ -134,14 +153,18 @@ func (d *devRun) introduce(stream generator.Config, every time.Duration, now tim
 	if stream.Lag {
 		lag = "They go offline now and then and publish what they did when they are back, so some events arrive late."
 	}
-	start := d.windows.Start(now)
+	published := fmt.Sprintf("at most %v after the window's end", s.AllowedLateness)
+	if s.AllowedLateness == 0 {
+		published = "before the window's end"
+	}
 	fmt.Fprintf(d.out, `Tidemark counts page views per %v, exactly. Everything runs on this machine; Ctrl-C stops it.
 
 %d users make about %.0f events a minute and push them to %s/push.
 %s
-An event counts in the window in which it happened, if it is published at most %v after the window's end;
+An event counts in the window in which it happened, if it is published %s;
 later it is late: stored, but not counted. Times are UTC, and it is %s now.
-`, s.WindowDuration, stream.Users, stream.Rate, d.url, lag, s.AllowedLateness, clock(now))
+`, s.WindowDuration, stream.Users, stream.Rate, d.url, lag, published, clock(now))
+	start := d.windows.Start(now)
 	fmt.Fprintf(d.out, `
   %s  the window that began at %s ends; it is the first, and not a whole one
   %s  it closes: its events are late from now on
@@ -149,17 +172,18 @@ later it is late: stored, but not counted. Times are UTC, and it is %s now.
 `, clock(d.windows.End(start)), clock(start), clock(d.windows.DueAt(start, 0)), clock(d.windows.DueAt(start, s.FlushQuiet)), every)
 	ago := 2 * (s.WindowDuration + s.AllowedLateness)
 	fmt.Fprintf(d.out, `
-Try, in another terminal:
+In another terminal, make a late event now, of %[4]v ago (what does the answer say it is?):
+
+  curl -s %[2]s/push/raw -d '{"ip": "198.51.100.23", "user_id": "1", "timestamp": "%[3]s",
+    "http_request": "", "http_response": 200, "num_bytes": 1, "user_agent": "curl"}'
+
+And look into the tables:
 
   sqlite3 %[1]s/warehouse.db 'SELECT timestamp, page_views FROM windowed_traffic ORDER BY timestamp'
   sqlite3 %[1]s/warehouse.db 'SELECT window_start, publish_time, user_id FROM events WHERE is_late'
   sqlite3 %[1]s/warehouse.db 'SELECT reason, error FROM dead_letters'
   curl -s %[2]s/audit      # the windows whose count differs from the raw rows: none
   curl -s %[2]s/metrics
-  curl -s %[2]s/push/raw -d '{"ip": "198.51.100.23", "user_id": "1", "timestamp": "%[3]s",
-    "http_request": "", "http_response": 200, "num_bytes": 1, "user_agent": "curl"}'
-
-The last is an event that happened %[4]v ago. What does the answer say it is?
 
 `, s.DataDir, d.url, event.FormatTime(now.Add(-ago)), ago)
 }
@@ -181,21 +205,34 @@ func (d *devRun) flushEvery(ctx context.Context, every time.Duration) {
 
 func (d *devRun) flush(ctx context.Context) {
 	report := d.service.Flush(ctx)
-	for _, w := range report.Windows {
-		if w.Final {
-			d.mu.Lock()
-			late := len(d.late[w.Start])
-			d.mu.Unlock()
-			fmt.Fprintf(d.out, "%s  final  %s  %4d page views, %d late\n", clock(report.ReadTime), clock(w.Start), w.PageViews, late)
-		} else {
-			fmt.Fprintf(d.out, "%s  early  %s  %4d page views so far\n", clock(report.ReadTime), clock(w.Start), w.PageViews)
-		}
-	}
+	d.tellFlush(report)
 	if ctx.Err() != nil {
 		return // and so are the errors
 	}
 	for _, err := range report.Errors {
 		fmt.Fprintf(d.out, "%s  flush: %v\n", clock(report.ReadTime), err)
+	}
+}
+
+// tellFlush prints a line for each window that has become final, or has got more
+// since: a redelivery has a window written again, with the count it had.
+func (d *devRun) tellFlush(report flush.Report) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	at := clock(report.ReadTime)
+	for _, w := range report.Windows {
+		told, again := d.final[w.Start]
+		switch {
+		case !w.Final:
+			fmt.Fprintf(d.out, "%s  early  %s  %4d page views so far\n", at, clock(w.Start), w.PageViews)
+			continue
+		case !again:
+			fmt.Fprintf(d.out, "%s  final  %s  %4d page views, %d late\n", at, clock(w.Start), w.PageViews, len(d.late[w.Start]))
+			delete(d.untold, w.Start)
+		case w.PageViews > told:
+			fmt.Fprintf(d.out, "%s  more   %s  %4d page views\n", at, clock(w.Start), w.PageViews)
+		}
+		d.final[w.Start] = max(told, w.PageViews)
 	}
 }
 
@@ -219,47 +256,60 @@ func (d *devRun) tellOpen(ctx context.Context, now time.Time) {
 	fmt.Fprintf(d.out, "%s  open   %s%s\n", clock(now), strings.Join(texts, "; "), d.takeAside(now))
 }
 
-// takeAside returns what the stream held besides events on time, and forgets the
-// windows that are too old to be told of again.
+// takeAside returns what the stream held besides events on time that no line has
+// told of, and forgets the windows that are too old to be told of again.
 func (d *devRun) takeAside(now time.Time) string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	letters := d.deadLetters
-	d.deadLetters = 0
-	for _, start := range slices.Collect(maps.Keys(d.late)) {
-		if d.windows.DueAt(start, d.settings.FlushQuiet+d.settings.FlushHoldMax+time.Hour).Before(now) {
-			delete(d.late, start)
+	aside := ""
+	if d.deadLetters > 0 {
+		aside = fmt.Sprintf("; dead letters: %d", d.deadLetters)
+	}
+	if late := d.takeUntold(now); late != "" {
+		since := ""
+		if !d.toldAt.IsZero() {
+			since = " since " + clock(d.toldAt)
+		}
+		aside += "; late" + since + ": " + late
+	}
+	d.deadLetters, d.toldAt = 0, now
+	old := func(start time.Time) bool {
+		return d.windows.DueAt(start, d.settings.FlushQuiet+d.settings.FlushHoldMax+time.Hour).Before(now)
+	}
+	maps.DeleteFunc(d.late, func(start time.Time, _ map[string]bool) bool { return old(start) })
+	maps.DeleteFunc(d.final, func(start time.Time, _ int64) bool { return old(start) })
+	return aside
+}
+
+// takeUntold returns how many events came late in the windows that have no line
+// as final to come, as they have had it or have nothing counted.
+func (d *devRun) takeUntold(now time.Time) string {
+	var texts []string
+	for _, start := range slices.SortedFunc(maps.Keys(d.untold), time.Time.Compare) {
+		if !d.windows.DueAt(start, d.settings.FlushQuiet).After(now) {
+			texts = append(texts, fmt.Sprintf("%d in %s", d.untold[start], clock(start)))
+			delete(d.untold, start)
 		}
 	}
-	if letters == 0 {
-		return ""
-	}
-	return fmt.Sprintf("; %d dead letters", letters)
+	return strings.Join(texts, ", ")
 }
 
 func clock(t time.Time) string { return t.UTC().Format("15:04:05") }
 
 // withServer runs a server beside f, which gets its URL, and returns when both
 // have ended: the end of either ends the other.
-func withServer(ctx context.Context, s tidemark.Settings, p process, f func(ctx context.Context, service *tidemark.Service, url string) error) (err error) {
-	service, err := tidemark.New(ctx, s, newLogger(p, s))
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, closeService(ctx, service)) }()
-	listener, err := listen(s)
-	if err != nil {
-		return err
-	}
-	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
-	running, stopRunning := context.WithCancel(ctx)
-	defer stopRunning()
-	served := make(chan error, 1)
-	go func() {
-		served <- service.Serve(serving, listener)
-		stopRunning()
-	}()
-	err = f(running, service, "http://"+listener.Addr().String())
-	stopServing()
-	return errors.Join(err, <-served)
+func withServer(ctx context.Context, s tidemark.Settings, p process, f func(ctx context.Context, service *tidemark.Service, url string) error) error {
+	return withListener(ctx, s, newLogger(p, s), func(service *tidemark.Service, listener net.Listener) error {
+		serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
+		running, stopRunning := context.WithCancel(ctx)
+		defer stopRunning()
+		served := make(chan error, 1)
+		go func() {
+			served <- service.Serve(serving, listener)
+			stopRunning()
+		}()
+		err := f(running, service, "http://"+listener.Addr().String())
+		stopServing()
+		return errors.Join(err, <-served)
+	})
 }

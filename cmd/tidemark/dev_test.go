@@ -3,20 +3,106 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tidemark-dev/tidemark"
+	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/flush"
 )
 
-// A newcomer sees what will happen, an open window, and final ones.
-func TestDevTellsOfWindowsAsTheyBecomeFinal(t *testing.T) {
+func TestDevTellsAWindowAsFinalOnceAndOfWhatComesAfter(t *testing.T) {
+	t.Parallel()
+	s, err := tidemark.Load(map[string]string{"allowed-lateness": "0s"}, func(string) (string, bool) { return "", false })
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	d := newDevRun(s, "http://127.0.0.1:8080", &out)
+	minute := func(n int) time.Time { return time.Date(2026, time.March, 14, 2, n, 0, 0, time.UTC) }
+	late := func(id string, at time.Time) { d.observe(event.Verdict{Status: event.Late, EventID: id, Window: at}) }
+	flushed := func(at time.Time, windows ...flush.Window) { d.tellFlush(flush.Report{ReadTime: at, Windows: windows}) }
+	said := func(want string) {
+		t.Helper()
+		if diff := cmp.Diff(want, out.String()); diff != "" {
+			t.Errorf("said (-want +got):\n%s", diff)
+		}
+		out.Reset()
+	}
+
+	late("1", minute(20))
+	late("1", minute(20)) // delivered again
+	late("2", minute(21)) // told when that is final
+	flushed(minute(21).Add(20*time.Second), flush.Window{Start: minute(20), PageViews: 111, Final: true})
+	said("02:21:20  final  02:20:00   111 page views, 1 late\n")
+	flushed(minute(21).Add(30*time.Second), flush.Window{Start: minute(20), PageViews: 111, Final: true})
+	said("") // of a redelivery
+	if aside := d.takeAside(minute(21).Add(time.Minute)); aside != "" {
+		t.Errorf("said %q, want nothing that a line tells already", aside)
+	}
+
+	flushed(minute(22).Add(10*time.Second), flush.Window{Start: minute(20), PageViews: 112, Final: true})
+	said("02:22:10  more   02:20:00   112 page views\n")
+	for i := range 3 {
+		late(strconv.Itoa(10+i), minute(20))
+	}
+	late("1", minute(20))
+	late("20", minute(3)) // a window in which nothing was counted
+	d.observe(event.Verdict{Status: event.DeadLetter})
+	if aside, want := d.takeAside(minute(23)), "; dead letters: 1; late since 02:22:00: 1 in 02:03:00, 3 in 02:20:00, 1 in 02:21:00"; aside != want {
+		t.Errorf("said %q, want %q", aside, want)
+	}
+	if aside := d.takeAside(minute(24)); aside != "" {
+		t.Errorf("said %q a second time", aside)
+	}
+}
+
+// Lag makes events late and, with redeliveries, has windows written again.
+func TestDevTellsNoWindowTwiceAsFinal(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	cmd := exec.Command(os.Args[0], "dev", "--data-dir", dir, "--port", "0", "--window-duration", "1s", "--allowed-lateness", "0s",
-		"--flush-quiet", "0s", "--flush-interval", "1s", "--rate", "6000", "--lag=false", "--seed", "7")
+	lines := runDev(t, 4, "--data-dir", dir, "--lag", "--duplicates", "0.5", "--flush-quiet", "2s")
+	late := queryTables(t, dir, "SELECT window_start, COUNT(*) FROM events WHERE is_late GROUP BY 1")
+	final, total := map[string]bool{}, 0
+	for line := range strings.Lines(lines) {
+		fields := strings.Fields(line)
+		if len(fields) < 3 || fields[1] != "final" {
+			continue
+		}
+		if final[fields[2]] {
+			t.Errorf("%s is told as final twice:\n%s", fields[2], lines)
+		}
+		final[fields[2]] = true
+		told, err := strconv.Atoi(fields[6])
+		if err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		total += told
+		for start, n := range late {
+			if strings.Contains(start, "T"+fields[2]+".") && int64(told) > n {
+				t.Errorf("%d late in %s, and the tables have %d", told, start, n)
+			}
+		}
+	}
+	if total == 0 {
+		t.Errorf("nothing late was told of:\n%s", lines)
+	}
+}
+
+// runDev runs dev with windows of a second until so many are final, and returns
+// what it said.
+func runDev(t *testing.T, windows int, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], append([]string{"dev", "--port", "0", "--window-duration", "1s",
+		"--flush-quiet", "0s", "--flush-interval", "1", "--rate", "6000", "--seed", "7"}, args...)...)
 	cmd.Env = append(os.Environ(), asProgram+"=1")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -35,7 +121,7 @@ func TestDevTellsOfWindowsAsTheyBecomeFinal(t *testing.T) {
 	for lines := bufio.NewScanner(stdout); lines.Scan(); {
 		text.WriteString(lines.Text() + "\n")
 		if strings.Contains(lines.Text(), "  final  ") {
-			if final++; final == 2 {
+			if final++; final == windows {
 				_ = cmd.Process.Signal(os.Interrupt)
 			}
 		}
@@ -43,9 +129,17 @@ func TestDevTellsOfWindowsAsTheyBecomeFinal(t *testing.T) {
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("exit on an interrupt: %v\n%s%s", err, &text, &stderr)
 	}
-	for _, want := range []string{"counts page views per 1s", "it is due", "/push/raw -d", "page views, 0 late", "Stopped."} {
-		if !strings.Contains(text.String(), want) {
-			t.Errorf("nothing said of %q:\n%s", want, &text)
+	return text.String()
+}
+
+// A newcomer sees what will happen, an open window, and final ones.
+func TestDevTellsOfWindowsAsTheyBecomeFinal(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	text := runDev(t, 2, "--data-dir", dir, "--lag=false")
+	for _, want := range []string{"counts page views per 1s", "it is due", "before the window's end", "make a late event now", "/push/raw -d", " late", "Stopped."} {
+		if !strings.Contains(text, want) {
+			t.Errorf("nothing said of %q:\n%s", want, text)
 		}
 	}
 	windows := queryTables(t, dir, "SELECT timestamp, page_views FROM windowed_traffic WHERE is_final")
@@ -91,5 +185,38 @@ func TestAPrintedStreamOfASeedIsAlwaysTheSame(t *testing.T) {
 	first := printed()
 	if strings.Count(first, "\n") != 200 || first != printed() {
 		t.Errorf("%d lines, the same again: %v", strings.Count(first, "\n"), first == printed())
+	}
+}
+
+// interruptAfter ends the context once so much was written to it.
+type interruptAfter struct {
+	bytes.Buffer
+	size      int
+	interrupt context.CancelFunc
+}
+
+func (w *interruptAfter) Write(p []byte) (int, error) {
+	n, err := w.Buffer.Write(p)
+	if w.Len() >= w.size {
+		w.interrupt()
+	}
+	return n, err
+}
+
+func TestAnInterruptIsANormalEndOfAPrintedStream(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{
+		{"--count", "1000000", "--start", "2026-03-14T09:26:53Z"},
+		{"--start", "2026-03-14T09:26:53Z"}, // endless, and at once
+		{"--count", "9000000000000000000"},  // still learns its length
+		{"--rate", "60000"},                 // in real time
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		out, log := &interruptAfter{size: 100_000, interrupt: cancel}, new(bytes.Buffer)
+		code := run(ctx, append([]string{"generate", "--stdout"}, args...), process{stdout: out, stderr: log})
+		if text := out.String(); code != exitDone || text != "" && !strings.HasSuffix(text, "\n") {
+			t.Errorf("%q: exit code %d after %d bytes, which end in %q\n%s", args, code, len(text), text[max(0, len(text)-20):], log)
+		}
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -53,12 +53,10 @@ func flushBackend(ctx context.Context, s tidemark.Settings, p process) error {
 	})
 }
 
-// withBackend runs f on the configured backend, also beside a server. What has
-// been stored must be there: a command that looks for it must not make an empty
-// directory of it and find nothing.
+// withBackend runs f on the configured backend, also beside a server.
 func withBackend(ctx context.Context, s tidemark.Settings, p process, f func(*tidemark.Service) error) (err error) {
-	if _, err := os.Stat(s.DataDir); err != nil {
-		return fmt.Errorf("nothing is stored there, or DATA_DIR is wrong: %w", err)
+	if err := tidemark.CheckStored(s); err != nil {
+		return err
 	}
 	service, err := tidemark.New(ctx, s, newLogger(p, s))
 	if err != nil {
@@ -79,11 +77,18 @@ func printReport(out io.Writer, report any) error {
 }
 
 // flushServer calls a server's flush route as Cloud Scheduler does and prints its
-// answer, which is a report also where a part of the flush failed.
+// report, which there is also where a part of the flush failed.
 func flushServer(ctx context.Context, server string, out io.Writer) error {
 	answer, err := askServer(ctx, http.MethodPost, server, "/flush", nil)
-	if _, printErr := out.Write(answer); printErr != nil {
-		return errors.Join(err, fmt.Errorf("print the report: %w", printErr))
+	var report struct {
+		ReadTime time.Time `json:"read_time"`
 	}
-	return err
+	// Whatever else may answer 200 there must not pass for a flush.
+	if json.Unmarshal(answer, &report) != nil || report.ReadTime.IsZero() {
+		if err != nil {
+			return withAnswer(err, answer)
+		}
+		return fmt.Errorf("what %s answers is not the report of a flush", server)
+	}
+	return errors.Join(printReport(out, json.RawMessage(answer)), err)
 }

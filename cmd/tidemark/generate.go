@@ -53,9 +53,12 @@ again and again until each message is acknowledged), or print it as push bodies,
 one a line, as replay reads them (--stdout).
 
 Runs until --count or --duration is reached or it is interrupted, and publishes
-what its users still hold before it exits. A stream that has an end and is printed
-is made at once, not in real time: it is a past stream, which ended five minutes
-ago. Exits with 1 if a message was not acknowledged.`,
+what its users still hold before it exits. A stream that is printed and has an end,
+or a start, is made at once, not in real time: without --start it is a past stream,
+which ended five minutes ago; with a start and no end it goes on until it is
+interrupted. Interrupted, such a stream ends with a whole line, wherever it is.
+
+Exits with 1 if a message was not acknowledged; an interrupt is a normal end.`,
 		Example: `  tidemark generate --url http://127.0.0.1:8080/push --lag
   tidemark generate --stdout --seed 7 --count 20000 --lag --duplicates 0.02 | tidemark replay -`,
 		Args: arguments(cobra.NoArgs),
@@ -66,18 +69,21 @@ ago. Exits with 1 if a message was not acknowledged.`,
 	toStdout := flags.Bool("stdout", false, "print push bodies instead")
 	start := flags.String("start", "", "with --stdout: when the stream starts, as 2026-03-14T09:26:00Z")
 	flags.IntVar(&config.Count, "count", 0, "end after so many messages; 0 for no limit")
-	flags.DurationVar(&config.Duration, "duration", 0, "end after so long; 0 for no limit")
+	flags.Var((*durationValue)(&config.Duration), "duration", "end after so long; 0 for no limit")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
 		if (*target != "") == *toStdout {
 			return usageError{errors.New("want either --url or --stdout")}
 		}
-		if err := check(); err != nil {
-			return err
+		if *start != "" && !*toStdout {
+			return usageError{errors.New("--start goes with --stdout")}
 		}
 		if *start != "" {
-			if config.Start, err = event.ParseTime(*start); err != nil || !*toStdout {
-				return usageError{fmt.Errorf("--start: want a time, with --stdout: %w", err)}
+			if config.Start, err = event.ParseTime(*start); err != nil {
+				return usageError{fmt.Errorf("--start: %w", err)}
 			}
+		}
+		if err := check(); err != nil {
+			return err
 		}
 		fmt.Fprintf(p.stderr, "the seed is %d\n", config.Seed)
 		if *toStdout {
@@ -91,32 +97,41 @@ ago. Exits with 1 if a message was not acknowledged.`,
 	return cmd
 }
 
-// printStream prints a stream as push bodies: at once if it has an end, else in
-// real time until ctx ends.
+// printStream prints a stream as push bodies: at once if it has an end or a start,
+// else in real time. The end of ctx is a normal end of it.
 func printStream(ctx context.Context, config generator.Config, out io.Writer) error {
-	if config.Count == 0 && config.Duration == 0 {
+	if config.Count == 0 && config.Duration == 0 && config.Start.IsZero() {
 		return generator.Run(ctx, config, generator.Options{
 			Concurrency: 1,
 			Publish: func(_ context.Context, d generator.Delivery) error {
-				_, err := fmt.Fprintf(out, "%s\n", envelope.Encode(d.Message))
-				return err
+				return printBody(out, d)
 			},
 		})
 	}
-	stream, err := generator.Simulate(config, time.Now().Add(-settled))
-	if err != nil {
+	stream, err := generator.Simulate(ctx, config, time.Now().Add(-settled))
+	switch {
+	case ctx.Err() != nil:
+		return nil
+	case err != nil:
 		return usageError{err}
 	}
 	buffered := bufio.NewWriter(out)
 	for d := range stream {
 		if ctx.Err() != nil {
-			return ctx.Err()
+			break
 		}
-		if _, err := fmt.Fprintf(buffered, "%s\n", envelope.Encode(d.Message)); err != nil {
-			return fmt.Errorf("print the stream: %w", err)
+		if err := printBody(buffered, d); err != nil {
+			return err
 		}
 	}
 	return buffered.Flush()
+}
+
+func printBody(out io.Writer, d generator.Delivery) error {
+	if _, err := fmt.Fprintf(out, "%s\n", envelope.Encode(d.Message)); err != nil {
+		return fmt.Errorf("print the stream: %w", err)
+	}
+	return nil
 }
 
 // deliverStream delivers a stream in real time and says at its end what became of

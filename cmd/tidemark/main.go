@@ -59,7 +59,8 @@ func run(ctx context.Context, args []string, p process) int {
 		Long: `Tidemark counts the events of a Pub/Sub topic per event-time window, exactly.
 
 With nothing configured it runs whole on one machine, on SQLite files in ./data.
-Every setting is a flag of serve and flush, and an environment variable.`,
+Every setting is an environment variable, and a flag of the commands that work on
+those files: serve, dev, flush, audit and replay.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
@@ -68,6 +69,7 @@ Every setting is a flag of serve and flush, and an environment variable.`,
 	root.SetOut(p.stdout)
 	root.SetErr(p.stderr)
 	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SetHelpCommand(helpCommand(root))
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(serveCommand(p), devCommand(p), generateCommand(p), replayCommand(p), flushCommand(p), auditCommand(p), versionCommand(p))
 
@@ -84,6 +86,26 @@ Every setting is a flag of serve and flush, and an environment variable.`,
 	}
 	fmt.Fprintf(p.stderr, "tidemark %s: %v\n", called.Name(), err)
 	return exitNo
+}
+
+// helpCommand is cobra's, but that help about no command is a usage error.
+func helpCommand(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use:     "help [COMMAND]",
+		Short:   "Print the help of a command",
+		Example: "  tidemark help serve",
+		RunE: func(_ *cobra.Command, args []string) error {
+			cmd, rest, err := root.Find(args)
+			if err == nil && len(rest) > 0 {
+				err = fmt.Errorf("no command %q", args)
+			}
+			if err != nil {
+				return usageError{err}
+			}
+			cmd.InitDefaultHelpFlag()
+			return cmd.Help()
+		},
+	}
 }
 
 // arguments makes a wrong number of arguments a usage error.

@@ -37,13 +37,15 @@ they were in.`,
   tidemark replay --shift-to now --concurrency 64 events.json
   tail -f access.json | tidemark replay --publish-time now -
   tidemark replay --from-table dead_letter --from 2026-03-14T00:00:00Z`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			check := cobra.ExactArgs(1)
-			if stored.table != "" {
-				check = cobra.NoArgs
+		Args: arguments(func(_ *cobra.Command, args []string) error {
+			switch {
+			case stored.table == "" && len(args) != 1:
+				return errors.New("want a file, or - for standard input, or --from-table")
+			case stored.table != "" && len(args) > 0:
+				return fmt.Errorf("want a file or --from-table, not both: there is %q", args)
 			}
-			return arguments(check)(cmd, args)
-		},
+			return nil
+		}),
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&o.URL, "url", defaultPushURL, "where to push")

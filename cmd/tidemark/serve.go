@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"strconv"
 	"syscall"
@@ -39,20 +40,34 @@ answers what it has accepted and exits.`,
 	return cmd
 }
 
-func serve(ctx context.Context, s tidemark.Settings, p process) (err error) {
+func serve(ctx context.Context, s tidemark.Settings, p process) error {
 	log := newLogger(p, s)
 	log.Info("starting", "version", version(), "settings", s)
+	return withListener(ctx, s, log, func(service *tidemark.Service, listener net.Listener) error {
+		log.Info("listening", "url", "http://"+listener.Addr().String())
+		return service.Serve(ctx, listener)
+	})
+}
+
+// withListener runs f on a service and the listener that it is to serve on. Where
+// the data directory or the port is in use, it has made no tables.
+func withListener(ctx context.Context, s tidemark.Settings, log *slog.Logger, f func(*tidemark.Service, net.Listener) error) (err error) {
+	unlock, err := tidemark.Lock(s)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	listener, err := listen(s)
+	if err != nil {
+		return err
+	}
+	defer listener.Close() // Serve has, unless it was not reached
 	service, err := tidemark.New(ctx, s, log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, closeService(ctx, service)) }()
-	listener, err := listen(s)
-	if err != nil {
-		return err
-	}
-	log.Info("listening", "url", "http://"+listener.Addr().String())
-	return service.Serve(ctx, listener)
+	return f(service, listener)
 }
 
 // closeService closes a service, also when ctx has ended.

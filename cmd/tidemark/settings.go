@@ -2,7 +2,9 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -19,6 +21,7 @@ func settingsFlags(cmd *cobra.Command, p process) func() (tidemark.Settings, err
 		own.String(s.Flag(), s.Default, s.Usage)
 	}
 	cmd.Flags().AddFlagSet(own)
+	cmd.SetUsageFunc(func(cmd *cobra.Command) error { return printUsage(cmd, own) })
 	load := func() (tidemark.Settings, error) {
 		given := map[string]string{}
 		cmd.Flags().Visit(func(f *pflag.Flag) {
@@ -37,6 +40,40 @@ func settingsFlags(cmd *cobra.Command, p process) func() (tidemark.Settings, err
 		return usageError{errors.Join(err, problems)}
 	})
 	return load
+}
+
+// printUsage prints how to call a command that has settings, with the flags that
+// are its alone apart from them.
+func printUsage(cmd *cobra.Command, settings *pflag.FlagSet) error {
+	own := pflag.NewFlagSet(cmd.Name(), pflag.ContinueOnError)
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if settings.Lookup(f.Name) == nil {
+			own.AddFlag(f)
+		}
+	})
+	_, err := fmt.Fprintf(cmd.OutOrStderr(), `Usage:
+  %s
+
+Examples:
+%s
+
+Flags:
+%s
+Settings (each is also an environment variable: --data-dir is DATA_DIR):
+%s`, cmd.UseLine(), cmd.Example, own.FlagUsages(), settings.FlagUsages())
+	return err
+}
+
+// A durationValue is a duration as a flag, read as a setting is: a plain number is
+// in seconds.
+type durationValue time.Duration
+
+func (d *durationValue) String() string { return time.Duration(*d).String() }
+func (d *durationValue) Type() string   { return "duration" }
+func (d *durationValue) Set(text string) error {
+	parsed, err := tidemark.ParseDuration(text)
+	*d = durationValue(parsed)
+	return err
 }
 
 // newLogger returns the process's log, on standard error: text for a person, else

@@ -45,27 +45,15 @@ type storedSpan struct {
 func (o *storedOptions) check() (storedSpan, error) {
 	span := storedSpan{table: o.table}
 	var problems []error
-	parse := func(flag, text string, t *time.Time) {
-		if text == "" {
-			return
-		}
-		var err error
-		if *t, err = event.ParseTime(text); err != nil {
-			problems = append(problems, fmt.Errorf("--%s: %w", flag, err))
-		}
-	}
-	parse("from", o.from, &span.from)
-	parse("to", o.to, &span.to)
 	switch {
 	case o.table == "" && (o.from != "" || o.to != ""):
 		problems = append(problems, errors.New("--from and --to go with --from-table"))
 	case o.table != "" && o.table != rawTable && o.table != deadLetterTable:
 		problems = append(problems, fmt.Errorf("--from-table=%q: want %s or %s", o.table, rawTable, deadLetterTable))
 	}
-	if len(problems) == 0 && o.to != "" && span.from.After(span.to) {
-		problems = append(problems, fmt.Errorf("--from is %s, which is after --to, %s", event.FormatTime(span.from), event.FormatTime(span.to)))
-	}
-	return span, errors.Join(problems...)
+	var err error
+	span.from, span.to, err = parseSpan(o.from, o.to, time.Time{})
+	return span, errors.Join(append(problems, err)...)
 }
 
 // replayStored replays stored messages of the configured backend.

@@ -73,6 +73,15 @@ func TestStoredMessagesAreReplayedBesideARunningServer(t *testing.T) {
 		replay("verdicts 3 counted", "--from-table", "dead_letter", "--from", "2026-03-14T09:26:53Z", "--to", "2999-03-14T09:26:53Z")
 	}
 	replay("verdicts 3 counted", "--from-table", "raw")
+	// With other settings than the pipeline has, its rows would be other messages,
+	// and become dead letters.
+	for setting, value := range map[string]string{"EVENT_ID": "attribute:id", "EVENT_TIME": "publish"} {
+		flag := "--" + strings.ReplaceAll(strings.ToLower(setting), "_", "-")
+		code, out, log := runCommand(t, "replay", "--from-table", "raw", "--data-dir", dir, "--url", s.url+"/push", flag, value)
+		if code != exitNo || !strings.Contains(log, setting+" is ") || !strings.Contains(log, "on record and "+value) || out != "" {
+			t.Errorf("%s=%s: exit code %d, want it refused\n%s%s", setting, value, code, out, log)
+		}
+	}
 	flushURL(t, s)
 	want := map[string]int64{"2026-03-14T09:36:00.000000Z": 3}
 	if diff := cmp.Diff(want, queryTables(t, dir, "SELECT timestamp, page_views FROM windowed_traffic")); diff != "" {
@@ -109,10 +118,11 @@ func TestReplayFromATableIsCalledRightly(t *testing.T) {
 		code int
 		says []string
 	}{
-		{"", exitUsage, []string{"arg"}},
+		{"", exitUsage, []string{"want a file, or -", "--from-table"}},
+		{"one two", exitUsage, []string{"want a file, or -"}},
 		{"file --from-table raw", exitUsage, []string{"file"}},
 		{"--from-table events", exitUsage, []string{`--from-table="events"`}},
-		{"--from-table=", exitUsage, []string{"arg"}},
+		{"--from-table=", exitUsage, []string{"want a file"}},
 		{"file --from 2026-03-14T09:26:53Z", exitUsage, []string{"--from-table"}},
 		{"file --to 2026-03-14T09:26:53Z", exitUsage, []string{"--from-table"}},
 		{"--from-table raw --from yesterday --to 14.3.2026", exitUsage, []string{"yesterday", "14.3.2026"}},

@@ -193,6 +193,13 @@ func Code(err error) int {
 // IsFull reports whether an error says that the disk is full.
 func IsFull(err error) bool { return Code(err) == sqlite3.SQLITE_FULL }
 
+// IsUnwritable reports whether an error says that the file, or the log beside it,
+// may not be written or made.
+func IsUnwritable(err error) bool {
+	code := Code(err)
+	return code == sqlite3.SQLITE_READONLY || code == sqlite3.SQLITE_CANTOPEN || code == sqlite3.SQLITE_PERM
+}
+
 // Close closes the file. The last process that has it open folds the write-ahead
 // log into it and removes the log.
 func (f *File) Close() error {

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// Nothing listens, or says so, and no tables are made, before the directory and
+// the port are known to be free.
+func TestAServerThatCannotServeLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
+	inUse, fresh := t.TempDir(), t.TempDir()
+	s := startServer(t, inUse)
+	port := s.url[strings.LastIndex(s.url, ":")+1:]
+	for _, command := range []string{"serve", "dev"} {
+		for _, args := range [][]string{{"--data-dir", inUse, "--port", "0"}, {"--data-dir", fresh, "--port", port}} {
+			code, out, log := runCommand(t, append([]string{command}, args...)...)
+			if code != exitNo || out != "" || strings.Contains(log, "listening") {
+				t.Errorf("%s %q: exit code %d, want %d and nothing that listens\n%s%s", command, args, code, exitNo, out, log)
+			}
+		}
+	}
+	if _, err := os.Stat(filepath.Join(fresh, "warehouse.db")); !os.IsNotExist(err) {
+		t.Errorf("tables were made: %v", err)
+	}
+}
+
+func TestADirectoryThatCannotBeWrittenIsNamed(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() == 0 {
+		t.Skip("needs a user for whom some directory cannot be written, and root can write any")
+	}
+	dir := t.TempDir()
+	if err := startServer(t, dir).stop(t, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o500); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.Chmod(dir, 0o700) }) // so that it can be removed
+	for _, args := range []string{"serve --port 0", "dev --port 0", "flush", "audit", "replay --from-table raw"} {
+		code, _, log := runCommand(t, append(strings.Fields(args), "--data-dir", dir)...)
+		if want := "data directory " + dir + " cannot be read and written by this user"; code != exitNo || !strings.Contains(log, want) {
+			t.Errorf("%s: exit code %d, said %q, want %q", args, code, log, want)
+		}
+	}
+}
+
+// A person finds the few flags of a command among the settings.
+func TestHelpHasFlagsApartFromSettings(t *testing.T) {
+	t.Parallel()
+	_, help, _ := runCommand(t, "audit", "--help")
+	_, rest, _ := strings.Cut(help, "\nFlags:\n")
+	flags, settings, found := strings.Cut(rest, "\nSettings (")
+	if !found || !strings.Contains(flags, "--repair") || !strings.Contains(flags, "--help") || strings.Contains(flags, "--data-dir") ||
+		!strings.Contains(settings, "--data-dir") || strings.Contains(settings, "--repair") {
+		t.Errorf("the help is:\n%s", help)
+	}
+	if _, help, _ := runCommand(t, "--help"); !strings.Contains(help, "serve, dev, flush, audit and replay") {
+		t.Errorf("the help does not say which commands have settings:\n%s", help)
+	}
+}

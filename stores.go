@@ -1,0 +1,140 @@
+package tidemark
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/gofrs/flock"
+
+	"github.com/tidemark-dev/tidemark/internal/sqlitefile"
+	"github.com/tidemark-dev/tidemark/warehouse"
+	"github.com/tidemark-dev/tidemark/warehouse/sqlitehouse"
+	"github.com/tidemark-dev/tidemark/windowstore"
+	"github.com/tidemark-dev/tidemark/windowstore/sqlitestore"
+)
+
+// openStores opens the embedded stores. The counters have a file of their own,
+// so that the append of one batch and the increment of the one before it can be
+// written side by side: SQLite has one writer per file.
+func (t *Service) openStores(ctx context.Context) error {
+	if err := makeDir(t.settings); err != nil {
+		return err
+	}
+	// First, because it may refuse the settings, before any table is made.
+	counters, err := openCounters(ctx, t.settings)
+	if err != nil {
+		return err
+	}
+	t.counters = counters
+	rows, err := openTables(ctx, t.settings)
+	if err != nil {
+		return err
+	}
+	t.warehouse = t.metrics.Warehouse(rows)
+	return nil
+}
+
+// OpenWarehouse opens the tables of the configured backend alone, for a command
+// that reads them, also beside a running server. It refuses what [CheckStored]
+// and [New] refuse: settings that do not fit the pipeline on record would take
+// its rows for something else. The caller closes it.
+func OpenWarehouse(ctx context.Context, s Settings) (warehouse.Warehouse, error) {
+	if err := CheckStored(s); err != nil {
+		return nil, err
+	}
+	// Where the counters are lost, so is the record.
+	if _, err := os.Stat(countersPath(s)); err == nil {
+		counters, err := openCounters(ctx, s)
+		if err == nil {
+			err = counters.Close()
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	w, err := openTables(ctx, s)
+	if err != nil {
+		return nil, err // and not a nil pointer in w
+	}
+	return w, nil
+}
+
+// CheckStored returns an error that wraps [fs.ErrNotExist] if nothing was ever
+// stored on the configured backend. A command that looks for what is stored must
+// not make empty tables of a wrong DATA_DIR, and find nothing.
+func CheckStored(s Settings) error {
+	if _, err := os.Stat(tablesPath(s)); err != nil {
+		return fmt.Errorf("nothing is stored in the data directory %s, or DATA_DIR is wrong: %w", s.DataDir, err)
+	}
+	return nil
+}
+
+func countersPath(s Settings) string { return filepath.Join(s.DataDir, "counters.db") }
+func tablesPath(s Settings) string   { return filepath.Join(s.DataDir, "warehouse.db") }
+
+func openCounters(ctx context.Context, s Settings) (*sqlitestore.Store, error) {
+	counters, err := sqlitestore.Open(ctx, sqlitestore.Config{
+		Path:     countersPath(s),
+		Pipeline: s.Pipeline,
+		Meaning: windowstore.Meaning{
+			WindowDuration: s.WindowDuration,
+			EventTime:      s.EventTime.String(),
+			EventID:        s.EventID.String(),
+			RawTable:       s.Tables.Raw,
+			AggTable:       s.Tables.Agg,
+		},
+		Now: time.Now,
+	})
+	return counters, explainDir(s, err)
+}
+
+func openTables(ctx context.Context, s Settings) (*sqlitehouse.Warehouse, error) {
+	w, err := sqlitehouse.Open(ctx, sqlitehouse.Config{Path: tablesPath(s), Names: s.Tables})
+	return w, explainDir(s, err)
+}
+
+// explainDir says of an error of the data directory, or of a file in it, whether
+// it is the user who may not. (To read a file, SQLite writes the log beside it.)
+func explainDir(s Settings, err error) error {
+	if errors.Is(err, fs.ErrPermission) || sqlitefile.IsUnwritable(err) {
+		return fmt.Errorf("data directory %s cannot be read and written by this user, as every command must: %w", s.DataDir, err)
+	}
+	return err
+}
+
+// makeDir makes the data directory where it does not exist.
+func makeDir(s Settings) error {
+	if err := os.MkdirAll(s.DataDir, 0o755); err != nil {
+		return explainDir(s, fmt.Errorf("make the data directory: %w", err))
+	}
+	return nil
+}
+
+// ErrInUse is wrapped by the error of [Lock] for a data directory that another
+// server has.
+var ErrInUse = errors.New("another tidemark server has it")
+
+// Lock makes the data directory where it does not exist, and keeps other servers
+// out of it until unlock is called. A server locks before it makes anything else.
+// (Two would be safe, as they are in the cloud, but on one machine they are a
+// mistake: each would take half of what is meant for the other. Single commands,
+// as flush and audit, run beside a server, and do not lock.)
+func Lock(s Settings) (unlock func() error, err error) {
+	if err := makeDir(s); err != nil {
+		return nil, err
+	}
+	lock := flock.New(filepath.Join(s.DataDir, "lock"))
+	locked, err := lock.TryLock()
+	if err != nil {
+		return nil, explainDir(s, fmt.Errorf("lock the data directory %s: %w", s.DataDir, err))
+	}
+	if !locked {
+		return nil, fmt.Errorf("data directory %s: %w; stop that server, or give this one another DATA_DIR", s.DataDir, ErrInUse)
+	}
+	return lock.Unlock, nil
+}
