@@ -221,15 +221,18 @@ func (w *world) answered(m *message, attempt int, v event.Verdict, err error) {
 // fault. The first of them leaves at once, and keeps the process busy until the
 // others have come together.
 func (w *world) pushEscorted(m *message, p *process) {
-	companion := func() {
-		if !p.dead {
-			w.push(w.publish(w.record(time.Now().Add(-24*time.Hour)), time.Now().UTC()), p)
-		}
+	for len(w.companions) < 3 {
+		w.companions = append(w.companions, w.publish(w.record(time.Now().Add(-24*time.Hour)), time.Now().UTC()))
 	}
-	companion()
-	w.after(100*time.Microsecond, func() { w.push(m, p) })
-	w.after(200*time.Microsecond, companion)
-	w.after(300*time.Microsecond, companion)
+	for i, company := range []*message{w.companions[0], m, w.companions[1], w.companions[2]} {
+		w.after(time.Duration(i)*100*time.Microsecond, func() {
+			if !p.dead {
+				w.push(company, p)
+			} else if company == m {
+				w.deliver(m)
+			}
+		})
+	}
 }
 
 // lastWindow returns the last window of the traffic.

@@ -68,11 +68,12 @@ type world struct {
 	database *memdocs.Database
 	tables   *tables
 
-	processes []*process // dead ones too
-	messages  []*message
-	ambushes  []*ambush
-	quiet     map[time.Time]bool // windows of which nothing is to be delivered again
-	expressBy time.Time          // until when the push path has no faults
+	processes  []*process // dead ones too
+	messages   []*message
+	companions []*message // late events: see pushEscorted
+	ambushes   []*ambush
+	quiet      map[time.Time]bool // windows of which nothing is to be delivered again
+	expressBy  time.Time          // until when the push path has no faults
 
 	deliveries int
 	outageEnds time.Time // until when Pub/Sub reaches no process
