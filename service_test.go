@@ -25,6 +25,7 @@ import (
 	"github.com/tidemark-dev/tidemark"
 	"github.com/tidemark-dev/tidemark/event"
 	"github.com/tidemark-dev/tidemark/internal/deliver"
+	"github.com/tidemark-dev/tidemark/internal/emulator"
 	"github.com/tidemark-dev/tidemark/internal/envelope"
 	"github.com/tidemark-dev/tidemark/internal/testlog"
 )
@@ -161,13 +162,39 @@ func TestRealTrafficGivesTheRightWindows(t *testing.T) {
 			t.Parallel()
 			s := newService(t, t.TempDir(), map[string]string{"counter-retention": tc.retention, "commit-interval": "0s"})
 			s.pushAll(t, tc.bodies, tc.callers)
-			report := s.Flush(t.Context())
-			if len(report.Windows) != 386 || len(report.Errors) != 0 || report.Held != 0 || report.Remaining != 0 {
-				t.Errorf("flush wrote %d windows, held %d, left %d, errors %v", len(report.Windows), report.Held, report.Remaining, report.Errors)
-			}
-			if again := s.Flush(t.Context()); len(again.Windows) != 0 || len(again.Errors) != 0 {
-				t.Errorf("a second flush: %+v", again)
-			}
+			flushTraffic(t, s)
+			checkTrafficTables(t, s, traffic)
+		})
+	}
+}
+
+// flushTraffic flushes the traffic log's windows, and then finds nothing more to
+// flush.
+func flushTraffic(t *testing.T, s service) {
+	t.Helper()
+	report := s.Flush(t.Context())
+	if len(report.Windows) != 386 || len(report.Errors) != 0 || report.Held != 0 || report.Remaining != 0 {
+		t.Errorf("flush wrote %d windows, held %d, left %d, errors %v", len(report.Windows), report.Held, report.Remaining, report.Errors)
+	}
+	if again := s.Flush(t.Context()); len(again.Windows) != 0 || len(again.Errors) != 0 {
+		t.Errorf("a second flush: %+v", again)
+	}
+}
+
+// With the counters in Firestore, too, from the counters and from the raw rows.
+func TestRealTrafficGivesTheRightWindowsWithCountersInFirestore(t *testing.T) {
+	t.Parallel()
+	host := emulator.Firestore(t)
+	traffic := testlog.Traffic(t)
+	for _, retention := range []string{"400000h", "192h"} {
+		t.Run(retention, func(t *testing.T) {
+			t.Parallel()
+			s := newService(t, t.TempDir(), map[string]string{
+				"counters": "firestore", "google-cloud-project": emulator.Project(), "firestore-emulator-host": host,
+				"counter-retention": retention, "commit-interval": "1ms",
+			})
+			s.pushAll(t, traffic, 64)
+			flushTraffic(t, s)
 			checkTrafficTables(t, s, traffic)
 		})
 	}

@@ -15,7 +15,8 @@ import (
 // Settings is everything a person may choose. Each setting is an environment
 // variable and a command-line flag; [Load] reads and checks them.
 type Settings struct {
-	Backend string
+	Backend  string
+	Counters string
 
 	Port    int
 	Host    string
@@ -103,12 +104,13 @@ const (
 func (s *Settings) table() []Setting {
 	return []Setting{
 		{"BACKEND", "local", "where rows and counters are kept: local (SQLite in DATA_DIR) or gcp (not in this version)", oneOf(&s.Backend, "local", "gcp")},
+		{"COUNTERS", "", "where the counters are kept: sqlite or firestore; default by BACKEND", oneOf(&s.Counters, "", "sqlite", "firestore")},
 		{"PORT", "8080", "port to listen on; 0 for any free one", integer(&s.Port, 0, 65535)},
 		{"HOST", "", "address to listen on; default 127.0.0.1, or all addresses when K_SERVICE is set", text(&s.Host)},
 		{"DATA_DIR", "./data", "local: directory of the SQLite files, made when needed", nonempty(&s.DataDir)},
-		{"GOOGLE_CLOUD_PROJECT", "", "gcp: project of the dataset and the database", text(&s.Project)},
+		{"GOOGLE_CLOUD_PROJECT", "", "gcp, firestore: project of the dataset and the database", text(&s.Project)},
 		{"BIGQUERY_LOCATION", "US", "gcp: location of the dataset when it is made", nonempty(&s.BigQueryLocation)},
-		{"FIRESTORE_DATABASE", "(default)", "gcp: database of the counters", nonempty(&s.FirestoreDatabase)},
+		{"FIRESTORE_DATABASE", "(default)", "firestore: database of the counters", nonempty(&s.FirestoreDatabase)},
 		{"PIPELINE", "minute-traffic", "name of the pipeline: its counters are its own", pipelineName(&s.Pipeline)},
 		{"DATASET", "logs", "gcp: dataset of the tables", tableName(&s.Dataset)},
 		{"RAW_TABLE", warehouse.DefaultNames.Raw, "table of the raw rows", tableName(&s.Tables.Raw)},
@@ -120,7 +122,7 @@ func (s *Settings) table() []Setting {
 		{"EVENT_TIME", "payload", "where event time is: payload, publish or attribute:NAME", parsed(&s.EventTime, event.ParseTimeSource)},
 		{"EVENT_ID", "message", "what makes two deliveries one event: message (its id) or attribute:NAME", parsed(&s.EventID, event.ParseIDSource)},
 		{"EMIT", "final", "final, or early: publish windows also before they are due", oneOf(&s.Emit, "final", "early")},
-		{"COMMIT_INTERVAL", "", "least time between two batches of writes; default 1ms, or 200ms with BACKEND=gcp", durationOrEmpty(&s.CommitInterval)},
+		{"COMMIT_INTERVAL", "", "least time between two batches of writes; default 1ms, or 200ms with counters in Firestore", durationOrEmpty(&s.CommitInterval)},
 		{"FLUSH_QUIET", "10s", "how long after closing a window is due; a due window written within it is held back; 0 turns it off", duration(&s.FlushQuiet)},
 		{"FLUSH_HOLD_MAX", "10m", "the longest that a due window is held back", duration(&s.FlushHoldMax)},
 		{"FLUSH_MAX_WINDOWS", "1000", "windows that one flush publishes at most", integer(&s.FlushMaxWindows, 1, 1_000_000)},
@@ -138,7 +140,7 @@ func (s *Settings) table() []Setting {
 		{"VIEW_CALLERS", "", "iam, oidc: accounts that may read metrics and audits", accounts(&s.ViewCallers)},
 		{"LOG_LEVEL", "info", "debug, info, warn or error", logLevel(&s.LogLevel)},
 		{"LOG_FORMAT", "", "text or json; default text on a terminal, else json", oneOf(&s.LogFormat, "", "text", "json")},
-		{"FIRESTORE_EMULATOR_HOST", "", "gcp: host:port of a Firestore emulator", hostPort(&s.FirestoreEmulator)},
+		{"FIRESTORE_EMULATOR_HOST", "", "firestore: host:port of an emulator", hostPort(&s.FirestoreEmulator)},
 		{"PUBSUB_EMULATOR_HOST", "", "gcp: host:port of a Pub/Sub emulator", hostPort(&s.PubSubEmulator)},
 		{"BIGQUERY_EMULATOR_HOST", "", "gcp: host:port of a BigQuery emulator, REST", hostPort(&s.BigQueryEmulator)},
 		{"BIGQUERY_STORAGE_EMULATOR_HOST", "", "gcp: host:port of a BigQuery emulator, gRPC", hostPort(&s.BigQueryStorageEmulator)},
@@ -181,12 +183,18 @@ func (s *Settings) complete(onCloudRun bool) (problems []error) {
 	if s.Auth == "" {
 		s.setText("AUTH", map[bool]string{false: "none", true: "iam"}[onCloudRun])
 	}
+	if s.Counters == "" {
+		s.setText("COUNTERS", map[string]string{"local": "sqlite", "gcp": "firestore"}[s.Backend])
+	}
 	if s.texts["COMMIT_INTERVAL"] == "" {
-		s.setText("COMMIT_INTERVAL", map[string]string{"local": "1ms", "gcp": "200ms"}[s.Backend])
+		s.setText("COMMIT_INTERVAL", map[string]string{"sqlite": "1ms", "firestore": "200ms"}[s.Counters])
 	}
 	problem := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
 	if s.Backend == "gcp" {
 		problem("BACKEND=gcp: this version keeps everything on one machine; use local")
+	}
+	if s.Counters == "firestore" && s.Project == "" {
+		problem("COUNTERS=firestore needs GOOGLE_CLOUD_PROJECT")
 	}
 	switch {
 	case s.Auth == "none" && onCloudRun:

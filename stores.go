@@ -15,6 +15,8 @@ import (
 	"github.com/tidemark-dev/tidemark/warehouse"
 	"github.com/tidemark-dev/tidemark/warehouse/sqlitehouse"
 	"github.com/tidemark-dev/tidemark/windowstore"
+	"github.com/tidemark-dev/tidemark/windowstore/firestoredocs"
+	"github.com/tidemark-dev/tidemark/windowstore/shardstore"
 	"github.com/tidemark-dev/tidemark/windowstore/sqlitestore"
 )
 
@@ -47,8 +49,8 @@ func OpenWarehouse(ctx context.Context, s Settings) (warehouse.Warehouse, error)
 	if err := CheckStored(s); err != nil {
 		return nil, err
 	}
-	// Where the counters are lost, so is the record.
-	if _, err := os.Stat(countersPath(s)); err == nil {
+	// Where SQLite counters are lost, so is the record.
+	if _, err := os.Stat(countersPath(s)); err == nil || s.Counters == "firestore" {
 		counters, err := openCounters(ctx, s)
 		if err == nil {
 			err = counters.Close()
@@ -77,21 +79,51 @@ func CheckStored(s Settings) error {
 func countersPath(s Settings) string { return filepath.Join(s.DataDir, "counters.db") }
 func tablesPath(s Settings) string   { return filepath.Join(s.DataDir, "warehouse.db") }
 
-func openCounters(ctx context.Context, s Settings) (*sqlitestore.Store, error) {
+// openCounters opens the counters. Of SQLite's it refuses settings that do not
+// fit the pipelines on record; Firestore's is not asked before the first write.
+func openCounters(ctx context.Context, s Settings) (windowstore.Store, error) {
+	meaning := windowstore.Meaning{
+		WindowDuration: s.WindowDuration,
+		EventTime:      s.EventTime.String(),
+		EventID:        s.EventID.String(),
+		RawTable:       s.Tables.Raw,
+		AggTable:       s.Tables.Agg,
+	}
+	if s.Counters == "firestore" {
+		// A database may serve several datasets.
+		meaning.RawTable, meaning.AggTable = s.Dataset+"."+meaning.RawTable, s.Dataset+"."+meaning.AggTable
+		return openFirestore(ctx, s, meaning)
+	}
 	counters, err := sqlitestore.Open(ctx, sqlitestore.Config{
-		Path:     countersPath(s),
-		Pipeline: s.Pipeline,
-		Meaning: windowstore.Meaning{
-			WindowDuration: s.WindowDuration,
-			EventTime:      s.EventTime.String(),
-			EventID:        s.EventID.String(),
-			RawTable:       s.Tables.Raw,
-			AggTable:       s.Tables.Agg,
-		},
-		Now: time.Now,
+		Path: countersPath(s), Pipeline: s.Pipeline, Meaning: meaning, Now: time.Now,
 	})
-	return counters, explainDir(s, err)
+	if err != nil {
+		return nil, explainDir(s, err)
+	}
+	return counters, nil
 }
+
+func openFirestore(ctx context.Context, s Settings, meaning windowstore.Meaning) (windowstore.Store, error) {
+	database, err := firestoredocs.Open(ctx, firestoredocs.Config{
+		Project: s.Project, Database: s.FirestoreDatabase, EmulatorHost: s.FirestoreEmulator, CallTimeout: stepTimeout,
+	})
+	if err != nil {
+		return nil, err
+	}
+	store := shardstore.New(shardstore.Config{
+		Documents: database.Pipeline(s.Pipeline), Pipeline: s.Pipeline, Meaning: meaning,
+		Writer: shardstore.NewWriter(), Now: time.Now,
+	})
+	return firestoreCounters{store, database}, nil
+}
+
+// firestoreCounters is a store that closes its connection.
+type firestoreCounters struct {
+	*shardstore.Store
+	database *firestoredocs.Database
+}
+
+func (c firestoreCounters) Close() error { return c.database.Close() }
 
 func openTables(ctx context.Context, s Settings) (*sqlitehouse.Warehouse, error) {
 	w, err := sqlitehouse.Open(ctx, sqlitehouse.Config{Path: tablesPath(s), Names: s.Tables})

@@ -80,7 +80,6 @@ type world struct {
 	flushFrom  time.Time // until when no flush comes
 	healing    bool      // nothing fails any more
 	healedAt   time.Time
-	auditing   bool
 	over       bool
 
 	seen       map[time.Time]windowValue // by the reader, last

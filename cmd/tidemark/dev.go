@@ -77,29 +77,39 @@ one in 200 is no valid event.`,
 // dev runs the server, the generator and the flushes until ctx ends or one of
 // them fails.
 func dev(ctx context.Context, s tidemark.Settings, stream generator.Config, every time.Duration, p process) error {
-	return withServer(ctx, s, p, func(ctx context.Context, service *tidemark.Service, url string) error {
-		d := newDevRun(s, url, p.stdout)
+	return withListener(ctx, s, newLogger(p, s), func(service *tidemark.Service, listener net.Listener) error {
+		d := newDevRun(s, "http://"+listener.Addr().String(), p.stdout)
 		d.service = service
 		service.Watch(d.observe)
 		d.introduce(stream, every, time.Now())
-
-		client := deliver.NewClient(generator.DefaultConcurrency)
-		defer client.CloseIdleConnections()
-		deliverer := &deliver.Deliverer{URL: url + "/push", Client: client}
-		flushes, stop := context.WithCancel(ctx)
-		var running sync.WaitGroup
-		running.Go(func() { d.flushEvery(flushes, every) })
-		err := generator.Run(ctx, stream, generator.Options{
-			Publish: func(ctx context.Context, delivery generator.Delivery) error {
-				_, err := deliverer.Deliver(ctx, envelope.Encode(delivery.Message))
-				return err
-			},
+		err := besideServer(ctx, service, listener, func(ctx context.Context) error {
+			flushes, stop := context.WithCancel(ctx)
+			var running sync.WaitGroup
+			running.Go(func() { d.flushEvery(flushes, every) })
+			err := d.generate(ctx, stream)
+			stop()
+			running.Wait()
+			return err
 		})
-		stop()
-		running.Wait()
 		fmt.Fprintf(p.stdout, "\nStopped. What is counted is kept in %s: the next flush writes the windows that were open.\n", s.DataDir)
 		return err
 	})
+}
+
+// besideServer runs f beside the server and returns when both have ended: the end
+// of either ends the other.
+func besideServer(ctx context.Context, service *tidemark.Service, listener net.Listener, f func(context.Context) error) error {
+	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
+	running, stopRunning := context.WithCancel(ctx)
+	defer stopRunning()
+	served := make(chan error, 1)
+	go func() {
+		served <- service.Serve(serving, listener)
+		stopRunning()
+	}()
+	err := f(running)
+	stopServing()
+	return errors.Join(err, <-served)
 }
 
 // A devRun is what dev tells a person.
@@ -126,6 +136,19 @@ func newDevRun(s tidemark.Settings, url string, out io.Writer) *devRun {
 		untold:  map[time.Time]int{},
 		final:   map[time.Time]int64{},
 	}
+}
+
+// generate pushes the stream to the server, as Pub/Sub does, until ctx ends.
+func (d *devRun) generate(ctx context.Context, stream generator.Config) error {
+	client := deliver.NewClient(generator.DefaultConcurrency)
+	defer client.CloseIdleConnections()
+	deliverer := &deliver.Deliverer{URL: d.url + "/push", Client: client}
+	return generator.Run(ctx, stream, generator.Options{
+		Publish: func(ctx context.Context, delivery generator.Delivery) error {
+			_, err := deliverer.Deliver(ctx, envelope.Encode(delivery.Message))
+			return err
+		},
+	})
 }
 
 // observe notes what was stored.
@@ -297,19 +320,3 @@ func (d *devRun) takeUntold(now time.Time) string {
 func clock(t time.Time) string { return t.UTC().Format("15:04:05") }
 
 // withServer runs a server beside f, which gets its URL, and returns when both
-// have ended: the end of either ends the other.
-func withServer(ctx context.Context, s tidemark.Settings, p process, f func(ctx context.Context, service *tidemark.Service, url string) error) error {
-	return withListener(ctx, s, newLogger(p, s), func(service *tidemark.Service, listener net.Listener) error {
-		serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
-		running, stopRunning := context.WithCancel(ctx)
-		defer stopRunning()
-		served := make(chan error, 1)
-		go func() {
-			served <- service.Serve(serving, listener)
-			stopRunning()
-		}()
-		err := f(running, service, "http://"+listener.Addr().String())
-		stopServing()
-		return errors.Join(err, <-served)
-	})
-}

@@ -25,6 +25,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	_ "modernc.org/sqlite"
 
+	"github.com/tidemark-dev/tidemark/internal/emulator"
 	"github.com/tidemark-dev/tidemark/internal/envelope"
 	"github.com/tidemark-dev/tidemark/internal/testlog"
 )
@@ -165,9 +166,23 @@ func messageID(t *testing.T, body []byte) string {
 
 func TestKilledInTheMiddleOfALogNothingAcknowledgedIsMissing(t *testing.T) {
 	t.Parallel()
+	t.Run("counters in SQLite", func(t *testing.T) {
+		t.Parallel()
+		killInTheMiddle(t, "--flush-quiet", "0s")
+	})
+	t.Run("counters in Firestore", func(t *testing.T) {
+		t.Parallel()
+		host := emulator.Firestore(t)
+		killInTheMiddle(t, "--flush-quiet", "0s", "--commit-interval", "1ms", "--counter-retention", "400000h",
+			"--counters", "firestore", "--google-cloud-project", emulator.Project(), "--firestore-emulator-host", host)
+	})
+}
+
+func killInTheMiddle(t *testing.T, flags ...string) {
+	t.Helper()
 	dir := t.TempDir()
 	traffic := testlog.Traffic(t)
-	s := startServer(t, dir, "--flush-quiet", "0s")
+	s := startServer(t, dir, flags...)
 
 	// Kill it when a good part has been acknowledged, with pushes under way.
 	var acknowledged sync.Map
@@ -195,7 +210,7 @@ func TestKilledInTheMiddleOfALogNothingAcknowledgedIsMissing(t *testing.T) {
 	wg.Wait()
 	<-s.exited
 
-	s = startServer(t, dir, "--flush-quiet", "0s")
+	s = startServer(t, dir, flags...)
 	stored := queryTables(t, dir, "SELECT message_id, 1 FROM raw UNION SELECT message_id, 1 FROM dead_letter")
 	acknowledged.Range(func(id, _ any) bool {
 		if stored[id.(string)] == 0 {

@@ -17,13 +17,17 @@ const (
 	maxBatchKeys = (maxShardBytes - emptyShardBytes - 16) / keyLen
 	// maxCommitBytes is what one commit holds at most.
 	maxCommitBytes = 3_500_000
+	// maxCommitWrites is how many documents one commit writes at most. Firestore
+	// once refused more, and may still.
+	maxCommitWrites = 500
 	// maxCommitKeys is how many ids one commit holds at most.
 	maxCommitKeys = maxCommitBytes / maxShardBytes * maxBatchKeys
 )
 
-// Add implements [windowstore.Store]: one atomic commit for each window, oldest
-// first, whatever became of the ones before it. Only a window's part of more than
-// 196,000 ids is several commits, each applied whole or not at all.
+// Add implements [windowstore.Store]. Windows share atomic commits, as many as fit
+// into one, oldest first. Where a shared commit is refused, each of its windows is
+// tried alone, so that none is held up by another. Only a window's part of more
+// than 196,000 ids is several commits, each applied whole or not at all.
 //
 // An Add that brings no new id writes all the same. It does not know that; and a
 // window that is still used must not expire.
@@ -45,22 +49,56 @@ func (s *Store) Add(ctx context.Context, increments []windowstore.Increment) err
 }
 
 func (s *Store) addAll(ctx context.Context, increments []windowstore.Increment) (errs []error) {
-	for _, inc := range increments {
-		for part := range slices.Chunk(inc.Keys, maxCommitKeys) {
-			// A commit that is not tried leaves its slots open.
-			if err := ctx.Err(); err != nil {
-				return append(errs, fmt.Errorf("window %s and later ones: %w", formatWindow(inc.Window), err))
-			}
-			if err := s.commit(ctx, inc.Window, part); err != nil {
-				errs = append(errs, fmt.Errorf("window %s: %w", formatWindow(inc.Window), err))
-			}
+	for _, parts := range pack(increments) {
+		// A commit that is not tried leaves its slots open.
+		if err := ctx.Err(); err != nil {
+			return append(errs, fmt.Errorf("window %s and later ones: %w", formatWindow(parts[0].Window), err))
+		}
+		err := s.commit(ctx, parts)
+		switch {
+		case err == nil:
+		case len(parts) > 1 && ctx.Err() == nil:
+			errs = append(errs, s.addEach(ctx, parts)...)
+		default:
+			errs = append(errs, fmt.Errorf("%s: %w", formatWindows(parts), err))
 		}
 	}
 	return errs
 }
 
-// commit adds the keys to the window's set in one atomic write.
-func (s *Store) commit(ctx context.Context, window time.Time, keys []windowstore.Key) error {
+// addEach adds each part in a commit of its own, after one of them all has
+// failed. That one may have been applied, or be applied later; adding the keys
+// again changes nothing.
+func (s *Store) addEach(ctx context.Context, parts []windowstore.Increment) (errs []error) {
+	for i := range parts {
+		errs = append(errs, s.addAll(ctx, parts[i:i+1])...)
+	}
+	return errs
+}
+
+// pack divides the increments into commits, in order. An increment is in one
+// commit unless it is too large for any.
+func pack(increments []windowstore.Increment) (commits [][]windowstore.Increment) {
+	var bytes, writes int // of the last commit
+	for _, inc := range increments {
+		for keys := range slices.Chunk(inc.Keys, maxCommitKeys) {
+			partWrites := (len(keys) + maxBatchKeys - 1) / maxBatchKeys
+			partBytes := partWrites*emptyShardBytes + len(keys)*keyLen
+			if len(commits) == 0 || bytes+partBytes > maxCommitBytes || writes+partWrites > maxCommitWrites {
+				commits = append(commits, nil)
+				bytes, writes = 0, 0
+			}
+			bytes += partBytes
+			writes += partWrites
+			last := len(commits) - 1
+			commits[last] = append(commits[last], windowstore.Increment{Window: inc.Window, Keys: keys})
+		}
+	}
+	return commits
+}
+
+// commit adds the parts' keys to the sets of their windows in one atomic write.
+func (s *Store) commit(ctx context.Context, parts []windowstore.Increment) error {
 	var reserved []reservation
 	var writes []ShardWrite
 	applied := false
@@ -69,22 +107,32 @@ func (s *Store) commit(ctx context.Context, window time.Time, keys []windowstore
 			s.slots.release(r, applied)
 		}
 	}()
-	for batch := range slices.Chunk(keys, maxBatchKeys) {
-		r := s.slots.reserve(window.Unix(), len(batch))
-		reserved = append(reserved, r)
-		writes = append(writes, ShardWrite{
-			Name:   r.slot.name,
-			Window: window,
-			Count:  r.slot.count + r.ids,
-			Key:    r.key,
-			Batch:  packBatch(batch),
-		})
+	for _, part := range parts {
+		for batch := range slices.Chunk(part.Keys, maxBatchKeys) {
+			r := s.slots.reserve(part.Window.Unix(), len(batch))
+			reserved = append(reserved, r)
+			writes = append(writes, ShardWrite{
+				Name:   r.slot.name,
+				Window: part.Window,
+				Count:  r.slot.count + r.ids,
+				Key:    r.key,
+				Batch:  packBatch(batch),
+			})
+		}
 	}
 	if err := s.config.Documents.Merge(ctx, writes); err != nil {
 		return err
 	}
 	applied = true
 	return nil
+}
+
+func formatWindows(parts []windowstore.Increment) string {
+	first, last := formatWindow(parts[0].Window), formatWindow(parts[len(parts)-1].Window)
+	if first == last {
+		return "window " + first
+	}
+	return fmt.Sprintf("%d windows from %s to %s", len(parts), first, last)
 }
 
 // mergeWindows returns one increment for each window that has keys, oldest first,

@@ -6,8 +6,8 @@
 //
 // Package windowstore says what a shard is and why flushes lose nothing. Here a
 // shard is a document with one writer: the [Store] that made it. Instances of a
-// service never write the same document, so they never contend, and each window
-// of an Add is one atomic write that reads nothing before.
+// service never write the same document, so they never contend, and an Add is one
+// atomic write, of all its windows, that reads nothing before.
 //
 //	pipelines/<pipeline>/counter_shards/<writer>-<window start, unix seconds>-<slot>
 //
@@ -47,7 +47,8 @@
 // before it holds more than 512 KiB, which is far from the 1 MiB that a document
 // may have. A batch too large for one document is split over several of the same
 // atomic commit, and one of more than six documents (some 196,000 ids) over
-// several commits, one after the other, each applied whole or not at all. Slots
+// several commits, one after the other, each applied whole or not at all. The
+// windows of an Add share a commit of up to 3.5 MB and 500 documents. Slots
 // of windows that have not been written for five minutes are forgotten; their
 // documents are never written again.
 //
@@ -67,7 +68,8 @@
 //	the client's own repeat is applied       count is that of the earlier write until the next
 //	after a later write                      one; batches and pending are right
 //	the process dies                         its slots get no more writes; flushes go on
-//	one window of an Add                     the others are tried all the same
+//	a commit of several windows              each window is tried alone; one that fails does not
+//	                                         keep the others from being tried
 //	an Add between Pending and Settle        the update time differs: not settled, no error
 //	an answer to Settle is lost              the repeat is refused, which is no error either
 //	two processes record the pipeline        one is told that it exists, reads, and compares

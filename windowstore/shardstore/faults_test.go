@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -100,11 +99,16 @@ func TestAnAddWhoseMergePanicsClosesItsSlot(t *testing.T) {
 func TestEveryWindowIsTriedOldestFirst(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	var tried []time.Time
+	var tried [][]time.Time // windows of each commit
 	f.docs.merge = func(ctx context.Context, writes []shardstore.ShardWrite) error {
-		window := writes[0].Window
-		tried = append(tried, window)
-		if window.Equal(minute(-1)) || window.Equal(minute(2)) {
+		var windows []time.Time
+		refused := false
+		for _, w := range writes {
+			windows = append(windows, w.Window)
+			refused = refused || w.Window.Equal(minute(-1)) || w.Window.Equal(minute(2))
+		}
+		tried = append(tried, windows)
+		if refused {
 			return errLost
 		}
 		return f.docs.Documents.Merge(ctx, writes)
@@ -117,8 +121,12 @@ func TestEveryWindowIsTriedOldestFirst(t *testing.T) {
 	if !errors.Is(err, errLost) || !strings.Contains(err.Error(), "1969-12-31T23:59:00Z") || !strings.Contains(err.Error(), "1970-01-01T00:02:00Z") {
 		t.Errorf("Add: %v, want errors that name both windows", err)
 	}
-	if want := []time.Time{minute(-1), minute(0), minute(2), minute(3)}; !slices.Equal(tried, want) {
-		t.Errorf("tried %v, want %v", tried, want)
+	want := [][]time.Time{
+		{minute(-1), minute(0), minute(2), minute(3)}, // together, and then each alone
+		{minute(-1)}, {minute(0)}, {minute(2)}, {minute(3)},
+	}
+	if diff := cmp.Diff(want, tried); diff != "" {
+		t.Errorf("windows tried (-want +got):\n%s", diff)
 	}
 	f.wantCount(0, 2)
 	f.wantCount(3, 5)
@@ -132,13 +140,80 @@ func TestAnAddWhoseContextEndsWritesNoMore(t *testing.T) {
 		cancel()
 		return f.docs.Documents.Merge(t.Context(), writes)
 	}
-	err := f.store.Add(ctx, []windowstore.Increment{{Window: minute(1), Keys: keys(0, 1)}, {Window: minute(2), Keys: keys(0, 1)}})
+	var increments []windowstore.Increment // of one commit and a window more
+	for n := range 501 {
+		increments = append(increments, windowstore.Increment{Window: minute(n), Keys: keys(0, 1)})
+	}
+	err := f.store.Add(ctx, increments)
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("Add: %v, want context.Canceled", err)
 	}
-	f.wantWritten("w-60-0")
-	if windows, slots := f.store.Held(); windows != 1 || slots != 1 {
-		t.Errorf("%d slots of %d windows are held, want that of the write that succeeded", slots, windows)
+	if len(f.docs.merges) != 1 || f.db.Len() != 500 {
+		t.Errorf("%d commits of %d documents, want one of 500", len(f.docs.merges), f.db.Len())
+	}
+	if windows, slots := f.store.Held(); windows != 500 || slots != 500 {
+		t.Errorf("%d slots of %d windows are held, want those of the commit that succeeded", slots, windows)
+	}
+}
+
+func TestAnAddWhoseContextEndedIsNotTriedAgain(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	f.docs.merge = func(ctx context.Context, _ []shardstore.ShardWrite) error {
+		cancel()
+		return ctx.Err()
+	}
+	err := f.store.Add(ctx, []windowstore.Increment{{Window: minute(1), Keys: keys(0, 1)}, {Window: minute(2), Keys: keys(0, 1)}})
+	if !errors.Is(err, context.Canceled) || len(f.docs.merges) != 1 {
+		t.Errorf("Add: %v, after %d commits; want context.Canceled after one", err, len(f.docs.merges))
+	}
+}
+
+func TestCommitsAreFewAndWithinTheirBounds(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct{ windows, keys, commits int }{
+		"a full batch of one window":     {1, 50_000, 1},
+		"a full batch of many windows":   {450, 111, 1},
+		"more windows than documents":    {1100, 1, 3},
+		"windows of half a commit each":  {3, 100_000, 2},
+		"windows larger than a commit":   {2, 200_000, 2},
+		"windows of just under the half": {4, 95_000, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			var increments []windowstore.Increment
+			for n := range test.windows {
+				increments = append(increments, windowstore.Increment{Window: minute(n), Keys: keys(0, test.keys)})
+			}
+			if err := f.store.Add(t.Context(), increments); err != nil {
+				t.Fatal(err)
+			}
+			if got := len(f.docs.merges); got != test.commits {
+				t.Errorf("%d commits, want %d", got, test.commits)
+			}
+			in := map[time.Time]map[int]bool{} // commits by window
+			for i, writes := range f.docs.merges {
+				bytes := 0
+				for _, w := range writes {
+					bytes += len(w.Name) + len(w.Batch) + 400 // for the path and what is around the fields
+					if in[w.Window] == nil {
+						in[w.Window] = map[int]bool{}
+					}
+					in[w.Window][i] = true
+				}
+				if bytes > 3_500_000 || len(writes) > 500 {
+					t.Errorf("a commit of %d documents and %d bytes", len(writes), bytes)
+				}
+			}
+			for window, commits := range in {
+				if len(commits) > 1 && test.keys < 190_000 {
+					t.Errorf("window %v is in %d commits", window, len(commits))
+				}
+			}
+			f.wantCount(0, test.keys)
+		})
 	}
 }
 

@@ -1,0 +1,124 @@
+package firestoredocs
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	firestore "cloud.google.com/go/firestore/apiv1"
+	"google.golang.org/api/option"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/tidemark-dev/tidemark/windowstore/shardstore"
+)
+
+// Config says which database to open.
+type Config struct {
+	Project  string
+	Database string // "(default)" where it is empty
+	// EmulatorHost is the host and port of an emulator, which is asked without
+	// credentials; empty is the service.
+	EmulatorHost string
+	// CallTimeout bounds each call, on top of the caller's deadline; a minute where
+	// it is 0.
+	CallTimeout time.Duration
+	// DialOptions are for the connection, after those that this package sets.
+	DialOptions []grpc.DialOption
+}
+
+// A Database is a Firestore database that holds the counters of any number of
+// pipelines. It may be used concurrently.
+type Database struct {
+	client  *firestore.Client
+	path    string // projects/<project>/databases/<database>
+	timeout time.Duration
+}
+
+// Open returns the database. It connects with the first call, so an error is one
+// of the configuration or of the credentials.
+func Open(ctx context.Context, config Config) (*Database, error) {
+	db := &Database{timeout: config.CallTimeout}
+	if db.timeout == 0 {
+		db.timeout = time.Minute
+	}
+	name := config.Database
+	if name == "" {
+		name = "(default)"
+	}
+	db.path = fmt.Sprintf("projects/%s/databases/%s", config.Project, name)
+	options, err := clientOptions(config)
+	if err == nil {
+		db.client, err = firestore.NewClient(ctx, options...)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open Firestore database %s: %w", db.path, err)
+	}
+	return db, nil
+}
+
+func clientOptions(config Config) ([]option.ClientOption, error) {
+	dial := append([]grpc.DialOption{
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32), grpc.MaxCallSendMsgSize(math.MaxInt32)),
+	}, config.DialOptions...)
+	if config.EmulatorHost != "" {
+		dial = append(dial, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithPerRPCCredentials(emulatorOwner{}))
+		conn, err := grpc.NewClient(strings.TrimPrefix(config.EmulatorHost, "http://"), dial...)
+		return []option.ClientOption{option.WithGRPCConn(conn)}, err
+	}
+	var options []option.ClientOption
+	for _, d := range dial {
+		options = append(options, option.WithGRPCDialOption(d))
+	}
+	return options, nil
+}
+
+// emulatorOwner is the credential by which an emulator knows an administrator,
+// whom no rules bind.
+type emulatorOwner struct{}
+
+func (emulatorOwner) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	return map[string]string{"authorization": "Bearer owner"}, nil
+}
+
+func (emulatorOwner) RequireTransportSecurity() bool { return false }
+
+// Pipeline returns the documents of the named pipeline.
+func (db *Database) Pipeline(name string) shardstore.Documents {
+	return &documents{Database: db, name: name}
+}
+
+// Close closes the connection. Nothing else may be called during or after it.
+func (db *Database) Close() error { return db.client.Close() }
+
+// bound returns the context of one call: with a deadline in any case, and with
+// the header by which the service finds the database.
+func (db *Database) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(metadata.AppendToOutgoingContext(ctx, "google-cloud-resource-prefix", db.path), db.timeout)
+}
+
+// documents is a pipeline's part of a database.
+type documents struct {
+	*Database
+	name string
+}
+
+var _ shardstore.Documents = (*documents)(nil)
+
+// root is what top-level collections are under.
+func (d *documents) root() string { return d.path + "/documents" }
+
+func (d *documents) pipelinePath() string {
+	return d.root() + "/" + pipelinesCollection + "/" + d.name
+}
+
+func (d *documents) tablePath(table string) string {
+	return d.root() + "/" + tablesCollection + "/" + table
+}
+
+func (d *documents) shardPath(name string) string {
+	return d.pipelinePath() + "/" + ShardsCollection + "/" + name
+}

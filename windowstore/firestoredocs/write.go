@@ -1,0 +1,160 @@
+package firestoredocs
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	pb "cloud.google.com/go/firestore/apiv1/firestorepb"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/tidemark-dev/tidemark/windowstore/shardstore"
+)
+
+const (
+	// settleChunk is how many shards one request settles, and settleParallel how
+	// many requests are under way at a time. The API takes 500; the service works
+	// them off one by one, and smaller requests are answered sooner.
+	settleChunk    = 100
+	settleParallel = 8
+)
+
+// Merge implements [shardstore.Documents]: one Commit without a transaction,
+// whose writes the service applies all or none.
+func (d *documents) Merge(ctx context.Context, writes []shardstore.ShardWrite) error {
+	request := make([]*pb.Write, len(writes))
+	for i, w := range writes {
+		request[i] = d.mergeWrite(w)
+	}
+	if err := d.commit(ctx, request); err != nil {
+		return fmt.Errorf("commit %d shards: %w", len(writes), err)
+	}
+	return nil
+}
+
+// mergeWrite sets each field that its mask names, of the map only the batch's own
+// key, and deletes the one that the mask names and that has no value.
+func (d *documents) mergeWrite(w shardstore.ShardWrite) *pb.Write {
+	return &pb.Write{
+		Operation: &pb.Write_Update{Update: &pb.Document{
+			Name: d.shardPath(w.Name),
+			Fields: map[string]*pb.Value{
+				fieldWindow:  timeValue(w.Window),
+				fieldPending: timeValue(w.Window),
+				fieldCount:   {ValueType: &pb.Value_IntegerValue{IntegerValue: w.Count}},
+				fieldBatches: {ValueType: &pb.Value_MapValue{MapValue: &pb.MapValue{Fields: map[string]*pb.Value{
+					w.Key: {ValueType: &pb.Value_BytesValue{BytesValue: w.Batch}},
+				}}}},
+			},
+		}},
+		UpdateMask: &pb.DocumentMask{FieldPaths: []string{
+			// A key may begin with a digit, so it needs the quotes.
+			fieldWindow, fieldPending, fieldCount, fieldBatches + ".`" + w.Key + "`", fieldExpireAt,
+		}},
+	}
+}
+
+// commit applies the writes, all or none.
+func (d *documents) commit(ctx context.Context, writes []*pb.Write) error {
+	ctx, cancel := d.bound(ctx)
+	defer cancel()
+	return retry(ctx, func() error {
+		_, err := d.client.Commit(ctx, &pb.CommitRequest{Database: d.path, Writes: writes}, once())
+		return err
+	})
+}
+
+// Settle implements [shardstore.Documents] with a BatchWrite for every hundred
+// shards, several at a time.
+func (d *documents) Settle(ctx context.Context, shards []shardstore.ShardInfo, expireAt time.Time) []error {
+	ctx, cancel := d.bound(ctx)
+	defer cancel()
+	errs := make([]error, len(shards))
+	underWay := make(chan struct{}, settleParallel)
+	var wg sync.WaitGroup
+	for from := 0; from < len(shards); from += settleChunk {
+		to := min(from+settleChunk, len(shards))
+		underWay <- struct{}{}
+		wg.Go(func() {
+			d.settleAll(ctx, shards[from:to], expireAt, errs[from:to])
+			<-underWay
+		})
+	}
+	wg.Wait()
+	return errs
+}
+
+// settleAll settles the shards in one request, repeats it with those that failed
+// for a passing reason, and sets errs to what became of each.
+func (d *documents) settleAll(ctx context.Context, shards []shardstore.ShardInfo, expireAt time.Time, errs []error) {
+	left := make([]int, len(shards)) // indexes of the shards that are not answered for
+	for i := range left {
+		left[i] = i
+	}
+	err := retry(ctx, func() error {
+		request := &pb.BatchWriteRequest{Database: d.path}
+		for _, i := range left {
+			request.Writes = append(request.Writes, d.settleWrite(shards[i], expireAt))
+		}
+		response, err := d.client.BatchWrite(ctx, request, once())
+		if err != nil {
+			return err
+		}
+		if len(response.Status) != len(left) {
+			return fmt.Errorf("%d answers for %d writes", len(response.Status), len(left))
+		}
+		var again []int
+		var last error
+		for n, i := range left {
+			err := status.ErrorProto(response.Status[n])
+			if passing(err) {
+				again, last = append(again, i), err
+				continue
+			}
+			errs[i] = precondition(err)
+		}
+		left = again
+		return last
+	})
+	if err == nil {
+		return
+	}
+	for _, i := range left {
+		errs[i] = err
+	}
+}
+
+func (d *documents) settleWrite(shard shardstore.ShardInfo, expireAt time.Time) *pb.Write {
+	return &pb.Write{
+		Operation: &pb.Write_Update{Update: &pb.Document{
+			Name:   d.shardPath(shard.Name),
+			Fields: map[string]*pb.Value{fieldExpireAt: timeValue(expireAt)},
+		}},
+		UpdateMask:      &pb.DocumentMask{FieldPaths: []string{fieldPending, fieldExpireAt}},
+		CurrentDocument: unchangedSince(shard.UpdateTime),
+	}
+}
+
+func unchangedSince(updateTime time.Time) *pb.Precondition {
+	return &pb.Precondition{ConditionType: &pb.Precondition_UpdateTime{UpdateTime: timestamppb.New(updateTime)}}
+}
+
+// precondition makes the answers for a document that has changed, or is gone,
+// [shardstore.ErrPrecondition].
+func precondition(err error) error {
+	switch code := status.Code(err); {
+	case code == codes.FailedPrecondition, code == codes.NotFound,
+		// So says the emulator where the update time is later than the document's.
+		code == codes.InvalidArgument && strings.Contains(err.Error(), "base version"):
+		return fmt.Errorf("%w: %w", shardstore.ErrPrecondition, err)
+	}
+	return err
+}
+
+func timeValue(t time.Time) *pb.Value {
+	return &pb.Value{ValueType: &pb.Value_TimestampValue{TimestampValue: timestamppb.New(t)}}
+}
