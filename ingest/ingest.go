@@ -9,6 +9,8 @@
 //     none left within the last interval; otherwise when the interval is up or
 //     the batch is full. So a lone message waits for nothing, and a busy process
 //     writes a bounded number of times a second.
+//     The first batch registers the pipeline, and is refused if its settings do not
+//     fit.
 //  2. The raw rows of the batch are appended, events on time and late ones alike.
 //     Late events are answered.
 //  3. Events on time go on to be counted, all windows in one call, and are
@@ -42,8 +44,9 @@ import (
 	"github.com/tidemark-dev/tidemark/windowstore"
 )
 
-// A Counter adds event keys to windows; a windowstore.Store is one.
+// A Counter adds event keys to windows; windowstore.Store has the contract.
 type Counter interface {
+	Register(ctx context.Context) error
 	Add(ctx context.Context, increments []windowstore.Increment) error
 }
 
@@ -216,6 +219,12 @@ func (c *Committer) storeBatches() {
 }
 
 func (c *Committer) storeBatch(batch []*item) {
+	if err := c.register(); err != nil {
+		for _, it := range batch {
+			it.answer(err)
+		}
+		return
+	}
 	var events, letters []*item
 	for _, it := range batch {
 		if it.verdict.Status == event.DeadLetter {
@@ -242,6 +251,14 @@ func (c *Committer) storeBatch(batch []*item) {
 	for i, err := range appendItems(c, letters, (*item).deadLetter, c.cfg.Warehouse.AppendDeadLetters) {
 		letters[i].answer(err)
 	}
+}
+
+// register sees to it that nothing is stored under settings that do not fit what
+// the pipeline has stored before.
+func (c *Committer) register() error {
+	ctx, cancel := context.WithTimeout(c.ctx, c.cfg.StepTimeout)
+	defer cancel()
+	return c.cfg.Counter.Register(ctx)
 }
 
 // appendItems appends a row for each item and returns the outcomes.

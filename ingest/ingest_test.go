@@ -24,6 +24,8 @@ type storage struct {
 	beforeRaw, beforeLetters func(ctx context.Context, ids []string) error
 	beforeAdd                func(ctx context.Context, increments []windowstore.Increment) error
 
+	misfit error // of Register
+
 	mu      sync.Mutex
 	raw     []warehouse.RawRow
 	letters []warehouse.DeadLetter
@@ -63,6 +65,8 @@ func (s *storage) AppendDeadLetters(ctx context.Context, letters []warehouse.Dea
 	s.letters = append(s.letters, letters...)
 	return nil
 }
+
+func (s *storage) Register(context.Context) error { return s.misfit }
 
 func (s *storage) Add(ctx context.Context, increments []windowstore.Increment) error {
 	if s.beforeAdd != nil {
@@ -445,6 +449,19 @@ func TestARefusalOfEveryRowIsNeverADeadLetter(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestNothingIsStoredUnderSettingsThatDoNotFitThePipeline(t *testing.T) {
+	run(t, nil, func(t *testing.T, c *Committer, s *storage) {
+		s.misfit = &windowstore.MeaningError{Pipeline: "p"}
+		for id, v := range map[string]event.Verdict{"e": onTime, "l": late, "d": letter} {
+			_, err := submit(t.Context(), c, id, v)
+			var misfit *windowstore.MeaningError
+			if !errors.As(err, &misfit) || s.hasRaw(id) || s.hasLetter(id) || s.hasCounted(id) {
+				t.Errorf("%s: error %v, in raw: %v, in dead letters: %v", id, err, s.hasRaw(id), s.hasLetter(id))
+			}
+		}
+	})
 }
 
 func TestATableAtFaultIsNeverADeadLetter(t *testing.T) {

@@ -81,10 +81,11 @@ func (w *measuredWarehouse) AppendCounts(ctx context.Context, rows []warehouse.W
 
 // A Counter adds event keys to windows; a windowstore.Store is one.
 type Counter interface {
+	Register(ctx context.Context) error
 	Add(ctx context.Context, increments []windowstore.Increment) error
 }
 
-// Counter returns next, with its Add measured. It has no other method: a flush
+// Counter returns next, with its Add measured. It has no method of a flush, which
 // takes the store itself.
 func (m *Metrics) Counter(next Counter) Counter { return &counter{m, next} }
 
@@ -92,6 +93,8 @@ type counter struct {
 	metrics *Metrics
 	next    Counter
 }
+
+func (c *counter) Register(ctx context.Context) error { return c.next.Register(ctx) }
 
 func (c *counter) Add(ctx context.Context, increments []windowstore.Increment) error {
 	keys := 0

@@ -44,6 +44,8 @@ func (w *stubWarehouse) AppendCounts(_ context.Context, rows []warehouse.WindowC
 	return w.write(len(rows))
 }
 
+func (w *stubWarehouse) Register(context.Context) error { return nil }
+
 func (w *stubWarehouse) Add(_ context.Context, increments []windowstore.Increment) error {
 	rows := 0
 	for _, increment := range increments {

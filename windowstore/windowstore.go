@@ -62,13 +62,18 @@ var ErrTooManyKeys = errors.New("window holds more event ids than the counter st
 // with an error. No method retries after the context ended, and the caller may
 // repeat any call that failed: see the package comment for why that is safe.
 type Store interface {
+	// Register records the pipeline's [Meaning] if the pipeline is not on record.
+	// Where what is on record does not fit it writes nothing and returns a
+	// [*MeaningError]. Once it has succeeded it costs nothing. Whoever stores
+	// something for the pipeline elsewhere registers first.
+	Register(ctx context.Context) error
+
 	// Add adds the keys of each increment to its window's set and marks the
 	// shards it wrote as pending, removing their expiry. When it returns nil all
 	// of it is durable. On an error any part of it may have been applied, now or
 	// later; each window's part is applied whole or not at all.
 	//
-	// The first Add records the pipeline's [Meaning]. Where another meaning is on
-	// record it writes nothing and returns a [*MeaningError].
+	// It registers first, and writes nothing where that fails.
 	Add(ctx context.Context, increments []Increment) error
 
 	// Pending yields the windows that start at through or before and have

@@ -39,7 +39,7 @@ func (s *Store) Add(ctx context.Context, increments []windowstore.Increment) err
 	if len(merged) == 0 {
 		return ctx.Err()
 	}
-	if err := s.register(ctx); err != nil {
+	if err := s.Register(ctx); err != nil {
 		return s.wrap("add to", err)
 	}
 	if errs := s.addAll(ctx, merged); len(errs) > 0 {

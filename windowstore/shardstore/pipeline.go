@@ -9,9 +9,9 @@ import (
 	"github.com/tidemark-dev/tidemark/windowstore"
 )
 
-// register records the pipeline's meaning, or compares it with the one on
-// record, until it has succeeded once. Several Adds may do so at the same time.
-func (s *Store) register(ctx context.Context) error {
+// Register implements [windowstore.Store]. Several calls may record or compare at
+// the same time.
+func (s *Store) Register(ctx context.Context) error {
 	if s.registered.Load() {
 		return nil
 	}

@@ -65,6 +65,23 @@ func (s *Store) Add(ctx context.Context, increments []windowstore.Increment) err
 	return nil
 }
 
+// Register implements [windowstore.Store].
+func (s *Store) Register(ctx context.Context) error {
+	if s.pipelineID.Load() != 0 {
+		return nil
+	}
+	var pipeline int64
+	err := s.write(ctx, "register with", func(tx *sql.Tx) (err error) {
+		pipeline, err = s.register(ctx, tx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	s.pipelineID.Store(pipeline)
+	return nil
+}
+
 // byWindow gathers the keys of each window, leaving out windows without.
 func byWindow(increments []windowstore.Increment) (map[int64][]windowstore.Key, error) {
 	keysOf := map[int64][]windowstore.Key{}

@@ -14,6 +14,23 @@ var meaningTests = []promise{
 		f.addKeys(minute(1), 1, 2)
 		f.wantCount(minute(1), 2)
 	}},
+	{"Register records the meaning, and refuses another before anything is stored", func(f *fixture) {
+		if err := f.store.Register(f.ctx); err != nil {
+			f.Fatal(err)
+		}
+		if err := f.store.Register(f.ctx); err != nil {
+			f.Errorf("Register again: %v", err)
+		}
+		f.store.Close()
+		config := f.config("pipeline")
+		config.Meaning.WindowDuration = time.Hour
+		f.wantRefused(config)
+		f.reopen()
+		if err := f.store.Register(f.ctx); err != nil {
+			f.Errorf("Register of the recorded meaning: %v", err)
+		}
+		f.wantPending()
+	}},
 	{"another meaning of the pipeline is refused and writes nothing", func(f *fixture) {
 		f.addKeys(minute(1), 0, 1)
 		f.store.Close()
