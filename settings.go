@@ -103,7 +103,7 @@ const (
 // of s that each is read into.
 func (s *Settings) table() []Setting {
 	return []Setting{
-		{"BACKEND", "local", "where rows and counters are kept: local (SQLite in DATA_DIR) or gcp (not in this version)", oneOf(&s.Backend, "local", "gcp")},
+		{"BACKEND", "local", "where rows and counters are kept: local (SQLite in DATA_DIR) or gcp (BigQuery and Firestore; not yet on Cloud Run)", oneOf(&s.Backend, "local", "gcp")},
 		{"COUNTERS", "", "where the counters are kept: sqlite or firestore; default by BACKEND", oneOf(&s.Counters, "", "sqlite", "firestore")},
 		{"PORT", "8080", "port to listen on; 0 for any free one", integer(&s.Port, 0, 65535)},
 		{"HOST", "", "address to listen on; default 127.0.0.1, or all addresses when K_SERVICE is set", text(&s.Host)},
@@ -190,8 +190,8 @@ func (s *Settings) complete(onCloudRun bool) (problems []error) {
 		s.setText("COMMIT_INTERVAL", map[string]string{"sqlite": "1ms", "firestore": "200ms"}[s.Counters])
 	}
 	problem := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
-	if s.Backend == "gcp" {
-		problem("BACKEND=gcp: this version keeps everything on one machine; use local")
+	if s.Backend == "gcp" && s.Project == "" {
+		problem("BACKEND=gcp needs GOOGLE_CLOUD_PROJECT")
 	}
 	if s.Counters == "firestore" && s.Project == "" {
 		problem("COUNTERS=firestore needs GOOGLE_CLOUD_PROJECT")

@@ -110,7 +110,7 @@ func TestSettingsAreCheckedAgainstEachOther(t *testing.T) {
 		{[]string{"COUNTER_RETENTION", "2000000h"}, "century"},
 		{[]string{"FLUSH_QUIET", "1e1"}, "in seconds, as 90 or 1.5"},
 		{[]string{"LOG_LEVEL", "info+2"}, "want debug, info, warn or error"},
-		{[]string{"BACKEND", "gcp"}, "BACKEND=gcp"},
+		{[]string{"BACKEND", "gcp"}, "GOOGLE_CLOUD_PROJECT"},
 		{[]string{"COUNTERS", "firestore"}, "GOOGLE_CLOUD_PROJECT"},
 	} {
 		_, err := tidemark.Load(nil, env(tc.env...))

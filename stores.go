@@ -13,7 +13,9 @@ import (
 
 	"github.com/tidemark-dev/tidemark/internal/sqlitefile"
 	"github.com/tidemark-dev/tidemark/warehouse"
+	"github.com/tidemark-dev/tidemark/warehouse/bigquerytables"
 	"github.com/tidemark-dev/tidemark/warehouse/sqlitehouse"
+	"github.com/tidemark-dev/tidemark/warehouse/streamhouse"
 	"github.com/tidemark-dev/tidemark/windowstore"
 	"github.com/tidemark-dev/tidemark/windowstore/firestoredocs"
 	"github.com/tidemark-dev/tidemark/windowstore/shardstore"
@@ -24,8 +26,10 @@ import (
 // so that the append of one batch and the increment of the one before it can be
 // written side by side: SQLite has one writer per file.
 func (t *Service) openStores(ctx context.Context) error {
-	if err := makeDir(t.settings); err != nil {
-		return err
+	if t.settings.onDisk() {
+		if err := makeDir(t.settings); err != nil {
+			return err
+		}
 	}
 	// First, because it may refuse the settings, before any table is made.
 	counters, err := openCounters(ctx, t.settings)
@@ -70,11 +74,17 @@ func OpenWarehouse(ctx context.Context, s Settings) (warehouse.Warehouse, error)
 // stored on the configured backend. A command that looks for what is stored must
 // not make empty tables of a wrong DATA_DIR, and find nothing.
 func CheckStored(s Settings) error {
+	if s.Backend == "gcp" {
+		return nil
+	}
 	if _, err := os.Stat(tablesPath(s)); err != nil {
 		return fmt.Errorf("nothing is stored in the data directory %s, or DATA_DIR is wrong: %w", s.DataDir, err)
 	}
 	return nil
 }
+
+// onDisk reports whether anything is kept in the data directory.
+func (s Settings) onDisk() bool { return s.Backend == "local" || s.Counters == "sqlite" }
 
 func countersPath(s Settings) string { return filepath.Join(s.DataDir, "counters.db") }
 func tablesPath(s Settings) string   { return filepath.Join(s.DataDir, "warehouse.db") }
@@ -125,10 +135,39 @@ type firestoreCounters struct {
 
 func (c firestoreCounters) Close() error { return c.database.Close() }
 
-func openTables(ctx context.Context, s Settings) (*sqlitehouse.Warehouse, error) {
+func openTables(ctx context.Context, s Settings) (warehouse.Warehouse, error) {
+	if s.Backend == "gcp" {
+		return openBigQuery(ctx, s)
+	}
 	w, err := sqlitehouse.Open(ctx, sqlitehouse.Config{Path: tablesPath(s), Names: s.Tables})
-	return w, explainDir(s, err)
+	if err != nil {
+		return nil, explainDir(s, err)
+	}
+	return w, nil
 }
+
+// openBigQuery connects with the first call, so an error is one of the settings or
+// of the credentials.
+func openBigQuery(ctx context.Context, s Settings) (warehouse.Warehouse, error) {
+	tables, err := bigquerytables.New(ctx, bigquerytables.Config{
+		Project: s.Project, Dataset: s.Dataset, Location: s.BigQueryLocation, Names: s.Tables,
+		Method:        bigquerytables.Method(s.RawMethod),
+		AppendTimeout: stepTimeout, QueryTimeout: s.FlushTimeout,
+		RESTHost: s.BigQueryEmulator, GRPCHost: s.BigQueryStorageEmulator,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return bigQueryWarehouse{streamhouse.New(s.Tables, tables, tables), tables}, nil
+}
+
+// bigQueryWarehouse is a warehouse that closes its connections.
+type bigQueryWarehouse struct {
+	*streamhouse.Warehouse
+	tables *bigquerytables.Tables
+}
+
+func (w bigQueryWarehouse) Close() error { return w.tables.Close() }
 
 // explainDir says of an error of the data directory, or of a file in it, whether
 // it is the user who may not. (To read a file, SQLite writes the log beside it.)
@@ -157,6 +196,9 @@ var ErrInUse = errors.New("another tidemark server has it")
 // mistake: each would take half of what is meant for the other. Single commands,
 // as flush and audit, run beside a server, and do not lock.)
 func Lock(s Settings) (unlock func() error, err error) {
+	if !s.onDisk() {
+		return func() error { return nil }, nil
+	}
 	if err := makeDir(s); err != nil {
 		return nil, err
 	}

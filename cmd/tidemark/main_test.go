@@ -119,12 +119,29 @@ func (s *server) push(client *http.Client, body []byte) (int, error) {
 	return response.StatusCode, err
 }
 
+// flushURL flushes a server until nothing remains: a run ends by itself when it
+// takes too long, as it may on a slow machine.
 func flushURL(t *testing.T, s *server) {
 	t.Helper()
-	var out, log bytes.Buffer
-	code := run(t.Context(), []string{"flush", "--url", s.url}, process{stdout: &out, stderr: &log})
-	if code != exitDone {
-		t.Fatalf("flush --url exits with %d: %s%s", code, &out, &log)
+	for {
+		var out, log bytes.Buffer
+		code := run(t.Context(), []string{"flush", "--url", s.url}, process{stdout: &out, stderr: &log})
+		if code != exitDone {
+			t.Fatalf("flush --url exits with %d: %s%s", code, &out, &log)
+		}
+		var report struct {
+			Windows   []any
+			Remaining int
+		}
+		if err := json.Unmarshal(out.Bytes(), &report); err != nil {
+			t.Fatalf("flush --url prints %s: %v", &out, err)
+		}
+		if report.Remaining == 0 {
+			return
+		}
+		if len(report.Windows) == 0 {
+			t.Fatalf("a flush published nothing and left %d windows", report.Remaining)
+		}
 	}
 }
 

@@ -40,4 +40,14 @@
 //	a query before its first answer           repeated
 //	a query after that                        an error: the next flush asks again
 //	a quota, or a request that is too large   repeated until the context ends
+//
+// # Cost
+//
+// A busy process writes each window at most five times a second, however many
+// events there are; each minute adds five or six documents, which are read twice,
+// settled with one write each, and deleted once by TTL. An idle one costs a read a
+// minute. Measured, in document writes for 1,000 events: 51 at 100 events a second,
+// 68 with the lab's lag, 16 while 64 pushes of one window are always under way. A
+// document and an increment for each event would be 2,000. docs/cost.md has the
+// rates in between, and the prices.
 package firestoredocs

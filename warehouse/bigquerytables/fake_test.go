@@ -1,0 +1,193 @@
+package bigquerytables_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+
+	"cloud.google.com/go/bigquery/storage/apiv1/storagepb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/tidemark-dev/tidemark/warehouse"
+	"github.com/tidemark-dev/tidemark/warehouse/bigquerytables"
+)
+
+// A fake answers as the service is documented to, and as a test tells it to.
+type fake struct {
+	storagepb.UnimplementedBigQueryWriteServer
+
+	mu      sync.Mutex
+	tables  map[string]map[string]any // resources by name
+	looks   int                       // at the dataset, which making the tables begins with
+	creates int                       // of tables
+	applied int                       // rows that were stored
+	streams int                       // connections to AppendRows
+
+	// onAppend answers the n-th append, from 1: a response, an error that cuts the
+	// connection, or neither, which never answers. Only the response stored is
+	// counted as applied. It is called under mu.
+	onAppend func(n, rows int) (*storagepb.AppendRowsResponse, error)
+	appends  int
+
+	// onInsert answers an insertAll of the given rows with a status and a body.
+	onInsert func(rows []any) (int, any)
+	inserts  []any // rows of all of them
+}
+
+// serve starts the fake and returns tables on it.
+func serve(t *testing.T, f *fake, method bigquerytables.Method) *bigquerytables.Tables {
+	t.Helper()
+	if f.tables == nil {
+		f.tables = map[string]map[string]any{}
+	}
+	rest := httptest.NewServer(f)
+	t.Cleanup(rest.Close)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := grpc.NewServer(grpc.MaxRecvMsgSize(20 << 20))
+	storagepb.RegisterBigQueryWriteServer(server, f)
+	go server.Serve(listener)
+	t.Cleanup(server.Stop)
+	return open(t, bigquerytables.Config{
+		Project: "p", Dataset: "logs", Names: warehouse.DefaultNames, Method: method,
+		RESTHost: strings.TrimPrefix(rest.URL, "http://"), GRPCHost: listener.Addr().String(),
+	})
+}
+
+// withTables has the tables as the schema says.
+func withTables() *fake {
+	f := &fake{tables: map[string]map[string]any{}}
+	for _, t := range warehouse.Tables(warehouse.DefaultNames) {
+		f.tables[t.Name] = resource(t.Columns)
+	}
+	return f
+}
+
+func resource(columns []warehouse.Column) map[string]any {
+	var fields []any
+	for _, c := range columns {
+		mode := "REQUIRED"
+		if c.Nullable {
+			mode = "NULLABLE"
+		}
+		fields = append(fields, map[string]any{"name": c.Name, "type": c.Type, "mode": mode})
+	}
+	return map[string]any{"schema": map[string]any{"fields": fields}}
+}
+
+// ServeHTTP is the REST API: datasets, tables and insertAll.
+func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	var request map[string]any
+	json.Unmarshal(body, &request)
+	path := strings.TrimPrefix(r.URL.Path, "/bigquery/v2/projects/p/datasets/logs")
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	name, rest, _ := strings.Cut(strings.TrimPrefix(path, "/tables/"), "/")
+	switch {
+	case path == "":
+		f.looks++
+		answer(w, 200, map[string]any{})
+	case path == "/tables":
+		f.creates++
+		name, _ = request["tableReference"].(map[string]any)["tableId"].(string)
+		if f.tables[name] != nil {
+			answer(w, 409, failure(409, "duplicate"))
+			return
+		}
+		f.tables[name] = request
+		answer(w, 200, request)
+	case f.tables[name] == nil:
+		answer(w, 404, failure(404, "notFound"))
+	case rest == "insertAll":
+		rows := request["rows"].([]any)
+		f.inserts = append(f.inserts, rows...)
+		if f.onInsert == nil {
+			answer(w, 200, map[string]any{})
+			return
+		}
+		code, response := f.onInsert(rows)
+		answer(w, code, response)
+	default:
+		answer(w, 200, f.tables[name])
+	}
+}
+
+func answer(w http.ResponseWriter, code int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	json.NewEncoder(w).Encode(body)
+}
+
+// failure is an error as https://cloud.google.com/bigquery/docs/error-messages has it.
+func failure(code int, reason string) any {
+	return map[string]any{"error": map[string]any{"code": code, "message": reason, "errors": []any{
+		map[string]any{"reason": reason, "message": reason},
+	}}}
+}
+
+func (f *fake) GetWriteStream(_ context.Context, r *storagepb.GetWriteStreamRequest) (*storagepb.WriteStream, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.tables[strings.Split(r.Name, "/")[5]] == nil {
+		return nil, status.Errorf(codes.NotFound, "Requested entity was not found. Entity: %s", r.Name)
+	}
+	return &storagepb.WriteStream{Name: r.Name, Location: "us"}, nil
+}
+
+func (f *fake) AppendRows(stream storagepb.BigQueryWrite_AppendRowsServer) error {
+	f.mu.Lock()
+	f.streams++
+	f.mu.Unlock()
+	for {
+		request, err := stream.Recv()
+		if err != nil {
+			return nil
+		}
+		response, err := f.append(len(request.GetProtoRows().GetRows().GetSerializedRows()))
+		if errors.Is(err, io.EOF) {
+			return nil // closes the stream in order, which the client sees as io.EOF
+		}
+		if err != nil {
+			return err
+		}
+		if response == nil {
+			<-stream.Context().Done()
+			return nil
+		}
+		if err := stream.Send(response); err != nil {
+			return fmt.Errorf("send: %w", err)
+		}
+	}
+}
+
+func (f *fake) append(rows int) (*storagepb.AppendRowsResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.appends++
+	if f.onAppend != nil {
+		response, err := f.onAppend(f.appends, rows)
+		if response != stored {
+			return response, err
+		}
+	}
+	f.applied += rows
+	return stored, nil
+}
+
+// stored is the response to rows that were stored.
+var stored = &storagepb.AppendRowsResponse{
+	Response: &storagepb.AppendRowsResponse_AppendResult_{AppendResult: &storagepb.AppendRowsResponse_AppendResult{}},
+}

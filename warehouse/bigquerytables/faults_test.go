@@ -1,0 +1,288 @@
+package bigquerytables_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"cloud.google.com/go/bigquery/storage/apiv1/storagepb"
+	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/warehouse"
+	"github.com/tidemark-dev/tidemark/warehouse/bigquerytables"
+)
+
+var rawTable = warehouse.RawTable(warehouse.DefaultNames)
+
+func rawRows(n int) []warehouse.Row {
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	rows := make([]warehouse.Row, n)
+	for i := range rows {
+		rows[i] = warehouse.RawRow{
+			Event:          event.Event{Timestamp: now, UserAgent: "a"},
+			ProcessingTime: now, EventID: fmt.Sprint(i), MessageID: fmt.Sprint(i), PublishTime: now, WindowStart: now,
+		}.Row()
+	}
+	return rows
+}
+
+// refused is an append that failed inside the response, as
+// https://cloud.google.com/bigquery/docs/reference/storage/rpc/google.cloud.bigquery.storage.v1#appendrowsresponse
+// says: with row_errors, nothing of the request was appended.
+func refused(code codes.Code, message string, rows ...int64) *storagepb.AppendRowsResponse {
+	r := &storagepb.AppendRowsResponse{Response: &storagepb.AppendRowsResponse_Error{
+		Error: &rpcstatus.Status{Code: int32(code), Message: message},
+	}}
+	for _, i := range rows {
+		r.RowErrors = append(r.RowErrors, &storagepb.RowError{Index: i, Code: storagepb.RowError_FIELDS_ERROR, Message: "bad value"})
+	}
+	return r
+}
+
+// Each failure has its class: the retry that is right depends on it.
+func TestAppendFailures(t *testing.T) {
+	t.Parallel()
+	passing := func(err error) error {
+		if errors.As(err, new(*warehouse.RefusedError)) || errors.As(err, new(*warehouse.TableError)) || err == nil {
+			return fmt.Errorf("%v, want an error that passes", err)
+		}
+		return nil
+	}
+	none := func(err error) error { return err }
+	for _, test := range []struct {
+		name    string
+		answers func(n, rows int) (*storagepb.AppendRowsResponse, error)
+		want    func(error) error
+		applied int
+	}{
+		// https://cloud.google.com/bigquery/docs/write-api-best-practices: reconnect and try again.
+		{"unavailable once", func(n, _ int) (*storagepb.AppendRowsResponse, error) {
+			if n == 1 {
+				return nil, status.Error(codes.Unavailable, "try again")
+			}
+			return stored, nil
+		}, none, 3},
+		{"unavailable for good", func(int, int) (*storagepb.AppendRowsResponse, error) {
+			return nil, status.Error(codes.Unavailable, "try again")
+		}, passing, 0},
+		// https://github.com/googleapis/nodejs-bigquery-storage/issues/427
+		{"closed for being idle", func(n, _ int) (*storagepb.AppendRowsResponse, error) {
+			if n == 1 {
+				return nil, status.Error(codes.Aborted, "Closing the stream because client is inactive")
+			}
+			return stored, nil
+		}, none, 3},
+		{"ended without a status", func(n, _ int) (*storagepb.AppendRowsResponse, error) {
+			if n == 1 {
+				return nil, io.EOF
+			}
+			return stored, nil
+		}, none, 3},
+		// https://github.com/googleapis/google-cloud-go/issues/6595
+		{"out of quota", func(int, int) (*storagepb.AppendRowsResponse, error) {
+			return refused(codes.ResourceExhausted, "Exceeds 'AppendRows throughput' quota"), nil
+		}, passing, 0},
+		{"never answered once", func(n, _ int) (*storagepb.AppendRowsResponse, error) {
+			if n == 1 {
+				return nil, nil
+			}
+			return stored, nil
+		}, none, 3},
+		{"never answered", func(int, int) (*storagepb.AppendRowsResponse, error) { return nil, nil }, passing, 0},
+		{"a bad row", func(int, int) (*storagepb.AppendRowsResponse, error) {
+			return refused(codes.InvalidArgument, "Errors found while processing rows", 1), nil
+		}, func(err error) error {
+			var r *warehouse.RefusedError
+			if !errors.As(err, &r) || len(r.Rows) != 1 || r.Rows[1] == nil {
+				return fmt.Errorf("%v, want row 1 refused", err)
+			}
+			return nil
+		}, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			f := withTables()
+			f.onAppend = test.answers
+			tables := serve(t, f, bigquerytables.StorageWrite)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			defer cancel()
+			if err := test.want(tables.Append(ctx, rawTable, rawRows(3))); err != nil {
+				t.Error(err)
+			}
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if f.applied != test.applied {
+				t.Errorf("%d rows stored, want %d", f.applied, test.applied)
+			}
+		})
+	}
+}
+
+// An append that was applied and not answered is appended again: at least once, and
+// never lost.
+func TestAnAppendCutAfterItWasAppliedIsRepeated(t *testing.T) {
+	t.Parallel()
+	f := withTables()
+	f.onAppend = func(n, rows int) (*storagepb.AppendRowsResponse, error) {
+		if n == 1 {
+			f.applied += rows
+			return nil, status.Error(codes.Unavailable, "connection reset")
+		}
+		return stored, nil
+	}
+	if err := serve(t, f, bigquerytables.StorageWrite).Append(t.Context(), rawTable, rawRows(3)); err != nil {
+		t.Fatal(err)
+	}
+	if f.applied != 6 {
+		t.Errorf("%d rows stored, want 3 twice", f.applied)
+	}
+}
+
+func TestAColumnThatIsGoneIsTheTablesFault(t *testing.T) {
+	t.Parallel()
+	for _, method := range []bigquerytables.Method{bigquerytables.StorageWrite, bigquerytables.InsertAll} {
+		f := withTables()
+		columns := append([]warehouse.Column{}, rawTable.Columns[1:]...) // without ip
+		columns[0].Type = warehouse.Integer                              // user_id
+		f.tables["raw"] = resource(columns)
+		f.onAppend = func(int, int) (*storagepb.AppendRowsResponse, error) {
+			return refused(codes.InvalidArgument, "Input schema has more fields than BigQuery schema"), nil
+		}
+		f.onInsert = func(rows []any) (int, any) {
+			return 200, map[string]any{"insertErrors": []any{
+				map[string]any{"index": 0, "errors": []any{map[string]any{"reason": "invalid", "message": "no such field: ip."}}},
+			}}
+		}
+		err := serve(t, f, method).Append(t.Context(), rawTable, rawRows(1))
+		var table *warehouse.TableError
+		if !errors.As(err, &table) {
+			t.Fatalf("%s: %v, want a TableError", method, err)
+		}
+		for _, want := range []string{
+			"column ip STRING is missing", "ALTER TABLE `p.logs.raw` ADD COLUMN ip STRING",
+			"column user_id is INTEGER, want STRING", "RENAME COLUMN user_id",
+		} {
+			if !strings.Contains(table.Error(), want) {
+				t.Errorf("%s: error %q does not say %q", method, table, want)
+			}
+		}
+	}
+}
+
+func TestManyCallersMakeTheTablesOnce(t *testing.T) {
+	t.Parallel()
+	for _, method := range []bigquerytables.Method{bigquerytables.StorageWrite, bigquerytables.InsertAll} {
+		f := &fake{}
+		tables := serve(t, f, method)
+		var wg sync.WaitGroup
+		for range 20 {
+			wg.Go(func() {
+				if err := tables.Append(t.Context(), rawTable, rawRows(2)); err != nil {
+					t.Errorf("%s: %v", method, err)
+				}
+			})
+		}
+		wg.Wait()
+		f.mu.Lock()
+		if f.looks != 1 || f.creates != 6 {
+			t.Errorf("%s: %d callers made %d tables and views, want 1 and 6", method, f.looks, f.creates)
+		}
+		if n := f.applied + len(f.inserts); n != 40 {
+			t.Errorf("%s: %d rows stored, want 40", method, n)
+		}
+		f.mu.Unlock()
+	}
+}
+
+// By https://cloud.google.com/bigquery/docs/reference/rest/v2/tabledata/insertAll one
+// bad row stops all, and the others come back as stopped.
+func TestOnlyBadRowsOfAnInsertAreRefused(t *testing.T) {
+	t.Parallel()
+	f := withTables()
+	f.onInsert = func(rows []any) (int, any) {
+		return 200, map[string]any{"insertErrors": []any{
+			map[string]any{"index": 0, "errors": []any{map[string]any{"reason": "stopped"}}},
+			map[string]any{"index": 1, "errors": []any{map[string]any{"reason": "invalid", "message": "bad value"}}},
+			map[string]any{"index": 2, "errors": []any{map[string]any{"reason": "stopped"}}},
+		}}
+	}
+	err := serve(t, f, bigquerytables.InsertAll).Append(t.Context(), rawTable, rawRows(3))
+	var r *warehouse.RefusedError
+	if !errors.As(err, &r) || len(r.Rows) != 1 || r.Rows[1] == nil {
+		t.Errorf("%v, want row 1 refused", err)
+	}
+}
+
+// A repeated insert has the same ids, and no two rows of it share one.
+func TestInsertIDsAreTheRowsOwn(t *testing.T) {
+	t.Parallel()
+	f := withTables()
+	tables := serve(t, f, bigquerytables.InsertAll)
+	rows := rawRows(3)
+	for range 2 {
+		if err := tables.Append(t.Context(), rawTable, rows); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ids := map[string]int{}
+	for _, row := range f.inserts {
+		ids[row.(map[string]any)["insertId"].(string)]++
+	}
+	for id, n := range ids {
+		if n != 2 || len(id) > 128 {
+			t.Errorf("insert id %q is that of %d rows, want 2", id, n)
+		}
+	}
+	if len(ids) != 3 {
+		t.Errorf("%d insert ids, want 3", len(ids))
+	}
+}
+
+// An insert that fails for now ends with the caller's time, not when it succeeds.
+func TestAnInsertThatFailsForNowPasses(t *testing.T) {
+	t.Parallel()
+	for code, reason := range map[int]string{503: "backendError", 403: "quotaExceeded"} {
+		f := withTables()
+		f.onInsert = func([]any) (int, any) { return code, failure(code, reason) }
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		err := serve(t, f, bigquerytables.InsertAll).Append(ctx, rawTable, rawRows(1))
+		cancel()
+		if err == nil || errors.As(err, new(*warehouse.RefusedError)) || errors.As(err, new(*warehouse.TableError)) {
+			t.Errorf("%s: %v, want an error that passes", reason, err)
+		}
+	}
+}
+
+// Both APIs refuse a request of 10 MB.
+func TestLargeAppendsAreCut(t *testing.T) {
+	t.Parallel()
+	for _, method := range []bigquerytables.Method{bigquerytables.StorageWrite, bigquerytables.InsertAll} {
+		f := withTables()
+		requests := 0
+		f.onAppend = func(int, int) (*storagepb.AppendRowsResponse, error) { requests++; return stored, nil }
+		f.onInsert = func([]any) (int, any) { requests++; return 200, map[string]any{} }
+		letter := warehouse.DeadLetter{Reason: event.Empty, Message: event.Message{ID: "1", Data: make([]byte, 5*warehouse.MaxPart)}}
+		rows, err := letter.Rows()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := serve(t, f, method).Append(t.Context(), warehouse.DeadLetterTable(warehouse.DefaultNames), rows); err != nil {
+			t.Fatal(err)
+		}
+		want := 3 // of two parts of 4 MB each
+		if method == bigquerytables.InsertAll {
+			want = 5 // in base64
+		}
+		if requests != want || f.applied+len(f.inserts) != len(rows) {
+			t.Errorf("%s: %d requests of %d rows, want %d of %d", method, requests, f.applied+len(f.inserts), want, len(rows))
+		}
+	}
+}

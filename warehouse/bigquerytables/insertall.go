@@ -1,0 +1,117 @@
+package bigquerytables
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"cloud.google.com/go/bigquery"
+	"google.golang.org/api/googleapi"
+
+	"github.com/tidemark-dev/tidemark/warehouse"
+)
+
+// maxInsertRows is the most rows of one streaming insert, by its documentation.
+const maxInsertRows = 50_000
+
+// An inserter appends by streaming inserts.
+type inserter struct {
+	dataset *bigquery.Dataset
+	names   warehouse.Names
+}
+
+func (n *inserter) requests(t warehouse.Table, rows []warehouse.Row) ([]request, error) {
+	return cut(rows, maxInsertRows, func(i int) int { return jsonSize(t, rows[i]) }), nil
+}
+
+func (n *inserter) send(ctx context.Context, t warehouse.Table, r request) error {
+	savers := make([]bigquery.ValueSaver, len(r.rows))
+	for i, row := range r.rows {
+		savers[i] = saver{t, row, n.insertID(t, row)}
+	}
+	err := n.dataset.Table(t.Name).Inserter().Put(ctx, savers)
+	var rows bigquery.PutMultiError
+	if errors.As(err, &rows) {
+		return insertRefusal(rows)
+	}
+	if isInvalid(err) {
+		return &refusal{err: err}
+	}
+	return restError(err)
+}
+
+func (n *inserter) close() error { return nil }
+
+// isInvalid reports whether a request as a whole is one that can never succeed.
+func isInvalid(err error) bool {
+	api, ok := errors.AsType[*googleapi.Error](err)
+	return ok && (api.Code == http.StatusBadRequest || api.Code == http.StatusRequestEntityTooLarge)
+}
+
+// insertRefusal returns the refusal of the rows that are at fault. One bad row stops
+// the whole request, and the others come back with the reason "stopped". Where a
+// reason is one that passes, nothing is refused for good.
+func insertRefusal(rows bigquery.PutMultiError) error {
+	refused := &refusal{rows: map[int]error{}, err: errors.New("streaming insert refused")}
+	for _, row := range rows {
+		for _, err := range row.Errors {
+			switch reason := reasonOf(err); reason {
+			case "stopped":
+			case "invalid":
+				refused.rows[row.RowIndex] = err
+			default:
+				return fmt.Errorf("row %d of a streaming insert: %w", row.RowIndex, err)
+			}
+		}
+	}
+	return refused
+}
+
+func reasonOf(err error) string {
+	if e, ok := errors.AsType[*bigquery.Error](err); ok {
+		return e.Reason
+	}
+	return ""
+}
+
+// A saver is a row for the client.
+type saver struct {
+	table    warehouse.Table
+	row      warehouse.Row
+	insertID string
+}
+
+func (s saver) Save() (map[string]bigquery.Value, string, error) {
+	values := make(map[string]bigquery.Value, len(s.row))
+	for i, value := range s.row {
+		if value != nil {
+			values[s.table.Columns[i].Name] = jsonValue(value)
+		}
+	}
+	return values, s.insertID, nil
+}
+
+// insertID returns an id by which BigQuery may, for about a minute, know a row that
+// it has been sent again: for a raw row its message, window and lateness, for others
+// the whole row without its data. It is a digest, since a message id may be longer
+// than the 128 characters that an insert id can have.
+func (n *inserter) insertID(t warehouse.Table, row warehouse.Row) string {
+	hash := sha256.New()
+	for i, c := range t.Columns {
+		if t.Name == n.names.Raw && c.Name != "message_id" && c.Name != "window_start" && c.Name != "is_late" {
+			continue
+		}
+		switch v := row[i].(type) {
+		case []byte: // told apart by part and time of receipt
+		case time.Time:
+			fmt.Fprintf(hash, "%d;", v.UnixMicro())
+		default:
+			fmt.Fprintf(hash, "%q;", fmt.Sprint(v))
+		}
+	}
+	return base64.RawURLEncoding.EncodeToString(hash.Sum(nil))
+}

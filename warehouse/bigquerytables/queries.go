@@ -1,0 +1,241 @@
+package bigquerytables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"cloud.google.com/go/bigquery"
+	"google.golang.org/api/iterator"
+
+	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/warehouse"
+)
+
+// maxStarts is how many windows one query counts: some 60 bytes of the request for
+// each keep it well below the 10 MB that a query with its parameters may have.
+const maxStarts = 20_000
+
+// CountRaw implements [warehouse.Aggregate]. Each 20,000 windows are a query, and so
+// a snapshot, of their own.
+func (b *Tables) CountRaw(ctx context.Context, starts []time.Time) ([]int64, error) {
+	var counts []int64
+	for chunk := range slices.Chunk(starts, maxStarts) {
+		n, err := b.countRaw(ctx, chunk)
+		if err != nil {
+			return nil, fmt.Errorf("count %d windows of %s: %w", len(chunk), b.tableID(b.cfg.Names.Raw), err)
+		}
+		counts = append(counts, n...)
+	}
+	return counts, nil
+}
+
+func (b *Tables) countRaw(ctx context.Context, starts []time.Time) ([]int64, error) {
+	w := where{}
+	w.add("NOT is_late")
+	w.add("window_start IN UNNEST(@starts)", param("starts", starts))
+	w.addEarliest(slices.MinFunc(starts, time.Time.Compare), b.cfg.MaxAhead)
+	rows, err := b.query(ctx, "count_raw", `SELECT window_start, COUNT(DISTINCT event_id)
+FROM `+b.from(b.cfg.Names.Raw)+w.sql()+`
+GROUP BY window_start`, w.parameters)
+	if err != nil {
+		return nil, err
+	}
+	found := map[int64]int64{} // by microsecond
+	for {
+		row, err := nextRow(rows)
+		if err != nil {
+			return nil, err
+		}
+		if row == nil {
+			break
+		}
+		found[row.time(0).UnixMicro()] = row.int(1)
+		if row.err != nil {
+			return nil, row.err
+		}
+	}
+	counts := make([]int64, len(starts))
+	for i, start := range starts {
+		counts[i] = found[start.UnixMicro()]
+	}
+	return counts, nil
+}
+
+// Audit implements [warehouse.Auditor].
+func (b *Tables) Audit(ctx context.Context, from, to time.Time, limit int) ([]warehouse.Discrepancy, error) {
+	found, err := b.discrepancies(ctx, from, to, limit)
+	if err != nil {
+		return nil, fmt.Errorf("compare %s with %s from %s to %s: %w", b.tableID(b.cfg.Names.AggLog()),
+			b.tableID(b.cfg.Names.Raw), event.FormatTime(from), event.FormatTime(to), err)
+	}
+	return found, nil
+}
+
+func (b *Tables) discrepancies(ctx context.Context, from, to time.Time, limit int) ([]warehouse.Discrepancy, error) {
+	raw, log := where{}, where{}
+	raw.add("NOT is_late")
+	raw.addRange("window_start", from, to)
+	raw.addEarliest(from, b.cfg.MaxAhead)
+	log.addRange("timestamp", from, to) // by the parameters that raw has
+	rows, err := b.query(ctx, "audit", `SELECT start, page_views, stored
+FROM (
+  SELECT start, MAX(page_views) AS page_views, MAX(stored) AS stored
+  FROM (
+    SELECT window_start AS start, 0 AS page_views, COUNT(DISTINCT event_id) AS stored
+    FROM `+b.from(b.cfg.Names.Raw)+raw.sql()+`
+    GROUP BY window_start
+    UNION ALL
+    SELECT timestamp AS start, MAX(page_views) AS page_views, 0 AS stored
+    FROM `+b.from(b.cfg.Names.AggLog())+log.sql()+`
+    GROUP BY timestamp)
+  GROUP BY start)
+WHERE page_views <> stored
+ORDER BY page_views > stored, start
+LIMIT @limit`, append(raw.parameters, param("limit", limit)))
+	if err != nil {
+		return nil, err
+	}
+	var found []warehouse.Discrepancy
+	for {
+		row, err := nextRow(rows)
+		if err != nil {
+			return nil, err
+		}
+		if row == nil {
+			return found, nil
+		}
+		found = append(found, warehouse.Discrepancy{Start: row.time(0), PageViews: row.int(1), Raw: row.int(2)})
+		if row.err != nil {
+			return nil, row.err
+		}
+	}
+}
+
+// query runs a query to its end and returns its rows, which are of one snapshot and
+// stay as they are however long reading them takes.
+func (b *Tables) query(ctx context.Context, name, sql string, parameters []bigquery.QueryParameter) (rows *bigquery.RowIterator, err error) {
+	err = b.withTables(ctx, func() error {
+		rows, err = b.run(ctx, name, sql, parameters)
+		return restError(err)
+	})
+	return rows, err
+}
+
+func (b *Tables) run(ctx context.Context, name, sql string, parameters []bigquery.QueryParameter) (*bigquery.RowIterator, error) {
+	running, cancel := context.WithTimeout(ctx, b.cfg.QueryTimeout)
+	defer cancel()
+	deadline, _ := running.Deadline()
+	q := b.client.Query(sql)
+	q.Parameters = parameters
+	q.DisableQueryCache = true
+	q.JobTimeout = time.Until(deadline) // so that nobody pays for what nobody waits for
+	job, err := q.Run(running)
+	if err != nil {
+		return nil, err
+	}
+	status, err := job.Wait(running)
+	if err == nil {
+		err = status.Err()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("query job %s: %w", job.ID(), err)
+	}
+	if b.cfg.Scanned != nil && status.Statistics != nil {
+		b.cfg.Scanned(name, status.Statistics.TotalBytesProcessed)
+	}
+	return job.Read(ctx)
+}
+
+// A where collects the conditions of a query and their parameters.
+type where struct {
+	conditions []string
+	parameters []bigquery.QueryParameter
+}
+
+func (w *where) add(condition string, parameters ...bigquery.QueryParameter) {
+	w.conditions = append(w.conditions, condition)
+	w.parameters = append(w.parameters, parameters...)
+}
+
+// lastInstant is the last that a TIMESTAMP can hold.
+var lastInstant = warehouse.StorableTime(time.Date(10_000, 1, 1, 0, 0, 0, 0, time.UTC))
+
+// addRange adds that the column is at or after from and before to, both cut down to
+// the microsecond. A bound that is outside of what a TIMESTAMP can hold is none.
+func (w *where) addRange(column string, from, to time.Time) {
+	w.add(column+" >= @from", param("from", warehouse.StorableTime(from.UTC())))
+	if !to.After(lastInstant) {
+		w.add(column+" < @to", param("to", to))
+	}
+}
+
+// addEarliest adds that rows were processed no earlier than rows of the window that
+// starts at start can have been. Nothing bounds how much later they may have been:
+// old logs are replayed.
+func (w *where) addEarliest(start time.Time, maxAhead time.Duration) {
+	if maxAhead > 0 && start.Year() > 1 {
+		w.add("processing_timestamp >= @earliest", param("earliest", start.Add(-maxAhead)))
+	}
+}
+
+func (w *where) sql() string {
+	if len(w.conditions) == 0 {
+		return ""
+	}
+	return "\nWHERE " + strings.Join(w.conditions, " AND ")
+}
+
+// param returns a parameter, its times in UTC and cut down to the microsecond as the
+// columns are.
+func param(name string, value any) bigquery.QueryParameter {
+	switch v := value.(type) {
+	case time.Time:
+		value = time.UnixMicro(v.UnixMicro()).UTC()
+	case []time.Time:
+		times := make([]time.Time, len(v))
+		for i, t := range v {
+			times[i] = time.UnixMicro(t.UnixMicro()).UTC()
+		}
+		value = times
+	}
+	return bigquery.QueryParameter{Name: name, Value: value}
+}
+
+// A row is the values of a row that is read. The first that is not of the type asked
+// for is its error.
+type row struct {
+	values []bigquery.Value
+	err    error
+}
+
+// nextRow returns the next row, or nil after the last.
+func nextRow(rows *bigquery.RowIterator) (*row, error) {
+	var r row
+	switch err := rows.Next(&r.values); {
+	case errors.Is(err, iterator.Done):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	return &r, nil
+}
+
+func (r *row) time(i int) time.Time { return value[time.Time](r, i).UTC() }
+func (r *row) int(i int) int64      { return value[int64](r, i) }
+func (r *row) text(i int) string    { return value[string](r, i) }
+
+// value returns the i-th value, the type's zero value for NULL.
+func value[T any](r *row, i int) (v T) {
+	if r.values[i] == nil {
+		return v
+	}
+	v, ok := r.values[i].(T)
+	if !ok && r.err == nil {
+		r.err = fmt.Errorf("column %d of the answer is %T, want %T", i+1, r.values[i], v)
+	}
+	return v
+}

@@ -1,0 +1,233 @@
+package bigquerytables
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"cloud.google.com/go/bigquery"
+
+	"github.com/tidemark-dev/tidemark/warehouse"
+)
+
+// makeAll makes what there is not yet of dataset, tables and views, and checks the
+// tables that there are.
+func (b *Tables) makeAll(ctx context.Context) error {
+	if err := b.makeDataset(ctx); err != nil {
+		return err
+	}
+	for _, t := range warehouse.Tables(b.cfg.Names) {
+		if err := b.makeTable(ctx, t); err != nil {
+			return err
+		}
+	}
+	for _, v := range b.views() {
+		if err := b.makeView(ctx, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Check returns an error for the first table that is not as the schema says, a
+// [*warehouse.TableError], or that cannot be looked at. A table that does not exist
+// yet is none.
+func (b *Tables) Check(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.QueryTimeout)
+	defer cancel()
+	for _, t := range warehouse.Tables(b.cfg.Names) {
+		if err := b.checkTable(ctx, t); err != nil && !isNotFound(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// makeDataset asks before it makes, since a service account may well be allowed
+// the one and not the other.
+func (b *Tables) makeDataset(ctx context.Context) error {
+	dataset := b.client.Dataset(b.cfg.Dataset)
+	_, err := dataset.Metadata(ctx)
+	if isNotFound(err) {
+		err = dataset.Create(ctx, &bigquery.DatasetMetadata{Location: b.cfg.Location})
+	}
+	if err != nil && !isTaken(err) {
+		return fmt.Errorf("make dataset %s in %s: %w", b.id(b.cfg.Dataset), b.cfg.Location, err)
+	}
+	return nil
+}
+
+func (b *Tables) makeTable(ctx context.Context, t warehouse.Table) error {
+	err := b.checkTable(ctx, t)
+	if !isNotFound(err) {
+		return err
+	}
+	err = b.table(t.Name).Create(ctx, tableMetadata(t))
+	if isTaken(err) { // by another process
+		return b.checkTable(ctx, t)
+	}
+	if err != nil {
+		return fmt.Errorf("make table %s: %w", b.tableID(t.Name), err)
+	}
+	return nil
+}
+
+// checkTable returns a [*warehouse.TableError] if the table is not as the schema
+// says, and another error if it cannot be looked at.
+func (b *Tables) checkTable(ctx context.Context, t warehouse.Table) error {
+	found, err := b.table(t.Name).Metadata(ctx, bigquery.WithMetadataView(bigquery.BasicMetadataView))
+	if err != nil {
+		return fmt.Errorf("look at table %s: %w", b.tableID(t.Name), err)
+	}
+	if faults := b.faults(t, found.Schema); len(faults) > 0 {
+		return &warehouse.TableError{Table: b.tableID(t.Name), Err: fmt.Errorf("%s", strings.Join(faults, "; "))}
+	}
+	return nil
+}
+
+// faults returns what keeps rows of t out of a table of the schema found, and the
+// statement that mends it. Columns that the owner has added are none, unless they
+// must have a value.
+func (b *Tables) faults(t warehouse.Table, found bigquery.Schema) []string {
+	columns := map[string]*bigquery.FieldSchema{}
+	for _, field := range found {
+		columns[strings.ToLower(field.Name)] = field // names do not differ by case
+	}
+	alter := "ALTER TABLE `" + b.tableID(t.Name) + "` "
+	var faults []string
+	fault := func(mend, format string, args ...any) {
+		faults = append(faults, fmt.Sprintf(format, args...)+", mend with: "+mend)
+	}
+	for _, c := range t.Columns {
+		field := columns[strings.ToLower(c.Name)]
+		delete(columns, strings.ToLower(c.Name))
+		add := alter + "ADD COLUMN " + c.Name + " " + ddlType(c.Type)
+		switch {
+		case field == nil:
+			fault(add, "column %s %s is missing", c.Name, c.Type)
+		case field.Type != bigquery.FieldType(c.Type) || field.Repeated:
+			fault(alter+"RENAME COLUMN "+c.Name+" TO "+c.Name+"_old; "+add,
+				"column %s is %s, want %s", c.Name, foundType(field), c.Type)
+		case field.Required && c.Nullable:
+			fault(alter+"ALTER COLUMN "+c.Name+" DROP NOT NULL", "column %s is REQUIRED, want NULLABLE", c.Name)
+		}
+	}
+	for _, field := range found {
+		if columns[strings.ToLower(field.Name)] != nil && field.Required && field.DefaultValueExpression == "" {
+			fault(alter+"ALTER COLUMN "+field.Name+" DROP NOT NULL", "column %s is REQUIRED, and Tidemark has no value for it", field.Name)
+		}
+	}
+	return faults
+}
+
+func foundType(f *bigquery.FieldSchema) string {
+	if f.Repeated {
+		return "ARRAY<" + string(f.Type) + ">"
+	}
+	return string(f.Type)
+}
+
+// ddlType returns the type's name in GoogleSQL.
+func ddlType(t warehouse.Type) string {
+	switch t {
+	case warehouse.Integer:
+		return "INT64"
+	case warehouse.Float:
+		return "FLOAT64"
+	case warehouse.Boolean:
+		return "BOOL"
+	}
+	return string(t)
+}
+
+func tableMetadata(t warehouse.Table) *bigquery.TableMetadata {
+	m := &bigquery.TableMetadata{Description: t.Description, Schema: schemaOf(t)}
+	if t.PartitionBy != "" {
+		m.TimePartitioning = &bigquery.TimePartitioning{Type: bigquery.DayPartitioningType, Field: t.PartitionBy}
+	}
+	if t.ClusterBy != "" {
+		m.Clustering = &bigquery.Clustering{Fields: []string{t.ClusterBy}}
+	}
+	return m
+}
+
+func schemaOf(t warehouse.Table) bigquery.Schema {
+	schema := make(bigquery.Schema, len(t.Columns))
+	for i, c := range t.Columns {
+		schema[i] = &bigquery.FieldSchema{
+			Name: c.Name, Type: bigquery.FieldType(c.Type), Required: !c.Nullable, Description: c.Description,
+		}
+	}
+	return schema
+}
+
+// A view is the definition of a view.
+type view struct{ name, description, query string }
+
+func (b *Tables) makeView(ctx context.Context, v view) error {
+	table := b.table(v.name)
+	_, err := table.Metadata(ctx, bigquery.WithMetadataView(bigquery.BasicMetadataView))
+	if isNotFound(err) {
+		err = table.Create(ctx, &bigquery.TableMetadata{Description: v.description, ViewQuery: v.query})
+	}
+	if err != nil && !isTaken(err) {
+		return fmt.Errorf("make view %s: %w", b.tableID(v.name), err)
+	}
+	return nil
+}
+
+func (b *Tables) views() []view {
+	n := b.cfg.Names
+	return []view{
+		{n.Events(), "Each event once: a counted delivery before a late one, then the earliest published.",
+			`SELECT ` + columnList(warehouse.RawTable(n)) + `
+FROM ` + b.from(n.Raw) + `
+WHERE TRUE
+QUALIFY ` + firstDelivery + ` = 1`},
+		{n.Agg, "Each window once, with the greatest count published for it; finalized_at is when it was first written as final, and updated_at when it first reached this count.",
+			`SELECT
+  timestamp,
+  MAX(page_views) AS page_views,
+  MAX(window_end) AS window_end,
+  LOGICAL_OR(is_final) AS is_final,
+  MIN(IF(is_final, written_at, NULL)) AS finalized_at,
+  MIN(IF(is_greatest, written_at, NULL)) AS updated_at
+FROM (
+  SELECT timestamp, page_views, window_end, is_final, written_at,
+    page_views = MAX(page_views) OVER (PARTITION BY timestamp) AS is_greatest
+  FROM ` + b.from(n.AggLog()) + `)
+GROUP BY timestamp`},
+		{n.DeadLetters(), "Each message once (each part of it, if it is large): the earliest received.",
+			`SELECT ` + columnList(warehouse.DeadLetterTable(n)) + `
+FROM ` + b.from(n.DeadLetter) + `
+WHERE TRUE
+QUALIFY ROW_NUMBER() OVER (PARTITION BY message_id, part ORDER BY received_at) = 1`},
+	}
+}
+
+// firstDelivery is the number of a delivery among those of its event.
+const firstDelivery = `ROW_NUMBER() OVER (
+  PARTITION BY window_start, event_id
+  ORDER BY is_late, publish_time, processing_timestamp, message_id)`
+
+// columnList returns the table's columns separated by commas: a table may have
+// others that its owner has added.
+func columnList(t warehouse.Table) string {
+	names := make([]string, len(t.Columns))
+	for i, c := range t.Columns {
+		names[i] = c.Name
+	}
+	return strings.Join(names, ", ")
+}
+
+func (b *Tables) table(name string) *bigquery.Table {
+	return b.client.Dataset(b.cfg.Dataset).Table(name)
+}
+
+// id returns the project and what is in it, as GoogleSQL writes them.
+func (b *Tables) id(name string) string { return b.cfg.Project + "." + name }
+
+func (b *Tables) tableID(name string) string { return b.id(b.cfg.Dataset + "." + name) }
+
+// from returns the table's name quoted for a statement.
+func (b *Tables) from(table string) string { return "`" + b.tableID(table) + "`" }

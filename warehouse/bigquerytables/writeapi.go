@@ -1,0 +1,281 @@
+package bigquerytables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"sync"
+	"time"
+
+	"cloud.google.com/go/bigquery/storage/apiv1/storagepb"
+	"cloud.google.com/go/bigquery/storage/managedwriter"
+	"google.golang.org/api/option"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
+
+	"github.com/tidemark-dev/tidemark/warehouse"
+)
+
+// keepAlive finds out that a connection has died while the process was frozen
+// between requests, which TCP alone would take many minutes for.
+var keepAlive = keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}
+
+// A writer appends to the default stream of each table.
+type writer struct {
+	project, dataset string
+	options          []option.ClientOption
+
+	mu        sync.Mutex
+	encodings map[string]encoding // by table name
+	streams   map[string]*stream  // by table name
+}
+
+func newWriter(cfg Config) (*writer, error) {
+	w := &writer{
+		project: cfg.Project, dataset: cfg.Dataset, options: cfg.grpcOptions(),
+		encodings: map[string]encoding{}, streams: map[string]*stream{},
+	}
+	for _, t := range warehouse.Tables(cfg.Names) {
+		e, err := newEncoding(t)
+		if err != nil {
+			return nil, err
+		}
+		w.encodings[t.Name] = e
+	}
+	return w, nil
+}
+
+func (c Config) grpcOptions() []option.ClientOption {
+	options := []option.ClientOption{
+		option.WithGRPCConnectionPool(1),
+		option.WithGRPCDialOption(grpc.WithKeepaliveParams(keepAlive)),
+	}
+	if c.GRPCHost != "" {
+		options = append(options, option.WithEndpoint(c.GRPCHost), option.WithoutAuthentication(),
+			option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())))
+	}
+	return append(options, c.Options...)
+}
+
+// A stream is a table's default stream, which all appends to the table share. It
+// has a connection of its own, so that giving it up leaves those of other tables
+// alone.
+type stream struct {
+	cancel context.CancelFunc
+
+	// Once opened is closed, either managed or err is set.
+	opened  chan struct{}
+	client  *managedwriter.Client
+	managed *managedwriter.ManagedStream
+	err     error
+}
+
+func (w *writer) requests(t warehouse.Table, rows []warehouse.Row) ([]request, error) {
+	e, ok := w.encodings[t.Name]
+	if !ok {
+		return nil, fmt.Errorf("table %s is none of the warehouse's", t.Name)
+	}
+	wire := make([][]byte, len(rows))
+	for i, row := range rows {
+		var err error
+		if wire[i], err = e.encode(row); err != nil {
+			return nil, fmt.Errorf("encode row %d: %w", i, err)
+		}
+	}
+	const framing = 8 // at most, of one row in the request
+	requests := cut(rows, math.MaxInt, func(i int) int { return len(wire[i]) + framing })
+	for i, r := range requests {
+		requests[i].wire = wire[r.first:][:len(r.rows)]
+	}
+	return requests, nil
+}
+
+// send appends a request. If the connection turns out to be gone it connects anew
+// and appends once more; if an answer does not come, it does so when half of the
+// time is up, since a connection may be gone without a sign of it.
+func (w *writer) send(ctx context.Context, t warehouse.Table, r request) error {
+	first, cancel := halfTime(ctx)
+	err := w.try(first, t, r)
+	cancel()
+	if err == nil || ctx.Err() != nil || !isDisconnect(err) {
+		return err
+	}
+	return w.try(ctx, t, r)
+}
+
+func halfTime(ctx context.Context) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, time.Until(deadline)/2)
+}
+
+// isDisconnect reports whether an append may succeed on another connection.
+func isDisconnect(err error) bool {
+	switch status.Code(err) {
+	case codes.Aborted, codes.Canceled, codes.DeadlineExceeded, codes.Unavailable:
+		return true
+	}
+	return errors.Is(err, io.EOF) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// try appends a request on the table's stream. A stream that has failed is given up.
+func (w *writer) try(ctx context.Context, t warehouse.Table, r request) error {
+	s, err := w.stream(ctx, t.Name)
+	if err != nil {
+		return classify(err, nil)
+	}
+	response, err := s.append(ctx, r.wire)
+	err = classify(err, response)
+	if _, isRefusal := errors.AsType[*refusal](err); err != nil && !isRefusal && !errors.Is(ctx.Err(), context.Canceled) {
+		w.giveUp(t.Name, s)
+	}
+	return err
+}
+
+func (s *stream) append(ctx context.Context, wire [][]byte) (*storagepb.AppendRowsResponse, error) {
+	result, err := s.managed.AppendRows(ctx, wire)
+	if err != nil {
+		return nil, fmt.Errorf("send: %w", err)
+	}
+	return result.FullResponse(ctx)
+}
+
+// stream returns the table's stream, opened.
+func (w *writer) stream(ctx context.Context, table string) (*stream, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	s := w.streams[table]
+	if s == nil {
+		s = w.open(ctx, table)
+		w.streams[table] = s
+	}
+	w.mu.Unlock()
+	select {
+	case <-ctx.Done():
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			w.giveUp(table, s)
+		}
+		return nil, fmt.Errorf("open the default stream: %w", ctx.Err())
+	case <-s.opened:
+	}
+	if s.err != nil {
+		w.giveUp(table, s)
+		return nil, fmt.Errorf("open the default stream: %w", s.err)
+	}
+	return s, nil
+}
+
+// open begins to open the table's stream, which outlives the request that asked for
+// it.
+func (w *writer) open(ctx context.Context, table string) *stream {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	s := &stream{cancel: cancel, opened: make(chan struct{})}
+	go func() {
+		defer close(s.opened)
+		if s.client, s.err = managedwriter.NewClient(ctx, w.project, w.options...); s.err != nil {
+			return
+		}
+		s.managed, s.err = s.client.NewManagedStream(ctx,
+			managedwriter.WithType(managedwriter.DefaultStream),
+			managedwriter.WithDestinationTable(managedwriter.TableParentFromParts(w.project, w.dataset, table)),
+			managedwriter.WithSchemaDescriptor(w.encodings[table].descriptor),
+			managedwriter.WithTraceID("tidemark"))
+	}()
+	return s
+}
+
+// giveUp has the next append open a new stream, and ends what is under way on this
+// one, unless another caller has already done so.
+func (w *writer) giveUp(table string, s *stream) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.streams[table] == s {
+		delete(w.streams, table)
+		s.end()
+	}
+}
+
+// end ends the stream. Its context ends all that may block, and only then is it
+// closed, since closing waits for what is blocked.
+func (s *stream) end() {
+	s.cancel()
+	go func() { _ = s.release() }() // of a connection that is given up
+}
+
+func (s *stream) release() error {
+	<-s.opened
+	var errs []error
+	if s.managed != nil {
+		if err := s.managed.Close(); !errors.Is(err, io.EOF) && !errors.Is(err, context.Canceled) {
+			errs = append(errs, err)
+		}
+	}
+	if s.client != nil {
+		errs = append(errs, s.client.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func (w *writer) close() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var errs []error
+	for table, s := range w.streams {
+		s.cancel()
+		if err := s.release(); err != nil {
+			errs = append(errs, fmt.Errorf("close the stream of %s: %w", table, err))
+		}
+	}
+	clear(w.streams)
+	return errors.Join(errs...)
+}
+
+// classify returns what an append's error and the response it may have come in mean:
+// an error that is errMissing, a *refusal, or one that passes.
+func classify(err error, response *storagepb.AppendRowsResponse) error {
+	if rows := response.GetRowErrors(); len(rows) > 0 {
+		return rowRefusal(rows, err)
+	}
+	if err == nil {
+		return nil
+	}
+	s := statusOf(err)
+	switch {
+	case s.Code() == codes.NotFound, s.Code() == codes.PermissionDenied && mayNotExist(s.Message()):
+		return fmt.Errorf("%w: %w", errMissing, err)
+	case s.Code() == codes.InvalidArgument:
+		return &refusal{err: err}
+	}
+	return err
+}
+
+// statusOf returns the status in an error, which the client may have wrapped.
+func statusOf(err error) *status.Status {
+	if with, ok := errors.AsType[interface {
+		error
+		GRPCStatus() *status.Status
+	}](err); ok {
+		return with.GRPCStatus()
+	}
+	return status.Convert(err)
+}
+
+func rowRefusal(rows []*storagepb.RowError, err error) error {
+	if err == nil {
+		err = errors.New("append refused for some of its rows")
+	}
+	refused := &refusal{rows: map[int]error{}, err: err}
+	for _, row := range rows {
+		refused.rows[int(row.GetIndex())] = fmt.Errorf("%s: %s", row.GetCode(), row.GetMessage())
+	}
+	return refused
+}
