@@ -2,6 +2,7 @@ package tidemark_test
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"os"
 	"path/filepath"
@@ -12,9 +13,11 @@ import (
 
 	"github.com/tidemark-dev/tidemark"
 	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/internal/emulator"
 	"github.com/tidemark-dev/tidemark/internal/envelope"
 	"github.com/tidemark-dev/tidemark/internal/testlog"
 	"github.com/tidemark-dev/tidemark/warehouse"
+	"github.com/tidemark-dev/tidemark/windowstore"
 )
 
 // startOn starts a service whose counts are those of the counters, however old the
@@ -153,5 +156,39 @@ func TestLostCountersAreMadeAnewFromTheRawRows(t *testing.T) {
 	after.Flush(t.Context())
 	if diff := cmp.Diff(once, after.everything(t)); diff != "" {
 		t.Errorf("after the second time (-once +twice):\n%s", diff)
+	}
+}
+
+// A command that only reads must not take a pipeline's rows for those of other
+// settings, wherever its record is kept.
+func TestTheTablesAreNotOpenedUnderOtherSettingsThanAreOnRecord(t *testing.T) {
+	t.Parallel()
+	flags := map[string]string{
+		"data-dir": t.TempDir(), "counters": "firestore",
+		"google-cloud-project": emulator.Project(), "firestore-emulator-host": emulator.Firestore(t),
+	}
+	open := func() error {
+		settings, err := tidemark.Load(flags, func(string) (string, bool) { return "", false })
+		if err != nil {
+			t.Fatal(err)
+		}
+		w, err := tidemark.OpenWarehouse(t.Context(), settings)
+		if err == nil {
+			err = w.Close()
+		}
+		return err
+	}
+	s := newService(t, flags["data-dir"], flags)
+	if err := open(); err != nil {
+		t.Errorf("before anything is on record: %v", err)
+	}
+	s.push(t, "/push", testlog.Traffic(t)[0])
+	if err := open(); err != nil {
+		t.Errorf("with the settings on record: %v", err)
+	}
+	flags["event-id"] = "attribute:id"
+	var misfit *windowstore.MeaningError
+	if err := open(); !errors.As(err, &misfit) {
+		t.Errorf("with another EVENT_ID: %v, want a *MeaningError", err)
 	}
 }

@@ -190,11 +190,8 @@ func (s *Settings) complete(onCloudRun bool) (problems []error) {
 		s.setText("COMMIT_INTERVAL", map[string]string{"sqlite": "1ms", "firestore": "200ms"}[s.Counters])
 	}
 	problem := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
-	if s.Backend == "gcp" && s.Project == "" {
-		problem("BACKEND=gcp needs GOOGLE_CLOUD_PROJECT")
-	}
-	if s.Counters == "firestore" && s.Project == "" {
-		problem("COUNTERS=firestore needs GOOGLE_CLOUD_PROJECT")
+	if (s.Backend == "gcp" || s.Counters == "firestore") && s.Project == "" {
+		problem("BACKEND=%s, COUNTERS=%s needs GOOGLE_CLOUD_PROJECT", s.Backend, s.Counters)
 	}
 	switch {
 	case s.Auth == "none" && onCloudRun:

@@ -53,21 +53,31 @@ func OpenWarehouse(ctx context.Context, s Settings) (warehouse.Warehouse, error)
 	if err := CheckStored(s); err != nil {
 		return nil, err
 	}
-	// Where SQLite counters are lost, so is the record.
-	if _, err := os.Stat(countersPath(s)); err == nil || s.Counters == "firestore" {
-		counters, err := openCounters(ctx, s)
-		if err == nil {
-			err = counters.Close()
-		}
-		if err != nil {
-			return nil, err
-		}
+	if err := checkMeaning(ctx, s); err != nil {
+		return nil, err
 	}
 	w, err := openTables(ctx, s)
 	if err != nil {
 		return nil, err // and not a nil pointer in w
 	}
 	return w, nil
+}
+
+// checkMeaning returns a [*windowstore.MeaningError] where the settings do not fit
+// the pipelines on record, and records nothing.
+func checkMeaning(ctx context.Context, s Settings) error {
+	// Where SQLite counters are lost, so is the record.
+	if _, err := os.Stat(countersPath(s)); err != nil && s.Counters == "sqlite" {
+		return nil
+	}
+	counters, err := openCounters(ctx, s)
+	if err != nil {
+		return err
+	}
+	if c, ok := counters.(firestoreCounters); ok { // SQLite's were compared when they were opened
+		err = c.Check(ctx)
+	}
+	return errors.Join(err, counters.Close())
 }
 
 // CheckStored returns an error that wraps [fs.ErrNotExist] if nothing was ever

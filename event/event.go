@@ -115,7 +115,7 @@ type fields struct {
 
 func (f *fields) wrongType(key, want string) {
 	if f.err == nil {
-		f.err = invalidf(WrongType, "%s is %s, want %s", key, quote(string(f.object[key])), want)
+		f.err = invalidf(WrongType, "%s is %s, want %s", key, strictjson.Quote(string(f.object[key])), want)
 	}
 }
 
@@ -150,16 +150,6 @@ func (f *fields) nullableFloat(key string) *float64 {
 		return nil
 	}
 	return &x
-}
-
-// quote makes outside text fit for an error message: quoted, and cut where it
-// is long.
-func quote(s string) string {
-	const most = 64
-	if len(s) > most {
-		return strconv.Quote(s[:most]) + "..."
-	}
-	return strconv.Quote(s)
 }
 
 func firstBadByte(data []byte) int {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strconv"
 	"time"
+
+	"github.com/tidemark-dev/tidemark/internal/strictjson"
 )
 
 // timeLayout is how every time leaves Tidemark: RFC 3339, UTC, always six
@@ -35,22 +37,22 @@ func ParseTime(s string) (time.Time, error) {
 	second, ok6 := digits(s, 17, 2)
 	if !(ok1 && ok2 && ok3 && ok4 && ok5 && ok6) ||
 		s[4] != '-' || s[7] != '-' || (s[10] != 'T' && s[10] != ' ') || s[13] != ':' || s[16] != ':' {
-		return time.Time{}, fmt.Errorf("%s is not a time: %w", quote(s), errTimeSyntax)
+		return time.Time{}, fmt.Errorf("%s is not a time: %w", strictjson.Quote(s), errTimeSyntax)
 	}
 	nanos, rest, err := fraction(s[19:])
 	if err != nil {
-		return time.Time{}, fmt.Errorf("%s is not a time: %w", quote(s), err)
+		return time.Time{}, fmt.Errorf("%s is not a time: %w", strictjson.Quote(s), err)
 	}
 	offset, err := zone(rest)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("%s is not a time: %w", quote(s), err)
+		return time.Time{}, fmt.Errorf("%s is not a time: %w", strictjson.Quote(s), err)
 	}
 	if hour > 23 || minute > 59 || second > 59 {
-		return time.Time{}, fmt.Errorf("%s is not a time: hours go to 23, minutes and seconds to 59", quote(s))
+		return time.Time{}, fmt.Errorf("%s is not a time: hours go to 23, minutes and seconds to 59", strictjson.Quote(s))
 	}
 	t := time.Date(year, time.Month(month), dayOfMonth, hour, minute, second, nanos, time.UTC)
 	if month < 1 || month > 12 || t.Day() != dayOfMonth { // Date normalises 30 February to March.
-		return time.Time{}, fmt.Errorf("%s is not a time: no such day", quote(s))
+		return time.Time{}, fmt.Errorf("%s is not a time: no such day", strictjson.Quote(s))
 	}
 	return inRange(s, t.Add(-offset))
 }
@@ -70,7 +72,7 @@ func parseAttributeTime(s string) (time.Time, error) {
 func inRange(text string, t time.Time) (time.Time, error) {
 	t = t.UTC()
 	if year := t.Year(); year < 1 || year > 9999 {
-		return time.Time{}, fmt.Errorf("%s is not a time: years go from 1 to 9999 in UTC", quote(text))
+		return time.Time{}, fmt.Errorf("%s is not a time: years go from 1 to 9999 in UTC", strictjson.Quote(text))
 	}
 	// Not Truncate(time.Microsecond), which is the same here, only slower.
 	return t.Add(-time.Duration(t.Nanosecond() % 1000)), nil

@@ -10,7 +10,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 	"unicode/utf8"
 
@@ -101,7 +100,7 @@ func optionalString(object map[string]json.RawMessage, key string) (string, erro
 	}
 	s, err := strictjson.String(raw)
 	if err != nil {
-		return "", fmt.Errorf("%s is %s, want a JSON string", key, quote(raw))
+		return "", fmt.Errorf("%s is %s, want a JSON string", key, strictjson.Quote(string(raw)))
 	}
 	return s, nil
 }
@@ -113,7 +112,7 @@ func decodeData(raw json.RawMessage) ([]byte, error) {
 	}
 	// The decoder reads base64 into bytes by itself, but an array of numbers too.
 	if raw[0] != '"' {
-		return nil, fmt.Errorf("message.data is %s, want a JSON string of base64", quote(raw))
+		return nil, fmt.Errorf("message.data is %s, want a JSON string of base64", strictjson.Quote(string(raw)))
 	}
 	var data []byte
 	if err := json.Unmarshal(raw, &data); err != nil {
@@ -132,7 +131,7 @@ func decodeAttributes(raw json.RawMessage) (map[string]string, error) {
 	}
 	object, err := strictjson.Object(raw)
 	if err != nil {
-		return nil, fmt.Errorf("message.attributes is %s, want a JSON object of strings", quote(raw))
+		return nil, fmt.Errorf("message.attributes is %s, want a JSON object of strings", strictjson.Quote(string(raw)))
 	}
 	if len(object) == 0 {
 		return nil, nil
@@ -140,7 +139,7 @@ func decodeAttributes(raw json.RawMessage) (map[string]string, error) {
 	attributes := make(map[string]string, len(object))
 	for name, value := range object {
 		if attributes[name], err = strictjson.String(value); err != nil {
-			return nil, fmt.Errorf("attribute %s is %s, want a JSON string", quote([]byte(name)), quote(value))
+			return nil, fmt.Errorf("attribute %s is %s, want a JSON string", strictjson.Quote(name), strictjson.Quote(string(value)))
 		}
 	}
 	return attributes, nil
@@ -178,16 +177,6 @@ func wrapMember(err error) error {
 		return nil
 	}
 	return fmt.Errorf("message.%w", err)
-}
-
-// quote makes outside text fit for an error message: quoted, and cut where it
-// is long.
-func quote(raw []byte) string {
-	const most = 64
-	if len(raw) > most {
-		return strconv.Quote(string(raw[:most])) + "..."
-	}
-	return strconv.Quote(string(raw))
 }
 
 // wire is a push body as Pub/Sub writes it, with its members in the same order.

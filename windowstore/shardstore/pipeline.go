@@ -28,6 +28,15 @@ func (s *Store) Register(ctx context.Context) error {
 	return nil
 }
 
+// Check returns a [*windowstore.MeaningError] where the settings do not fit what is
+// on record. It records nothing, so it is for whoever only reads.
+func (s *Store) Check(ctx context.Context) error {
+	if _, err := s.checkRecord(ctx); err != nil {
+		return s.wrap("compare the settings with", err)
+	}
+	return nil
+}
+
 // checkRecord reports whether the pipeline is on record. It returns a
 // [*windowstore.MeaningError] where what is on record does not fit.
 func (s *Store) checkRecord(ctx context.Context) (recorded bool, err error) {
