@@ -6,12 +6,14 @@ import (
 	"log/slog"
 	"net/http"
 
+	"github.com/tidemark-dev/tidemark/callers"
 	"github.com/tidemark-dev/tidemark/ingest"
 	"github.com/tidemark-dev/tidemark/warehouse"
 	"github.com/tidemark-dev/tidemark/windowstore"
 )
 
-// The kinds of errors that endpoints return, besides those of package ingest.
+// The kinds of errors that endpoints return, besides those of packages ingest and
+// callers.
 var (
 	errInvalid     = errors.New("invalid request")
 	errBadEnvelope = errors.New("body is not a push envelope")
@@ -69,6 +71,12 @@ var answers = []answer{
 	{is(errMethod), http.StatusMethodNotAllowed, "UNIMPLEMENTED", false, slog.LevelInfo, "", false},
 	{is(errTooLarge), http.StatusRequestEntityTooLarge, "INVALID_ARGUMENT", false, slog.LevelWarn, "", false},
 	{is(errEncoding), http.StatusUnsupportedMediaType, "INVALID_ARGUMENT", false, slog.LevelWarn, "", false},
+
+	// To Pub/Sub a bad setting looks like any refusal, so these say in the log who
+	// was refused and why. Keys that could not be had say nothing about the caller.
+	{as[*callers.UnauthenticatedError], http.StatusUnauthorized, "UNAUTHENTICATED", false, slog.LevelWarn, "", false},
+	{as[*callers.ForbiddenError], http.StatusForbidden, "PERMISSION_DENIED", false, slog.LevelWarn, "", false},
+	{as[*callers.KeysError], http.StatusServiceUnavailable, "UNAVAILABLE", true, slog.LevelError, "the caller cannot be checked, since Google's public keys are out of reach", false},
 
 	// Nobody reads this one; 499 is what logs call it.
 	{is(errClientGone), 499, "CANCELLED", true, slog.LevelInfo, "", false},

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tidemark-dev/tidemark/callers"
 	"github.com/tidemark-dev/tidemark/ingest"
 	"github.com/tidemark-dev/tidemark/warehouse"
 	"github.com/tidemark-dev/tidemark/windowstore"
@@ -33,6 +34,9 @@ func TestTableOfAnswers(t *testing.T) {
 		{refuse(errMethod, detail), 405, "UNIMPLEMENTED", false},
 		{refuse(errTooLarge, detail), 413, "INVALID_ARGUMENT", false},
 		{refuse(errEncoding, detail), 415, "INVALID_ARGUMENT", false},
+		{&callers.UnauthenticatedError{}, 401, "UNAUTHENTICATED", false},
+		{&callers.ForbiddenError{}, 403, "PERMISSION_DENIED", false},
+		{&callers.KeysError{Err: detail}, 503, "UNAVAILABLE", true},
 		{refuse(errClientGone, context.Canceled), 499, "CANCELLED", true},
 		{errDraining, 503, "UNAVAILABLE", true},
 		{errBusy, 503, "UNAVAILABLE", true},

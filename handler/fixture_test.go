@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tidemark-dev/tidemark/callers"
 	"github.com/tidemark-dev/tidemark/event"
 	"github.com/tidemark-dev/tidemark/flush"
 	"github.com/tidemark-dev/tidemark/handler"
@@ -95,6 +96,7 @@ func newFixture(t *testing.T, change ...func(*handler.Config)) *fixture {
 	t.Helper()
 	f := &fixture{ingest: &fakeIngest{}}
 	c := handler.Config{
+		Callers: callers.Anyone{},
 		Classifier: event.Classifier{
 			Windows:      window.Fixed{Duration: time.Minute, AllowedLateness: 2 * time.Minute},
 			MaxClockSkew: 5 * time.Minute,

@@ -18,6 +18,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
+	"github.com/tidemark-dev/tidemark/callers"
 	"github.com/tidemark-dev/tidemark/event"
 	"github.com/tidemark-dev/tidemark/flush"
 	"github.com/tidemark-dev/tidemark/internal/envelope"
@@ -39,6 +40,8 @@ type Ingester interface {
 // Config is what a [Handler] is built from. Every field is required, but that a
 // false or empty one is a valid value where that is said.
 type Config struct {
+	// Callers says who may call; [callers.Anyone] is a choice too.
+	Callers    CallerChecker
 	Classifier event.Classifier
 	Ingest     Ingester
 	// Flush runs one flush. It ends by itself, and may run more than once at a
@@ -75,6 +78,7 @@ type Config struct {
 type Handler struct {
 	router *chi.Mux
 
+	callers          CallerChecker
 	classifier       event.Classifier
 	ingest           Ingester
 	runFlush         func(ctx context.Context) flush.Report
@@ -93,6 +97,7 @@ type Handler struct {
 func New(c Config) *Handler {
 	h := &Handler{
 		router:           chi.NewRouter(),
+		callers:          c.Callers,
 		classifier:       c.Classifier,
 		ingest:           c.Ingest,
 		runFlush:         c.Flush,
@@ -114,33 +119,33 @@ func (h *Handler) routes() {
 	// Pub/Sub push, wrapped: once per message and again until it is acknowledged,
 	// so up to thousands a second. Twice is safe: the id and both times of an
 	// event are the same on every delivery, and a window counts distinct ids.
-	h.handle(http.MethodPost, "/push", h.unlessDraining(h.push(decodeWrapped)))
+	h.handle(http.MethodPost, "/push", h.unlessDraining(h.only(callers.Push, h.push(decodeWrapped))))
 
 	// Pub/Sub push, unwrapped with metadata, and curl with a bare event: as often
 	// as the above, and twice is safe for the same reason. An event without a
 	// message id gets one derived from its content.
-	h.handle(http.MethodPost, "/push/raw", h.unlessDraining(h.push(h.decodeUnwrapped)))
+	h.handle(http.MethodPost, "/push/raw", h.unlessDraining(h.only(callers.Push, h.push(h.decodeUnwrapped))))
 
 	// Cloud Scheduler, each minute, and again when it got no success. Twice, even
 	// at once, is safe: a flush appends counts to a log of which the greatest
 	// counts, so repeating one appends the same again.
-	h.handle(http.MethodPost, "/flush", h.unlessDraining(h.flush))
+	h.handle(http.MethodPost, "/flush", h.unlessDraining(h.only(callers.Flush, h.flush)))
 
 	// A monitor, a few times a day, or a person. Twice is safe: it reads only.
-	h.handle(http.MethodGet, "/audit", h.unlessDraining(h.audit(Auditor.Run)))
+	h.handle(http.MethodGet, "/audit", h.unlessDraining(h.only(callers.View, h.audit(Auditor.Run))))
 
 	// A person, after an audit found windows too low. Twice is safe: a repair
 	// appends to the same log as a flush, and finds nothing to append the second
 	// time. It writes, so it is never a GET.
-	h.handle(http.MethodPost, "/audit", h.unlessDraining(h.audit(Auditor.Repair)))
+	h.handle(http.MethodPost, "/audit", h.unlessDraining(h.only(callers.Flush, h.audit(Auditor.Repair))))
 
-	// Probes, every few seconds. Twice is safe: it reads nothing and writes
-	// nothing. (Not /healthz: Cloud Run keeps paths ending in z for itself.)
+	// Probes, every few seconds, and anyone: it tells nothing. Twice is safe: it
+	// reads nothing and writes nothing. (Not /healthz: Cloud Run keeps paths ending in z for itself.)
 	h.handle(http.MethodGet, "/health", h.unlessDraining(health))
 
 	// Prometheus, every half a minute or so. Twice is safe: it reads what this
 	// process has counted, also while it shuts down.
-	h.handle(http.MethodGet, "/metrics", h.serveMetrics)
+	h.handle(http.MethodGet, "/metrics", h.only(callers.View, h.serveMetrics))
 
 	h.router.NotFound(h.serve(h.noRoute))
 	h.router.MethodNotAllowed(h.serve(h.noRoute))

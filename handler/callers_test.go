@@ -1,0 +1,276 @@
+package handler_test
+
+import (
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tidemark-dev/tidemark/callers"
+	"github.com/tidemark-dev/tidemark/flush"
+	"github.com/tidemark-dev/tidemark/handler"
+)
+
+const serviceURL = "https://tidemark-abc123-uc.a.run.app"
+
+func account(name string) string { return name + "@project.iam.gserviceaccount.com" }
+
+// identity returns the header and the claims of an account's token as they stand
+// in it.
+func identity(email string) string {
+	now := time.Now().Unix()
+	header := `{"alg":"RS256","kid":"current","typ":"JWT"}`
+	claims := fmt.Sprintf(`{"iss":"https://accounts.google.com","aud":%q,"email":%q,"email_verified":true,"iat":%d,"exp":%d}`, serviceURL, email, now, now+3600)
+	return base64.RawURLEncoding.EncodeToString([]byte(header)) + "." + base64.RawURLEncoding.EncodeToString([]byte(claims))
+}
+
+var signingKey = sync.OnceValue(func() *rsa.PrivateKey {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		panic(err)
+	}
+	return key
+})
+
+// googleSigned returns an account's token with Google's signature.
+func googleSigned(email string) string {
+	text := identity(email)
+	hash := sha256.Sum256([]byte(text))
+	signature, err := rsa.SignPKCS1v15(rand.Reader, signingKey(), crypto.SHA256, hash[:])
+	if err != nil {
+		panic(err)
+	}
+	return text + "." + base64.RawURLEncoding.EncodeToString(signature)
+}
+
+// googleChecked returns an account's token as Cloud Run passes it on.
+func googleChecked(email string) string { return identity(email) + ".SIGNATURE_REMOVED_BY_GOOGLE" }
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func googleKeys(*http.Request) (*http.Response, error) {
+	key := signingKey().PublicKey
+	body, err := json.Marshal(map[string]any{"keys": []any{map[string]string{
+		"kid": "current",
+		"n":   base64.RawURLEncoding.EncodeToString(key.N.Bytes()),
+		"e":   base64.RawURLEncoding.EncodeToString(big.NewInt(int64(key.E)).Bytes()),
+	}}})
+	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(string(body)))}, err
+}
+
+// checkedBy returns the configuration of a handler that has its callers checked,
+// and that counts in flushes how often it was told to flush.
+func checkedBy(t *testing.T, method string, keys roundTrip, flushes *int) func(*handler.Config) {
+	t.Helper()
+	config := callers.Config{
+		Audience: serviceURL,
+		Accounts: map[callers.Role][]string{
+			callers.Push:  {account("pusher")},
+			callers.Flush: {account("flusher")},
+			callers.View:  {account("viewer"), "person@example.com"},
+		},
+		Now: time.Now,
+	}
+	checker := callers.NewIAM(config)
+	if method == "oidc" {
+		var err error
+		if checker, err = callers.NewOIDC(config, &http.Client{Transport: keys}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return func(c *handler.Config) {
+		c.Callers = checker
+		c.Metrics = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "{}") })
+		c.Flush = func(context.Context) flush.Report {
+			*flushes++
+			return flush.Report{ReadTime: receipt}
+		}
+	}
+}
+
+// Every route, by every caller: the whole of who may call.
+func TestWhoMayCallWhat(t *testing.T) {
+	t.Parallel()
+	routes := []struct{ method, target, body, who string }{
+		{"POST", "/push", wrapped(record, "1", onTime), "pusher"},
+		{"POST", "/push?dry_run=1", wrapped(record, "1", onTime), "pusher"},
+		{"POST", "/push/raw", record, "pusher"},
+		{"POST", "/flush", "", "flusher"},
+		{"GET", "/audit", "", "viewer, person"},
+		{"HEAD", "/audit", "", "viewer, person"},
+		{"POST", "/audit", "", "flusher"},
+		{"GET", "/metrics", "", "viewer, person"},
+		{"HEAD", "/metrics", "", "viewer, person"},
+		{"GET", "/health", "", "pusher, flusher, viewer, person, stranger, nobody"},
+		{"HEAD", "/health", "", "pusher, flusher, viewer, person, stranger, nobody"},
+	}
+	senders := map[string]string{
+		"pusher": account("pusher"), "flusher": account("flusher"), "viewer": account("viewer"),
+		"stranger": account("stranger"), "person": "person@example.com", "nobody": "",
+	}
+	for method, token := range map[string]func(email string) string{"iam": googleChecked, "oidc": googleSigned} {
+		for _, route := range routes {
+			for sender, email := range senders {
+				flushes, audits := 0, &fakeAudit{}
+				f := newFixture(t, checkedBy(t, method, googleKeys, &flushes), func(c *handler.Config) { c.Audit = audits })
+				r := httptest.NewRequest(route.method, route.target, strings.NewReader(route.body))
+				if email != "" {
+					r.Header.Set("Authorization", "Bearer "+token(email))
+				}
+				want := http.StatusForbidden
+				switch {
+				case strings.Contains(route.who, sender):
+					want = http.StatusOK
+				case email == "":
+					want = http.StatusUnauthorized
+				}
+				res := f.do(r)
+				if res.StatusCode != want {
+					t.Errorf("%s: %s %s by %s is answered %d, want %d", method, route.method, route.target, sender, res.StatusCode, want)
+				}
+				if want != http.StatusOK && len(f.ingest.submissions())+flushes+len(audits.calls) > 0 {
+					t.Errorf("%s: %s %s by %s was refused, and done", method, route.method, route.target, sender)
+				}
+				line := f.lastLine(t)
+				if got, _ := line["caller"].(string); route.target != "/health" && got != email {
+					t.Errorf("%s: %s %s by %s is logged as the call of %q", method, route.method, route.target, sender, got)
+				}
+			}
+		}
+	}
+}
+
+// A route that is added without a word on who may call it.
+func TestNoRouteIsOpenByOversight(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, func(c *handler.Config) { c.Callers = refuseAll{} })
+	for _, route := range f.Routes() {
+		res := f.do(httptest.NewRequest(route.Method, route.Path, nil))
+		if route.Path != "/health" && res.StatusCode != http.StatusForbidden {
+			t.Errorf("%s %s is answered %d, want 403", route.Method, route.Path, res.StatusCode)
+		}
+	}
+	if n := len(f.Routes()); n < 9 {
+		t.Errorf("only %d routes were looked at", n)
+	}
+}
+
+type refuseAll struct{}
+
+func (refuseAll) Check(_ *http.Request, role callers.Role) (string, error) {
+	return "", &callers.ForbiddenError{Role: role}
+}
+
+func TestARefusalHelpsTheOwner(t *testing.T) {
+	t.Parallel()
+	flushes := 0
+	f := newFixture(t, checkedBy(t, "oidc", googleKeys, &flushes))
+	for _, tc := range []struct {
+		token     string
+		code      int
+		status    string
+		challenge string
+		says      []string
+	}{
+		{"", 401, "UNAUTHENTICATED", "Bearer", []string{"no token", "Authorization: Bearer"}},
+		{googleChecked(account("pusher")), 401, "UNAUTHENTICATED", `Bearer error="invalid_token"`, []string{"AUTH=iam"}},
+		{googleSigned(account("flusher")), 403, "PERMISSION_DENIED", "", []string{account("flusher"), "PUSH_CALLERS"}},
+	} {
+		r := post("/push", wrapped(record, "1", onTime))
+		if tc.token != "" {
+			r.Header.Set("Authorization", "Bearer "+tc.token)
+		}
+		res := f.do(r)
+		message := wantError(t, res, tc.code, tc.status)
+		if got := res.Header.Get("WWW-Authenticate"); got != tc.challenge {
+			t.Errorf("WWW-Authenticate is %q, want %q", got, tc.challenge)
+		}
+		line := f.lastLine(t)
+		for _, says := range tc.says {
+			if !strings.Contains(message, says) {
+				t.Errorf("the answer says %q, which lacks %q", message, says)
+			}
+		}
+		if line["level"] != "WARN" || line["error"] != message {
+			t.Errorf("the log line is %v, want a warning with %q", line, message)
+		}
+	}
+}
+
+func TestNoTokenIsLogged(t *testing.T) {
+	t.Parallel()
+	flushes := 0
+	f := newFixture(t, checkedBy(t, "oidc", googleKeys, &flushes))
+	good := googleSigned(account("pusher"))
+	for _, token := range []string{good, good + "x", good + ".x", googleSigned(account("stranger")), strings.Repeat(good, 20)} {
+		f.do(post("/push", wrapped(record, "1", onTime), "Authorization", "Bearer "+token))
+		f.do(post("/push/raw", "no event", "Authorization", "Bearer "+token))
+	}
+	logs := f.logs.String()
+	for part := range strings.SplitSeq(good, ".") {
+		if strings.Contains(logs, part) {
+			t.Errorf("the log has a part of a token:\n%s", logs)
+		}
+	}
+	for _, s := range f.ingest.submissions() {
+		for name := range s.Message.Attributes {
+			if strings.EqualFold(name, "authorization") {
+				t.Error("a token was stored")
+			}
+		}
+	}
+}
+
+// A 401 would say that the token is bad, which nobody knows.
+func TestWithoutGooglesKeysAPushComesAgain(t *testing.T) {
+	t.Parallel()
+	flushes := 0
+	f := newFixture(t, checkedBy(t, "oidc", func(*http.Request) (*http.Response, error) { return nil, errors.New("connection refused") }, &flushes))
+	message := wantError(t, f.do(post("/push", wrapped(record, "1", onTime), "Authorization", "Bearer "+googleSigned(account("pusher")))),
+		http.StatusServiceUnavailable, "UNAVAILABLE")
+	if !strings.Contains(message, "Google's public keys") {
+		t.Errorf("the answer says %q", message)
+	}
+	if line := f.lastLine(t); line["level"] != "ERROR" || !strings.Contains(fmt.Sprint(line["error"]), "connection refused") {
+		t.Errorf("the log line is %v, want an error with the cause", line)
+	}
+	if n := len(f.ingest.submissions()); n != 0 {
+		t.Errorf("%d messages were stored", n)
+	}
+}
+
+// Who may not push must not make us read what he sends.
+func TestTheBodyOfAStrangerIsNotRead(t *testing.T) {
+	t.Parallel()
+	flushes := 0
+	f := newFixture(t, checkedBy(t, "iam", nil, &flushes))
+	body := &readCounter{}
+	r := httptest.NewRequest(http.MethodPost, "/push", body)
+	r.Header.Set("Authorization", "Bearer "+googleChecked(account("stranger")))
+	wantError(t, f.do(r), http.StatusForbidden, "PERMISSION_DENIED")
+	if body.reads > 0 {
+		t.Errorf("%d reads", body.reads)
+	}
+}
+
+type readCounter struct{ reads int }
+
+func (c *readCounter) Read([]byte) (int, error) {
+	c.reads++
+	return 0, io.EOF
+}
