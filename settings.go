@@ -133,11 +133,11 @@ func (s *Settings) table() []Setting {
 		{"QUEUE_LENGTH", "10000", "messages that may wait to be stored; one more is answered 503", integer(&s.QueueLength, 1, 10_000_000)},
 		{"BATCH_ROWS", "1000", "messages stored at once", integer(&s.BatchRows, 1, 50_000)},
 		{"BATCH_BYTES", "4MB", "bytes of data stored at once", size(&s.BatchBytes)},
-		{"AUTH", "", "who may call: none (anyone who can connect), iam or oidc (neither in this version); default none, or iam when K_SERVICE is set", oneOf(&s.Auth, "", "none", "iam", "oidc")},
-		{"AUDIENCE", "", "iam, oidc: the exact audience of a caller's token", text(&s.Audience)},
-		{"PUSH_CALLERS", "", "iam, oidc: service accounts that may push, separated by commas", accounts(&s.PushCallers)},
-		{"FLUSH_CALLERS", "", "iam, oidc: service accounts that may flush and repair", accounts(&s.FlushCallers)},
-		{"VIEW_CALLERS", "", "iam, oidc: accounts that may read metrics and audits", accounts(&s.ViewCallers)},
+		{"AUTH", "", "how callers are checked: none (anyone who can connect may call), iam (Cloud Run has checked the token) or oidc (the token is verified here); default none, or iam when K_SERVICE is set", oneOf(&s.Auth, "", "none", "iam", "oidc")},
+		{"AUDIENCE", "", "iam, oidc: the exact audience of every caller's token, as the service's URL", text(&s.Audience)},
+		{"PUSH_CALLERS", "", "iam, oidc: accounts that may push, separated by commas; one at least", accounts(&s.PushCallers)},
+		{"FLUSH_CALLERS", "", "iam, oidc: accounts that may flush and repair; one at least", accounts(&s.FlushCallers)},
+		{"VIEW_CALLERS", "", "iam, oidc: accounts that may read audits and metrics; default nobody", accounts(&s.ViewCallers)},
 		{"LOG_LEVEL", "info", "debug, info, warn or error", logLevel(&s.LogLevel)},
 		{"LOG_FORMAT", "", "text or json; default text on a terminal, else json", oneOf(&s.LogFormat, "", "text", "json")},
 		{"FIRESTORE_EMULATOR_HOST", "", "firestore: host:port of an emulator", hostPort(&s.FirestoreEmulator)},
@@ -193,12 +193,7 @@ func (s *Settings) complete(onCloudRun bool) (problems []error) {
 	if (s.Backend == "gcp" || s.Counters == "firestore") && s.Project == "" {
 		problem("BACKEND=%s, COUNTERS=%s needs GOOGLE_CLOUD_PROJECT", s.Backend, s.Counters)
 	}
-	switch {
-	case s.Auth == "none" && onCloudRun:
-		problem("AUTH=none on Cloud Run (K_SERVICE is set) would let anyone on the internet write")
-	case s.Auth != "none":
-		problem("AUTH=%s: this version checks no callers, so it runs where only you can connect, with AUTH=none", s.Auth)
-	}
+	problems = append(problems, s.checkAuth(onCloudRun)...)
 	if _, err := window.New(s.WindowDuration, s.AllowedLateness); err != nil {
 		problem("WINDOW_DURATION, ALLOWED_LATENESS: %w", err)
 	}

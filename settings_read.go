@@ -62,8 +62,8 @@ func accounts(field *[]string) func(string) error {
 				continue
 			}
 			name, domain, ok := strings.Cut(account, "@")
-			if !ok || name == "" || domain == "" || strings.ContainsAny(account, " \t") {
-				return fmt.Errorf("%q is not an e-mail address", account)
+			if !ok || name == "" || domain == "" || strings.ContainsAny(account, " \t:") {
+				return fmt.Errorf("%q is not an e-mail address (as a@b.iam.gserviceaccount.com, without serviceAccount: before it)", account)
 			}
 			*field = append(*field, account)
 		}

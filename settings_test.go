@@ -3,6 +3,7 @@ package tidemark_test
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -102,7 +103,15 @@ func TestSettingsAreCheckedAgainstEachOther(t *testing.T) {
 		says string
 	}{
 		{[]string{"K_SERVICE", "tidemark", "AUTH", "none"}, "anyone on the internet"},
-		{[]string{"K_SERVICE", "tidemark"}, "AUTH=iam"},
+		{[]string{"K_SERVICE", "tidemark"}, "AUTH=iam needs AUDIENCE"},
+		{[]string{"K_SERVICE", "tidemark", "AUDIENCE", "https://x", "FLUSH_CALLERS", "f@x"}, "AUTH=iam needs PUSH_CALLERS"},
+		{[]string{"AUTH", "oidc", "AUDIENCE", "https://x", "PUSH_CALLERS", "p@x"}, "AUTH=oidc needs FLUSH_CALLERS"},
+		{[]string{"AUTH", "iam", "AUDIENCE", "https://x", "PUSH_CALLERS", "p@x", "FLUSH_CALLERS", "f@x"}, "K_SERVICE is not set"},
+		{[]string{"AUTH", "none", "PUSH_CALLERS", "p@x"}, "AUTH=none checks no callers"},
+		{[]string{"VIEW_CALLERS", "p@x"}, "AUTH=none checks no callers"},
+		{[]string{"AUTH", "oidc", "PUSH_CALLERS", "serviceAccount:p@x"}, "without serviceAccount:"},
+		{[]string{"AUTH", "oidc", "PUSH_CALLERS", "allUsers"}, "not an e-mail address"},
+		{[]string{"AUTH", "oidc", "PUSH_CALLERS", "p@x,"}, "not an e-mail address"},
 		{[]string{"RAW_TABLE", "windowed_traffic"}, "used twice"},
 		{[]string{"COMMIT_INTERVAL", "1h"}, "COMMIT_INTERVAL=1h"},
 		{[]string{"FLUSH_TIMEOUT", "10m"}, "FLUSH_TIMEOUT=10m"},
@@ -117,6 +126,27 @@ func TestSettingsAreCheckedAgainstEachOther(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), tc.says) {
 			t.Errorf("%q: error %v, want one that says %q", tc.env, err, tc.says)
 		}
+	}
+}
+
+func TestWhoMayCallIsReadAsItIsWritten(t *testing.T) {
+	t.Parallel()
+	callers := []string{"AUDIENCE", "https://x/", "PUSH_CALLERS", "a@x, B@x", "FLUSH_CALLERS", "f@x"}
+	for auth, env := range map[string]func(string) (string, bool){
+		"iam":  env(append(callers, "K_SERVICE", "tidemark")...),
+		"oidc": env(append(callers, "AUTH", "oidc")...),
+	} {
+		s, err := tidemark.Load(nil, env)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.Auth != auth || s.Audience != "https://x/" || !slices.Equal(s.PushCallers, []string{"a@x", "B@x"}) || len(s.ViewCallers) != 0 {
+			t.Errorf("%s: auth %s, audience %s, push callers %q, view callers %q", auth, s.Auth, s.Audience, s.PushCallers, s.ViewCallers)
+		}
+	}
+	s, err := tidemark.Load(nil, env(append(callers, "K_SERVICE", "tidemark", "AUTH", "oidc")...))
+	if err != nil || s.Auth != "oidc" {
+		t.Errorf("a service on Cloud Run that anyone may invoke: auth %s, %v", s.Auth, err)
 	}
 }
 

@@ -62,6 +62,10 @@ type Service struct {
 // New opens the stores and builds the parts over them. The caller closes the
 // service, also after an error of Serve.
 func New(ctx context.Context, s Settings, log *slog.Logger) (*Service, error) {
+	mayCall, err := newCallers(s)
+	if err != nil {
+		return nil, err
+	}
 	t := &Service{settings: s, log: log, metrics: metrics.New(time.Now)}
 	if err := t.openStores(ctx); err != nil {
 		return nil, errors.Join(err, t.closeStores())
@@ -103,6 +107,7 @@ func New(ctx context.Context, s Settings, log *slog.Logger) (*Service, error) {
 	})
 	t.metrics.QueueLength(t.committer.QueueLength)
 	t.handler = handler.New(handler.Config{
+		Callers: mayCall,
 		Classifier: event.Classifier{
 			Windows:      s.windows(),
 			MaxClockSkew: s.MaxClockSkew,

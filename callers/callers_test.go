@@ -283,12 +283,13 @@ func TestClaimsAreChecked(t *testing.T) {
 	}
 	// Those that JSON's way through Go would not leave as they are.
 	for name, claims := range map[string]string{
-		"audience in a list": `{"iss":"accounts.google.com","aud":["` + audience + `"],"email":"` + pusher + `","email_verified":true,"iat":1,"exp":99999999999}`,
-		"end overflows":      `{"iss":"accounts.google.com","aud":"` + audience + `","email":"` + pusher + `","email_verified":true,"iat":1,"exp":9223372036854775807}`,
-		"end is a fraction":  `{"iss":"accounts.google.com","aud":"` + audience + `","email":"` + pusher + `","email_verified":true,"iat":1,"exp":99999999999.5}`,
-		"no object":          `["` + pusher + `"]`,
-		"null":               `null`,
-		"two values":         `{} {}`,
+		"audience in a list":  `{"iss":"accounts.google.com","aud":["` + audience + `"],"email":"` + pusher + `","email_verified":true,"iat":1,"exp":99999999999}`,
+		"end overflows":       `{"iss":"accounts.google.com","aud":"` + audience + `","email":"` + pusher + `","email_verified":true,"iat":1,"exp":9223372036854775807}`,
+		"beginning overflows": `{"iss":"accounts.google.com","aud":"` + audience + `","email":"` + pusher + `","email_verified":true,"iat":9223372036854775807,"exp":99999999999}`,
+		"end is a fraction":   `{"iss":"accounts.google.com","aud":"` + audience + `","email":"` + pusher + `","email_verified":true,"iat":1,"exp":99999999999.5}`,
+		"no object":           `["` + pusher + `"]`,
+		"null":                `null`,
+		"two values":          `{} {}`,
 	} {
 		for _, c := range []*callers.Checker{iam, oidc} {
 			t.Run(name, func(t *testing.T) {
@@ -339,6 +340,7 @@ func TestTheHeaderIsReadStrictly(t *testing.T) {
 			wantUnauthenticated(t, c, request("Authorization", value), "not of the form")
 		}
 		wantUnauthenticated(t, c, request("Authorization", "Bearer "+good, "Authorization", "Bearer "+good), "2 times")
+		wantUnauthenticated(t, c, request("Authorization", "Bearer "+good, "Authorization", "", "Authorization", "Bearer "+good), "3 times")
 		for _, value := range []string{" " + good, good + " ", good + ", Bearer " + good, good + "=", "a.b.c", "..", "!." + good, good + ".x", "ya29.access-token", strings.ReplaceAll(good, ".", "")} {
 			wantUnauthenticated(t, c, with(value), "the token")
 		}
@@ -493,6 +495,7 @@ func TestWithoutKeysNobodyIsRefusedForGood(t *testing.T) {
 		"not found":  func(*http.Request) (*http.Response, error) { return respond(404, nil, "{}"), nil },
 		"a portal":   func(*http.Request) (*http.Response, error) { return respond(200, nil, "<html>Log in"), nil },
 		"no keys":    func(*http.Request) (*http.Response, error) { return respond(200, nil, `{"keys":[]}`), nil },
+		"other keys": func(*http.Request) (*http.Response, error) { return respond(200, nil, `{"keys":[{"kid":1}]}`), nil },
 		"other JSON": func(*http.Request) (*http.Response, error) { return respond(200, nil, `{"error":"quota"}`), nil },
 		"silent":     func(r *http.Request) (*http.Response, error) { <-r.Context().Done(); return nil, r.Context().Err() },
 	} {

@@ -33,8 +33,9 @@ func (googleKeys) header(http.Header) (string, error) { return authorization, ni
 
 func (k googleKeys) verify(ctx context.Context, t token) error {
 	switch {
-	case t.signature == signatureRemoved:
-		return unauthenticated("Cloud Run has checked the token and removed its signature, so that it cannot be verified again: set AUTH=iam")
+	case t.signature == signatureRemoved: // which anyone can write, so this must not talk an owner into trusting it
+		return unauthenticated("the token's signature is removed, as Cloud Run does it for a service that requires authentication: " +
+			"if this is one, set AUTH=iam; if anyone may invoke it, the token is forged")
 	case t.algorithm != "RS256": // the library also takes those that IAP signs, with ES256
 		return unauthenticated("the token is not signed with RS256, as Google's identity tokens are")
 	}

@@ -246,8 +246,8 @@ func TestWithoutGooglesKeysAPushComesAgain(t *testing.T) {
 	if !strings.Contains(message, "Google's public keys") {
 		t.Errorf("the answer says %q", message)
 	}
-	if line := f.lastLine(t); line["level"] != "ERROR" || !strings.Contains(fmt.Sprint(line["error"]), "connection refused") {
-		t.Errorf("the log line is %v, want an error with the cause", line)
+	if line := f.lastLine(t); line["level"] != "WARN" || !strings.Contains(fmt.Sprint(line["error"]), "connection refused") {
+		t.Errorf("the log line is %v, want a warning with the cause", line)
 	}
 	if n := len(f.ingest.submissions()); n != 0 {
 		t.Errorf("%d messages were stored", n)

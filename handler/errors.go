@@ -76,7 +76,7 @@ var answers = []answer{
 	// was refused and why. Keys that could not be had say nothing about the caller.
 	{as[*callers.UnauthenticatedError], http.StatusUnauthorized, "UNAUTHENTICATED", false, slog.LevelWarn, "", false},
 	{as[*callers.ForbiddenError], http.StatusForbidden, "PERMISSION_DENIED", false, slog.LevelWarn, "", false},
-	{as[*callers.KeysError], http.StatusServiceUnavailable, "UNAVAILABLE", true, slog.LevelError, "the caller cannot be checked, since Google's public keys are out of reach", false},
+	{as[*callers.KeysError], http.StatusServiceUnavailable, "UNAVAILABLE", true, slog.LevelWarn, "the caller cannot be checked, since Google's public keys are out of reach", false},
 
 	// Nobody reads this one; 499 is what logs call it.
 	{is(errClientGone), 499, "CANCELLED", true, slog.LevelInfo, "", false},

@@ -10,6 +10,8 @@ import (
 	"path"
 	"strings"
 	"time"
+
+	"github.com/tidemark-dev/tidemark/internal/deliver"
 )
 
 // askTimeout is longer than a server takes to answer anything.
@@ -17,12 +19,15 @@ const askTimeout = 2 * time.Minute
 
 // askServer calls a route of a running server and returns the body of its answer.
 // A server is given by its base, as http://127.0.0.1:8080, or with the route's
-// whole path where it is mounted elsewhere. With any status but 200 it returns the
-// body and an error.
-func askServer(ctx context.Context, method, server, route string, query url.Values) ([]byte, error) {
+// whole path where it is mounted elsewhere; the token, if any, goes with the call.
+// With any status but 200 it returns the body and an error.
+func askServer(ctx context.Context, token, method, server, route string, query url.Values) ([]byte, error) {
 	target, err := routeURL(server, route)
 	if err != nil {
 		return nil, usageError{err}
+	}
+	if err := deliver.CheckToken(target.String(), token); err != nil {
+		return nil, usageError{fmt.Errorf("--url: %w", err)}
 	}
 	if len(query) > 0 {
 		all := target.Query()
@@ -35,7 +40,10 @@ func askServer(ctx context.Context, method, server, route string, query url.Valu
 	if err != nil {
 		return nil, err
 	}
-	response, err := http.DefaultClient.Do(request)
+	deliver.Authorize(request, token)
+	// A redirect would make a GET of a POST, and may lead the token out of TLS.
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	response, err := client.Do(request)
 	if err != nil {
 		return nil, err
 	}

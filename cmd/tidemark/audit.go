@@ -14,6 +14,7 @@ import (
 	"github.com/tidemark-dev/tidemark"
 	"github.com/tidemark-dev/tidemark/audit"
 	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/internal/deliver"
 )
 
 func auditCommand(p process) *cobra.Command {
@@ -45,7 +46,7 @@ do not count.`,
 	flags.StringVar(&o.from, "from", "", "first start of a window to compare, as 2026-03-14T09:26:00Z (default the beginning)")
 	flags.StringVar(&o.to, "to", "", "end of the starts to compare, itself not among them (default now)")
 	flags.BoolVar(&o.repair, "repair", false, "write the counts that are too low")
-	server := flags.String("url", "", "server to ask, as http://127.0.0.1:8080, instead of the configured backend")
+	server := flags.String("url", "", "server to ask, as http://127.0.0.1:8080, instead of the configured backend; it is sent "+deliver.TokenVariable+", if set")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		from, to, err := parseSpan(o.from, o.to, time.Now().UTC())
 		if err != nil {
@@ -53,7 +54,7 @@ do not count.`,
 		}
 		var report audit.Report
 		if *server != "" {
-			report, err = auditServer(cmd.Context(), *server, o)
+			report, err = auditServer(cmd.Context(), *server, p.token(), o)
 		} else {
 			var s tidemark.Settings
 			if s, err = settings(); err != nil {
@@ -88,7 +89,7 @@ func auditBackend(ctx context.Context, s tidemark.Settings, p process, repair bo
 }
 
 // auditServer has a server audit, by its own clock where no --to is given.
-func auditServer(ctx context.Context, server string, o auditOptions) (audit.Report, error) {
+func auditServer(ctx context.Context, server, token string, o auditOptions) (audit.Report, error) {
 	method := http.MethodGet
 	if o.repair {
 		method = http.MethodPost
@@ -100,7 +101,7 @@ func auditServer(ctx context.Context, server string, o auditOptions) (audit.Repo
 	if o.to != "" {
 		query.Set("to", o.to)
 	}
-	answer, err := askServer(ctx, method, server, "/audit", query)
+	answer, err := askServer(ctx, token, method, server, "/audit", query)
 	if err != nil {
 		return audit.Report{}, withAnswer(err, answer)
 	}

@@ -66,6 +66,9 @@ one in 200 is no valid event.`,
 		if err != nil {
 			return err
 		}
+		if s.Auth != "none" {
+			return usageError{fmt.Errorf("AUTH=%s: dev calls its own server, and has no token; leave it out", s.Auth)}
+		}
 		if every <= 0 {
 			return usageError{fmt.Errorf("--flush-interval=%v: want more than 0", every)}
 		}

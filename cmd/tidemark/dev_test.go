@@ -157,11 +157,9 @@ func TestGenerateActsAsPubSub(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	s := startServer(t, dir)
-	var out, log bytes.Buffer
-	code := run(t.Context(), []string{"generate", "--url", s.url + "/push", "--count", "50", "--rate", "60000", "--seed", "3", "--duplicates", "0.2", "--malformed", "0.1"},
-		process{stdout: &out, stderr: &log})
-	if code != exitDone || !strings.Contains(log.String(), "0 refused") {
-		t.Errorf("exit code %d: %s", code, &log)
+	code, _, log := runCommand(t, "generate", "--url", s.url+"/push", "--count", "50", "--rate", "60000", "--seed", "3", "--duplicates", "0.2", "--malformed", "0.1")
+	if code != exitDone || !strings.Contains(log, "0 refused") {
+		t.Errorf("exit code %d: %s", code, log)
 	}
 	stored := queryTables(t, dir, "SELECT message_id, 1 FROM raw UNION SELECT message_id, 1 FROM dead_letter")
 	if len(stored) != 50 {

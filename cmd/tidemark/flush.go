@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tidemark-dev/tidemark"
+	"github.com/tidemark-dev/tidemark/internal/deliver"
 )
 
 func flushCommand(p process) *cobra.Command {
@@ -26,10 +27,10 @@ Exits with 1 if any part failed.`,
 		Args: arguments(cobra.NoArgs),
 	}
 	settings := settingsFlags(cmd, p)
-	server := cmd.Flags().String("url", "", "server to ask, as http://127.0.0.1:8080, instead of the configured backend")
+	server := cmd.Flags().String("url", "", "server to ask, as http://127.0.0.1:8080, instead of the configured backend; it is sent "+deliver.TokenVariable+", if set")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *server != "" {
-			return flushServer(cmd.Context(), *server, p.stdout)
+			return flushServer(cmd.Context(), *server, p)
 		}
 		s, err := settings()
 		if err != nil {
@@ -78,8 +79,8 @@ func printReport(out io.Writer, report any) error {
 
 // flushServer calls a server's flush route as Cloud Scheduler does and prints its
 // report, which there is also where a part of the flush failed.
-func flushServer(ctx context.Context, server string, out io.Writer) error {
-	answer, err := askServer(ctx, http.MethodPost, server, "/flush", nil)
+func flushServer(ctx context.Context, server string, p process) error {
+	answer, err := askServer(ctx, p.token(), http.MethodPost, server, "/flush", nil)
 	var report struct {
 		ReadTime time.Time `json:"read_time"`
 	}
@@ -90,5 +91,5 @@ func flushServer(ctx context.Context, server string, out io.Writer) error {
 		}
 		return fmt.Errorf("what %s answers is not the report of a flush", server)
 	}
-	return errors.Join(printReport(out, json.RawMessage(answer)), err)
+	return errors.Join(printReport(p.stdout, json.RawMessage(answer)), err)
 }

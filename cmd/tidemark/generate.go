@@ -65,7 +65,7 @@ Exits with 1 if a message was not acknowledged; an interrupt is a normal end.`,
 	}
 	flags := cmd.Flags()
 	check := streamFlags(flags, &config)
-	target := flags.String("url", "", "push endpoint to deliver to, as "+defaultPushURL)
+	target := flags.String("url", "", "push endpoint to deliver to, as "+defaultPushURL+"; "+deliver.TokenVariable+", if set, is sent along")
 	toStdout := flags.Bool("stdout", false, "print push bodies instead")
 	start := flags.String("start", "", "with --stdout: when the stream starts, as 2026-03-14T09:26:00Z")
 	flags.IntVar(&config.Count, "count", 0, "end after so many messages; 0 for no limit")
@@ -92,7 +92,10 @@ Exits with 1 if a message was not acknowledged; an interrupt is a normal end.`,
 		if err := deliver.CheckURL(*target); err != nil {
 			return usageError{fmt.Errorf("--url: %w", err)}
 		}
-		return deliverStream(cmd.Context(), config, *target, p.stderr)
+		if err := deliver.CheckToken(*target, p.token()); err != nil {
+			return usageError{fmt.Errorf("--url: %w", err)}
+		}
+		return deliverStream(cmd.Context(), config, *target, p)
 	}
 	return cmd
 }
@@ -136,11 +139,12 @@ func printBody(out io.Writer, d generator.Delivery) error {
 
 // deliverStream delivers a stream in real time and says at its end what became of
 // it.
-func deliverStream(ctx context.Context, config generator.Config, target string, out io.Writer) error {
+func deliverStream(ctx context.Context, config generator.Config, target string, p process) error {
+	out := p.stderr
 	var delivered, refused atomic.Int64
 	client := deliver.NewClient(generator.DefaultConcurrency)
 	defer client.CloseIdleConnections()
-	deliverer := &deliver.Deliverer{URL: target, Client: client}
+	deliverer := &deliver.Deliverer{URL: target, Token: p.token(), Client: client}
 	err := generator.Run(ctx, config, generator.Options{
 		Publish: func(ctx context.Context, d generator.Delivery) error {
 			_, err := deliverer.Deliver(ctx, envelope.Encode(d.Message))

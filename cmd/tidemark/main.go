@@ -14,6 +14,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+
+	"github.com/tidemark-dev/tidemark/internal/deliver"
 )
 
 func main() {
@@ -33,6 +35,12 @@ type process struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	lookup         func(name string) (string, bool) // of the environment
+}
+
+// token returns the identity token that is sent to servers, or nothing.
+func (p process) token() string {
+	token, _ := p.lookup(deliver.TokenVariable)
+	return token
 }
 
 // The exit codes.

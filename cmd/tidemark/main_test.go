@@ -124,17 +124,16 @@ func (s *server) push(client *http.Client, body []byte) (int, error) {
 func flushURL(t *testing.T, s *server) {
 	t.Helper()
 	for {
-		var out, log bytes.Buffer
-		code := run(t.Context(), []string{"flush", "--url", s.url}, process{stdout: &out, stderr: &log})
+		code, out, log := runCommand(t, "flush", "--url", s.url)
 		if code != exitDone {
-			t.Fatalf("flush --url exits with %d: %s%s", code, &out, &log)
+			t.Fatalf("flush --url exits with %d: %s%s", code, out, log)
 		}
 		var report struct {
 			Windows   []any
 			Remaining int
 		}
-		if err := json.Unmarshal(out.Bytes(), &report); err != nil {
-			t.Fatalf("flush --url prints %s: %v", &out, err)
+		if err := json.Unmarshal([]byte(out), &report); err != nil {
+			t.Fatalf("flush --url prints %s: %v", out, err)
 		}
 		if report.Remaining == 0 {
 			return

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tidemark-dev/tidemark/internal/deliver"
 	"github.com/tidemark-dev/tidemark/internal/replay"
 )
 
@@ -48,7 +49,7 @@ they were in.`,
 		}),
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&o.URL, "url", defaultPushURL, "where to push")
+	flags.StringVar(&o.URL, "url", defaultPushURL, "where to push; "+deliver.TokenVariable+", if set, is sent along")
 	flags.IntVar(&o.Concurrency, "concurrency", 16, "messages on their way at once; with 1, strictly in order")
 	flags.Float64Var(&o.Rate, "rate", 0, "most messages a second; 0 for no limit")
 	flags.StringVar(&o.PublishTime, "publish-time", replay.PublishAtEvent, "publish time of bare events: event (their timestamp) or now")
@@ -92,6 +93,7 @@ func replayFile(ctx context.Context, name string, o replay.Options, p process) e
 
 // runReplay replays the input of the options and prints the summary.
 func runReplay(ctx context.Context, o replay.Options, p process) error {
+	o.Token = p.token()
 	if err := o.Validate(); err != nil {
 		return usageError{err}
 	}

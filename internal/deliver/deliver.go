@@ -40,6 +40,8 @@ const (
 type Deliverer struct {
 	// URL is where the bodies are posted: http or https (see [CheckURL]).
 	URL string
+	// Token is sent with each body; empty is none. See [CheckToken].
+	Token string
 	// Client sends the requests; nil is [http.DefaultClient]. Redirects are never
 	// followed, since they would turn the POST into a GET, whose 200 stands for
 	// nothing stored.
@@ -158,7 +160,7 @@ func (e *RefusedError) Error() string { return "server refuses the message: " + 
 // random part of up to one half, and is never shorter than the server's
 // Retry-After (up to a minute).
 func (d *Deliverer) Deliver(ctx context.Context, body []byte) (Attempt, error) {
-	if err := CheckURL(d.URL); err != nil {
+	if err := errors.Join(CheckURL(d.URL), CheckToken(d.URL, d.Token)); err != nil {
 		return Attempt{}, fmt.Errorf("deliver: %w", err)
 	}
 	backoff := minBackoff
@@ -227,6 +229,7 @@ func (d *Deliverer) post(ctx context.Context, body []byte) (*http.Response, erro
 		return nil, err
 	}
 	request.Header.Set("Content-Type", "application/json")
+	Authorize(request, d.Token)
 	response, err := d.client().Do(request)
 	var urlErr *url.Error
 	if errors.As(err, &urlErr) {

@@ -29,6 +29,8 @@ type Options struct {
 	Input io.Reader
 	// URL is the push endpoint.
 	URL string
+	// Token is sent with each message; empty is none. See [deliver.CheckToken].
+	Token string
 	// Concurrency is how many messages are on their way at once. With 1, each is
 	// acknowledged before the next is sent, in the order of the input.
 	Concurrency int
@@ -61,6 +63,8 @@ func (o Options) Validate() error {
 		problems = append(problems, errors.New("there is no input"))
 	}
 	if err := deliver.CheckURL(o.URL); err != nil {
+		problems = append(problems, fmt.Errorf("url: %w", err))
+	} else if err := deliver.CheckToken(o.URL, o.Token); err != nil {
 		problems = append(problems, fmt.Errorf("url: %w", err))
 	}
 	if o.Concurrency < 1 {
@@ -130,7 +134,7 @@ func newRun(options Options) *run {
 	if client == nil {
 		client = deliver.NewClient(options.Concurrency)
 	}
-	r.deliverer = &deliver.Deliverer{URL: options.URL, Client: client, Now: r.now, Sleep: r.sleep}
+	r.deliverer = &deliver.Deliverer{URL: options.URL, Token: options.Token, Client: client, Now: r.now, Sleep: r.sleep}
 	return r
 }
 
