@@ -1,0 +1,32 @@
+# Each party has an account of its own, so that a token says who calls, and a grant
+# who may. What each may do is in iam.tf, all of it. No account has a key.
+
+resource "google_service_account" "runtime" {
+  account_id   = "${var.name}-runtime"
+  display_name = "Tidemark: the running service"
+  depends_on   = [google_project_service.this]
+}
+
+resource "google_service_account" "pusher" {
+  account_id   = "${var.name}-pusher"
+  display_name = "Tidemark: Pub/Sub, when it pushes"
+  depends_on   = [google_project_service.this]
+}
+
+resource "google_service_account" "scheduler" {
+  account_id   = "${var.name}-scheduler"
+  display_name = "Tidemark: Cloud Scheduler, when it flushes"
+  depends_on   = [google_project_service.this]
+}
+
+resource "google_service_account" "viewer" {
+  account_id   = "${var.name}-viewer"
+  display_name = "Tidemark: people and monitors that read audits and metrics"
+  depends_on   = [google_project_service.this]
+}
+
+resource "google_service_account" "builder" {
+  account_id   = "${var.name}-builder"
+  display_name = "Tidemark: Cloud Build, when it builds an image"
+  depends_on   = [google_project_service.this]
+}

@@ -1,0 +1,96 @@
+# What wakes somebody. Each says what it means and links to the page that says what
+# to do. Queries are PromQL, which can say that nothing came where nothing ever came.
+
+locals {
+  playbooks = "https://github.com/tidemark-dev/tidemark/blob/main/docs/playbooks"
+
+  alerts = {
+    flush-missing = {
+      title    = "no successful flush for 5 minutes"
+      severity = "CRITICAL"
+      meaning  = "Windows do not become final: the scheduler job does not run, is refused, or every flush fails. Nothing is lost, and the next flush that succeeds writes them all."
+      query    = "(sum(sum_over_time(${local.series.flushes}[5m])) or vector(0)) < 1"
+      duration = "120s" # a log line is a metric only after a minute or two
+    }
+    oldest-unacked = {
+      title    = "oldest unacknowledged message is over 15 minutes old"
+      severity = "CRITICAL"
+      meaning  = "Pushes are refused, slow or not made. Messages wait in Pub/Sub for ${var.message_retention_hours} hours, and are lost after that. They are counted in their windows when they come, however late that is."
+      query    = "max(${local.series.oldest_unacked}) > 900"
+      duration = "300s" # the metric leaps when all is well
+    }
+    dead-letters = {
+      title    = "dead letters"
+      severity = "WARNING"
+      meaning  = "A producer sends what is no event, more than ${var.dead_letters_tolerated} times in ten minutes. Each is kept in ${var.dataset}.dead_letter with its bytes and the reason, and can be sent again when it is mended."
+      query    = "sum(sum_over_time(${local.series.dead_letters}[10m])) > ${var.dead_letters_tolerated}"
+      duration = "0s"
+    }
+    refused-rows = {
+      title    = "rows refused by a table"
+      severity = "CRITICAL"
+      meaning  = "A table is not as the schema says: a column is missing or of another type. Every event waits in Pub/Sub until the table is mended."
+      query    = "sum(sum_over_time(${local.series.refused_rows}[5m])) > 0"
+      duration = "0s"
+    }
+    server-errors = {
+      title    = "over 5 % of the answers are 5xx"
+      severity = "ERROR"
+      meaning  = "Storage fails or is slow, instances are too few, or there is a bug. Refused messages come again; while they do, Pub/Sub slows the whole subscription."
+      query    = "sum(rate(${local.series.server_errors}[5m])) / sum(rate(${local.series.requests}[5m])) > 0.05"
+      duration = "300s"
+    }
+  }
+}
+
+resource "google_monitoring_alert_policy" "alerts" {
+  for_each = var.alerts ? local.alerts : {}
+
+  display_name          = "Tidemark (${var.name}): ${each.value.title}"
+  severity              = each.value.severity
+  combiner              = "OR"
+  notification_channels = google_monitoring_notification_channel.email[*].name
+
+  conditions {
+    display_name = each.value.title
+
+    condition_prometheus_query_language {
+      query               = each.value.query
+      duration            = each.value.duration
+      evaluation_interval = "60s"
+
+      # A metric of log lines exists only some minutes after it is defined.
+      disable_metric_validation = true
+    }
+  }
+
+  documentation {
+    mime_type = "text/markdown"
+    content   = each.value.meaning
+
+    links {
+      display_name = "What to do"
+      url          = "${local.playbooks}/${each.key}.md"
+    }
+  }
+
+  alert_strategy {
+    auto_close = "3600s"
+  }
+
+  # After the first flush can have run, so that a deployment alarms nobody.
+  depends_on = [google_cloud_scheduler_job.flush]
+}
+
+resource "google_monitoring_notification_channel" "email" {
+  count = var.alert_email == "" ? 0 : 1
+
+  display_name = "Tidemark (${var.name})"
+  type         = "email"
+
+  labels = {
+    email_address = var.alert_email
+  }
+
+  depends_on = [google_project_service.this]
+}

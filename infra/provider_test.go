@@ -1,0 +1,292 @@
+package infra_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"maps"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/hashicorp/hcl/v2/hclwrite"
+)
+
+// providerSchema renews testdata/provider.json, as make infra-schema does.
+var providerSchema = flag.String("provider-schema", "", "output of terraform providers schema -json, to cut testdata/provider.json from")
+
+// A provider is what its schema says of the types that the files use: an extract of
+// what `terraform providers schema -json` prints.
+type provider struct {
+	Version   string               `json:"version"`
+	Resources map[string]blockType `json:"resources"`
+	Data      map[string]blockType `json:"data"`
+}
+
+// A blockType is what a block may hold. An attribute is required, optional or
+// computed, which cannot be set.
+type blockType struct {
+	Attributes map[string]string      `json:"attributes"`
+	Blocks     map[string]nestedBlock `json:"blocks,omitempty"`
+	Min        int                    `json:"min,omitempty"`
+	Max        int                    `json:"max,omitempty"` // 0 for any number
+}
+
+type nestedBlock = *blockType
+
+const providerFile = "testdata/provider.json"
+
+func loadProvider(t *testing.T) provider {
+	t.Helper()
+	text, err := os.ReadFile(providerFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var p provider
+	if err := json.Unmarshal(text, &p); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// Every block, attribute and reference is one that the provider knows; what it
+// requires is there, and what only it can set is not.
+func TestProviderSchema(t *testing.T) {
+	m := load(t)
+	if *providerSchema != "" {
+		m.extract(t, *providerSchema)
+	}
+	p := loadProvider(t)
+	if version := m.terraform.block(t, "required_providers").text("google"); !strings.Contains(version, quote("~> "+majorMinor(p.Version))) {
+		t.Errorf("required_providers says %s; %s is of %s", version, providerFile, p.Version)
+	}
+	for name, b := range m.resources {
+		p.check(t, p.Resources, name, b)
+	}
+	for name, b := range m.data {
+		p.check(t, p.Data, name, b)
+	}
+	for name, source := range m.sources {
+		file, _ := hclsyntax.ParseConfig(source, name, hcl.InitialPos)
+		for _, reference := range references(file.Body.(*hclsyntax.Body)) {
+			p.checkReference(t, m, reference)
+		}
+	}
+}
+
+func (p provider) check(t *testing.T, types map[string]blockType, name string, b block) {
+	t.Helper()
+	kind, _, _ := strings.Cut(name, ".")
+	schema, ok := types[kind]
+	if !ok {
+		t.Errorf("%s: %s is not in %s; make infra-schema", name, kind, providerFile)
+		return
+	}
+	body := *b.Body
+	body.Attributes, body.Blocks = maps.Clone(body.Attributes), slices.Clone(body.Blocks)
+	for _, meta := range []string{"count", "for_each", "depends_on"} {
+		delete(body.Attributes, meta)
+	}
+	body.Blocks = slices.DeleteFunc(body.Blocks, func(b *hclsyntax.Block) bool { return b.Type == "lifecycle" })
+	schema.check(t, name, block{&body, b.source})
+}
+
+func (s blockType) check(t *testing.T, path string, b block) {
+	t.Helper()
+	for name, kind := range s.Attributes {
+		if _, ok := b.Attributes[name]; kind == "required" && !ok {
+			t.Errorf("%s: attribute %s is required", path, name)
+		}
+	}
+	for name := range b.Attributes {
+		switch s.Attributes[name] {
+		case "":
+			t.Errorf("%s: the provider knows no attribute %s", path, name)
+		case "computed":
+			t.Errorf("%s: attribute %s is the provider's to set", path, name)
+		}
+	}
+	for kind, nested := range s.Blocks {
+		n := len(b.blocks(kind))
+		if n < nested.Min || nested.Max > 0 && n > nested.Max {
+			t.Errorf("%s: %d blocks %s, want from %d to %d", path, n, kind, nested.Min, nested.Max)
+		}
+	}
+	for _, found := range b.Blocks {
+		kind := found.Type
+		if kind == "dynamic" {
+			kind = found.Labels[0]
+		}
+		if s.Blocks[kind] == nil {
+			t.Errorf("%s: the provider knows no block %s", path, kind)
+		}
+	}
+	for kind, nested := range s.Blocks {
+		for _, b := range b.blocks(kind) {
+			nested.check(t, path+"."+kind, b)
+		}
+	}
+}
+
+// references returns the references in the body, at any depth.
+func references(body *hclsyntax.Body) []hcl.Traversal {
+	var found []hcl.Traversal
+	for _, attribute := range body.Attributes {
+		found = append(found, attribute.Expr.Variables()...)
+	}
+	for _, b := range body.Blocks {
+		found = append(found, references(b.Body)...)
+	}
+	return found
+}
+
+func (p provider) checkReference(t *testing.T, m *module, reference hcl.Traversal) {
+	t.Helper()
+	types, declared := p.Resources, m.resources
+	names := path(reference)
+	if names[0] == "data" {
+		types, declared, names = p.Data, m.data, names[1:]
+	}
+	known := true
+	switch root := names[0]; {
+	case root == "var":
+		_, known = m.variables[names[1]]
+	case root == "local":
+		_, known = m.locals[names[1]]
+	case strings.HasPrefix(root, "google_"):
+		_, known = declared[root+"."+names[1]]
+		if known && len(names) > 2 {
+			known = types[root].Attributes[names[2]] != ""
+		}
+	}
+	if !known {
+		t.Errorf("%s: there is no %s", reference.SourceRange(), strings.Join(path(reference), "."))
+	}
+}
+
+// path returns the names of a reference, without its indexes.
+func path(reference hcl.Traversal) []string {
+	var names []string
+	for _, step := range reference {
+		switch step := step.(type) {
+		case hcl.TraverseRoot:
+			names = append(names, step.Name)
+		case hcl.TraverseAttr:
+			names = append(names, step.Name)
+		}
+	}
+	return names
+}
+
+// The files are as terraform fmt leaves them.
+func TestFormat(t *testing.T) {
+	for name, source := range load(t).sources {
+		if !bytes.Equal(hclwrite.Format(source), source) {
+			t.Errorf("%s is not formatted; terraform fmt", name)
+		}
+	}
+}
+
+// Terraform's own word on the format, where there is Terraform.
+func TestTerraformFormat(t *testing.T) {
+	terraform, err := exec.LookPath("terraform")
+	if err != nil {
+		t.Skip("no terraform in PATH; TestFormat has looked at the .tf files")
+	}
+	if out, err := exec.Command(terraform, "fmt", "-check", "-diff", "-recursive", ".").Output(); err != nil {
+		t.Errorf("terraform fmt: %v\n%s", err, out)
+	}
+}
+
+func majorMinor(version string) string {
+	return version[:strings.LastIndex(version, ".")]
+}
+
+// extract cuts what the files use out of the provider's whole schema.
+func (m *module) extract(t *testing.T, file string) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	type schema struct{ Block schemaBlock }
+	var all struct {
+		Providers map[string]struct {
+			Resources map[string]schema `json:"resource_schemas"`
+			Data      map[string]schema `json:"data_source_schemas"`
+		} `json:"provider_schemas"`
+	}
+	if err := json.Unmarshal(text, &all); err != nil {
+		t.Fatal(err)
+	}
+	google, ok := all.Providers["registry.terraform.io/hashicorp/google"]
+	if !ok {
+		t.Fatalf("%s has no schema of hashicorp/google", file)
+	}
+	p := provider{Version: lockedVersion(t), Resources: map[string]blockType{}, Data: map[string]blockType{}}
+	for name := range m.resources {
+		kind, _, _ := strings.Cut(name, ".")
+		p.Resources[kind] = google.Resources[kind].Block.reduce()
+	}
+	for name := range m.data {
+		kind, _, _ := strings.Cut(name, ".")
+		p.Data[kind] = google.Data[kind].Block.reduce()
+	}
+	out, err := json.MarshalIndent(p, "", " ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(providerFile, append(out, '\n'), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// lockedVersion returns the provider's version that terraform init has chosen.
+func lockedVersion(t *testing.T) string {
+	t.Helper()
+	const name = ".terraform.lock.hcl"
+	source, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, diagnostics := hclsyntax.ParseConfig(source, name, hcl.InitialPos)
+	if diagnostics.HasErrors() {
+		t.Fatal(diagnostics)
+	}
+	body := block{file.Body.(*hclsyntax.Body), source}.block(t, "provider")
+	return strings.Trim(body.text("version"), `"`)
+}
+
+// A schemaBlock is a block in Terraform's output.
+type schemaBlock struct {
+	Attributes map[string]struct{ Required, Optional, Computed bool }
+	Blocks     map[string]struct {
+		Block    schemaBlock
+		MinItems int `json:"min_items"`
+		MaxItems int `json:"max_items"`
+	} `json:"block_types"`
+}
+
+func (s schemaBlock) reduce() blockType {
+	reduced := blockType{Attributes: map[string]string{}, Blocks: map[string]nestedBlock{}}
+	for name, attribute := range s.Attributes {
+		kind := "computed"
+		if attribute.Required {
+			kind = "required"
+		} else if attribute.Optional {
+			kind = "optional"
+		}
+		reduced.Attributes[name] = kind
+	}
+	for name, nested := range s.Blocks {
+		b := nested.Block.reduce()
+		b.Min, b.Max = nested.MinItems, nested.MaxItems
+		reduced.Blocks[name] = &b
+	}
+	return reduced
+}
+

@@ -1,0 +1,235 @@
+package infra_test
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/zclconf/go-cty/cty"
+
+	"github.com/tidemark-dev/tidemark"
+	"github.com/tidemark-dev/tidemark/windowstore/firestoredocs"
+)
+
+// environment returns the service's environment variables, each as it is written.
+func (m *module) environment(t *testing.T) map[string]string {
+	t.Helper()
+	run := m.resource(t, "google_cloud_run_v2_service.tidemark")
+	found := map[string]string{}
+	for _, item := range m.environmentItems(t) {
+		found[string(item.KeyExpr.Range().SliceBytes(run.source))] = string(item.ValueExpr.Range().SliceBytes(run.source))
+	}
+	return found
+}
+
+// environmentItems returns the object that is merged over var.settings.
+func (m *module) environmentItems(t *testing.T) []hclsyntax.ObjectConsItem {
+	t.Helper()
+	call, ok := m.locals["environment"].(*hclsyntax.FunctionCallExpr)
+	if !ok || call.Name != "merge" || len(call.Args) != 2 {
+		t.Fatal("local.environment is not a merge of var.settings with the service's own")
+	}
+	object, ok := call.Args[1].(*hclsyntax.ObjectConsExpr)
+	if !ok {
+		t.Fatal("local.environment ends in no object") // which would let var.settings win
+	}
+	return object.Items
+}
+
+// notForCloudRun are the settings that no deployment sets.
+var notForCloudRun = []string{
+	"PORT", "HOST", // Cloud Run says
+	"DATA_DIR", "COUNTERS", // of BACKEND=local
+	"FIRESTORE_EMULATOR_HOST", "PUBSUB_EMULATOR_HOST", "BIGQUERY_EMULATOR_HOST", "BIGQUERY_STORAGE_EMULATOR_HOST",
+}
+
+// Every environment variable is a setting, and every setting can be set: by run.tf, or
+// by var.settings, but never by both.
+func TestEnvironment(t *testing.T) {
+	m := load(t)
+	var known []string
+	for _, setting := range tidemark.SettingsTable() {
+		if !slices.Contains(notForCloudRun, setting.Name) {
+			known = append(known, setting.Name)
+		}
+	}
+	slices.Sort(known)
+
+	set := append(slices.Collect(maps.Keys(m.environment(t))), m.allowedSettings(t)...)
+	slices.Sort(set)
+	if diff := cmp.Diff(known, set); diff != "" {
+		t.Errorf("settings of the service, and those that run.tf and var.settings set (-service +infra):\n%s", diff)
+	}
+}
+
+// allowedSettings returns the names that the validation of var.settings lets through.
+func (m *module) allowedSettings(t *testing.T) []string {
+	t.Helper()
+	var names []string
+	_ = hclsyntax.VisitAll(m.variables["settings"].block(t, "validation").Attributes["condition"].Expr, func(node hclsyntax.Node) hcl.Diagnostics {
+		if list, ok := node.(*hclsyntax.TupleConsExpr); ok {
+			for _, e := range list.Exprs {
+				value, _ := e.Value(nil)
+				names = append(names, value.AsString())
+			}
+		}
+		return nil
+	})
+	if len(names) == 0 {
+		t.Fatal("the validation of var.settings has no list")
+	}
+	return names
+}
+
+// With the variables at their defaults the service is told what it would do anyway,
+// but for where it runs.
+func TestDefaults(t *testing.T) {
+	m := load(t)
+	defaults := map[string]string{}
+	for _, setting := range tidemark.SettingsTable() {
+		defaults[setting.Name] = setting.Default
+	}
+	for _, item := range m.environmentItems(t) {
+		name := string(item.KeyExpr.Range().SliceBytes(m.sources["run.tf"]))
+		if !slices.Contains([]string{"PIPELINE", "WINDOW_DURATION", "ALLOWED_LATENESS", "COUNTER_RETENTION", "BIGQUERY_LOCATION", "FLUSH_TIMEOUT"}, name) {
+			continue
+		}
+		got := m.evaluate(t, item.ValueExpr, nil).AsString()
+		if !equalText(got, defaults[name]) {
+			t.Errorf("%s is %s, the service's default %s", name, got, defaults[name])
+		}
+	}
+}
+
+// equalText compares values of settings, durations by how long they are.
+func equalText(a, b string) bool {
+	x, errX := tidemark.ParseDuration(a)
+	y, errY := tidemark.ParseDuration(b)
+	return a == b || errX == nil && errY == nil && x == y
+}
+
+// Redelivery loses nothing: no policy takes messages away, none expires before the
+// counter that knows it, and what is slow is waited for.
+func TestSubscription(t *testing.T) {
+	m := load(t)
+	if subscriptions := m.ofType("google_pubsub_subscription"); len(subscriptions) != 1 {
+		t.Errorf("%d subscriptions, want one: each would count everything again", len(subscriptions))
+	}
+	push := m.resource(t, "google_pubsub_subscription.push")
+	compare(t, "dead_letter_policy blocks", len(push.blocks("dead_letter_policy")), 0)
+	compare(t, "ack_deadline_seconds", m.number(t, push, "ack_deadline_seconds"), 60)
+	compare(t, "expiration_policy.ttl", m.value(t, push.block(t, "expiration_policy"), "ttl"), cty.StringVal(""))
+	compare(t, "message_retention_duration", push.text("message_retention_duration"), `"${var.message_retention_hours * 3600}s"`)
+	compare(t, "COUNTER_RETENTION", m.environment(t)["COUNTER_RETENTION"], `"${var.counter_retention_hours}h"`)
+	compare(t, "no_wrapper blocks", len(push.block(t, "push_config").blocks("no_wrapper")), 0)
+	retry := push.block(t, "retry_policy")
+	if shortest, longest := m.seconds(t, retry, "minimum_backoff"), m.seconds(t, retry, "maximum_backoff"); shortest > longest || longest > time.Minute {
+		t.Errorf("messages come again after %v to %v, want at most a minute", shortest, longest)
+	}
+}
+
+// Each limit leaves room for the one inside it.
+func TestTimeouts(t *testing.T) {
+	m := load(t)
+	job := m.resource(t, "google_cloud_scheduler_job.flush")
+	template := m.resource(t, "google_cloud_run_v2_service.tidemark").block(t, "template")
+	flush, err := time.ParseDuration(strings.Trim(m.environment(t)["FLUSH_TIMEOUT"], `"`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	attempt, request := m.seconds(t, job, "attempt_deadline"), m.seconds(t, template, "timeout")
+	if !(flush < attempt && attempt < request) {
+		t.Errorf("FLUSH_TIMEOUT %v, attempt_deadline %v, timeout of a request %v: each must be less than the next", flush, attempt, request)
+	}
+	compare(t, "attempt_deadline", attempt, time.Minute)
+	compare(t, "schedule", m.value(t, job, "schedule"), cty.StringVal("* * * * *"))
+	compare(t, "retry_count", m.number(t, job.block(t, "retry_config"), "retry_count"), 3)
+}
+
+func (m *module) seconds(t *testing.T, b block, name string) time.Duration {
+	t.Helper()
+	d, err := time.ParseDuration(m.value(t, b, name).AsString())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// The fields that the code wants without indexes are without any, those it queries by
+// keep Firestore's own, and the TTL is on the code's field.
+func TestFirestoreFields(t *testing.T) {
+	m := load(t)
+	fields := m.resource(t, "google_firestore_field.counters")
+	want := map[string]bool{} // whether it is the TTL field
+	for _, f := range firestoredocs.ShardFields() {
+		if f.Index == firestoredocs.IndexExempt || f.TTL {
+			want[f.Name] = f.TTL
+		}
+	}
+	got := map[string]bool{}
+	for name, v := range m.value(t, fields, "for_each").AsValueMap() {
+		got[name] = v.GetAttr("ttl").True()
+	}
+	compare(t, "fields", got, want)
+	compare(t, "collection", m.value(t, fields, "collection"), cty.StringVal(firestoredocs.ShardsCollection))
+	compare(t, "field", fields.text("field"), "each.key")
+	compare(t, "database", fields.text("database"), "google_firestore_database.counters.name")
+	if index := fields.block(t, "index_config"); len(index.Attributes)+len(index.Blocks) > 0 {
+		t.Error("index_config is not empty, and so not without indexes")
+	}
+	for _, b := range fields.Blocks {
+		if b.Type == "dynamic" && b.Labels[0] == "ttl_config" {
+			compare(t, "ttl_config for", block{b.Body, fields.source}.text("for_each"), "each.value.ttl ? [1] : []")
+			return
+		}
+	}
+	t.Error("no ttl_config")
+}
+
+// Idle costs nothing: no instance is kept, and none has a processor between requests.
+func TestService(t *testing.T) {
+	m := load(t)
+	service := m.resource(t, "google_cloud_run_v2_service.tidemark")
+	template := service.block(t, "template")
+	container := template.block(t, "containers")
+	compare(t, "execution_environment", m.value(t, template, "execution_environment"), cty.StringVal("EXECUTION_ENVIRONMENT_GEN2"))
+	compare(t, "min_instance_count", m.number(t, template.block(t, "scaling"), "min_instance_count"), 0)
+	compare(t, "max_instance_count", template.block(t, "scaling").text("max_instance_count"), "var.max_instances")
+	compare(t, "max_instance_request_concurrency", template.text("max_instance_request_concurrency"), "var.concurrency")
+	compare(t, "cpu_idle", m.value(t, container.block(t, "resources"), "cpu_idle"), cty.True)
+	for _, probe := range []string{"startup_probe", "liveness_probe"} {
+		compare(t, probe, m.value(t, container.block(t, probe, "http_get"), "path"), cty.StringVal("/health"))
+	}
+	env := container.block(t, "env")
+	compare(t, "env", env.text("name")+" = "+env.text("value"), "env.key = env.value")
+	if ignored := service.block(t, "lifecycle").text("ignore_changes"); !strings.Contains(ignored, "template[0].containers[0].image") {
+		t.Errorf("ignore_changes is %s: an apply would roll back the image", ignored)
+	}
+}
+
+// Everything that holds data is protected by the one switch, and nothing else is:
+// make destroy turns that one off.
+func TestDeletionProtection(t *testing.T) {
+	m := load(t)
+	database := m.resource(t, "google_firestore_database.counters")
+	compare(t, "delete_protection_state", database.text("delete_protection_state"),
+		`var.deletion_protection ? "DELETE_PROTECTION_ENABLED" : "DELETE_PROTECTION_DISABLED"`)
+	compare(t, "deletion_policy", m.value(t, database, "deletion_policy"), cty.StringVal("DELETE"))
+	compare(t, "delete_contents_on_destroy", m.resource(t, "google_bigquery_dataset.logs").text("delete_contents_on_destroy"), "!var.deletion_protection")
+	compare(t, "default", m.evaluate(t, m.variables["deletion_protection"].Attributes["default"].Expr, nil), cty.True)
+	for name, b := range m.resources {
+		if got := b.text("deletion_protection"); got != "" && got != "false" && got != "var.deletion_protection" {
+			t.Errorf("%s: deletion_protection is %s", name, got)
+		}
+		for _, lifecycle := range b.blocks("lifecycle") {
+			if lifecycle.text("prevent_destroy") != "" {
+				t.Errorf("%s has prevent_destroy, which make destroy cannot turn off", name)
+			}
+		}
+	}
+}

@@ -1,0 +1,93 @@
+package infra_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/zclconf/go-cty/cty"
+)
+
+// Each variable says what it is for, and refuses what would fail later, or worse,
+// would not.
+func TestVariables(t *testing.T) {
+	m := load(t)
+	text := func(values ...string) (all []cty.Value) {
+		for _, v := range values {
+			all = append(all, cty.StringVal(v))
+		}
+		return all
+	}
+	numbers := func(values ...float64) (all []cty.Value) {
+		for _, v := range values {
+			all = append(all, cty.NumberFloatVal(v))
+		}
+		return all
+	}
+	members := func(values ...string) (all []cty.Value) {
+		for _, v := range values {
+			all = append(all, cty.SetVal(text(v)))
+		}
+		return all
+	}
+	settings := func(values ...string) (all []cty.Value) {
+		for _, v := range values {
+			all = append(all, cty.MapVal(map[string]cty.Value{v: cty.StringVal("1")}))
+		}
+		return all
+	}
+	digest := "us-docker.pkg.dev/p/r/tidemark@sha256:" + strings.Repeat("0a", 32)
+	tests := map[string]struct{ good, bad []cty.Value }{
+		"project":                 {text("my-project-123", "abcdef"), text("", "My Project", "123456", "example.com:p", "ends-in-", "proj/x")},
+		"region":                  {text("us-central1", "europe-west10"), text("", "us", "us-central1-a", "US", "nam5")},
+		"image":                   {text("", digest), text("tidemark", "tidemark:latest", "us-docker.pkg.dev/p/r/tidemark:v1", digest+"0")},
+		"name":                    {text("tidemark", "tm-1"), text("", "abc", "Tidemark", "-tidemark", "tidemark-", strings.Repeat("a", 21))},
+		"topic":                   {text("my_topic", "a.b-c"), text("", "projects/p/topics/t", "1st", "goog-events", "ab")},
+		"pipeline":                {text("minute-traffic", "v2"), text("", ".hidden", "__reserved", "a/b", strings.Repeat("a", 101))},
+		"window_duration":         {numbers(1, 60, 3600, 86400), numbers(0, 0.5, -60, 7, 172800)},
+		"allowed_lateness":        {numbers(0, 120), numbers(-1, 1.5)},
+		"settings":                {settings("EVENT_TIME", "EMIT"), settings("event_time", "AUTH", "PORT", "FLUSH_TIMEOUT", "COUNTER_RETENTION", "TYPO")},
+		"dataset":                 {text("logs", "Logs_2"), text("", "my-logs", "p.logs", "2logs")},
+		"bigquery_location":       {text("US", "EU", "us-central1"), text("", "us", "us-central1-a", "nam5")},
+		"firestore_database":      {text("(default)", "tidemark"), text("", "default)", "abc", "Tidemark", "tidemark-")},
+		"message_retention_hours": {numbers(1, 168, 744), numbers(0, 745)},
+		"counter_retention_hours": {numbers(192, 1000), numbers(0, 168, 191, 192.5)}, // beside 168 of messages
+		"max_instances":           {numbers(1, 100), numbers(0, 101, 1.5)},
+		"concurrency":             {numbers(1, 1000), numbers(0, 1001, 1.5)},
+		"viewers":                 {members("user:ann@example.com", "serviceAccount:m@p.iam.gserviceaccount.com"), members("allUsers", "allAuthenticatedUsers", "domain:example.com", "ann@example.com", "user:", "principalSet://x")},
+		"alert_email":             {text("", "ann@example.com"), text("ann", "a b@example.com")},
+		"dead_letters_tolerated":  {numbers(0, 10), numbers(-1)},
+	}
+	unchecked := map[string]string{
+		"create_topic": "a bool", "create_dataset": "a bool", "deletion_protection": "a bool", "alerts": "a bool",
+		"firestore_location": "only Firestore knows its locations",
+	}
+	for name, variable := range m.variables {
+		t.Run(name, func(t *testing.T) {
+			if m.value(t, variable, "description").AsString() == "" || variable.text("type") == "" {
+				t.Error("no description, or no type")
+			}
+			test, ok := tests[name]
+			if !ok && unchecked[name] == "" {
+				t.Fatal("it is not tested")
+			}
+			for want, values := range map[bool][]cty.Value{true: test.good, false: test.bad} {
+				for _, v := range values {
+					if got := m.valid(t, variable, name, v); got != want {
+						t.Errorf("%s is taken: %v, want %v", v.GoString(), got, want)
+					}
+				}
+			}
+		})
+	}
+	for name := range tests {
+		if _, ok := m.variables[name]; !ok {
+			t.Errorf("no variable %s", name)
+		}
+	}
+}
+
+func (m *module) valid(t *testing.T, variable block, name string, v cty.Value) bool {
+	t.Helper()
+	condition := variable.block(t, "validation").Attributes["condition"].Expr
+	return m.evaluate(t, condition, map[string]cty.Value{name: v}).True()
+}
