@@ -56,3 +56,27 @@ lint: ## Check format, vet, staticcheck and go.mod
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
 	$(GO) mod tidy -diff
+
+.PHONY: deploy
+deploy: ## Build and deploy to Google Cloud: make deploy PROJECT=... REGION=... (infra/README.md)
+	@scripts/deploy.sh
+
+.PHONY: smoke
+smoke: ## Try what is deployed with five events, in about five minutes
+	@scripts/smoke.sh
+
+.PHONY: destroy
+destroy: ## Delete all that make deploy has made, after asking
+	@scripts/destroy.sh
+
+.PHONY: infra-test
+infra-test: ## Test infra/ with Terraform and the real provider, which it downloads; no cloud
+	terraform -chdir=infra init -backend=false -input=false > /dev/null
+	terraform -chdir=infra validate
+	terraform -chdir=infra test
+
+.PHONY: infra-schema
+infra-schema: ## Renew what the tests know of the provider, after a new version or resource
+	terraform -chdir=infra init -backend=false -upgrade -input=false > /dev/null
+	terraform -chdir=infra providers schema -json > infra/.terraform/schema.json
+	$(GO) test ./infra -run TestProviderSchema -provider-schema .terraform/schema.json

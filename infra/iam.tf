@@ -60,16 +60,18 @@ resource "google_project_iam_member" "runtime_counters" {
 }
 
 # Pub/Sub signs the tokens of its pushes as the pusher. (Cloud Scheduler may do the
-# same for the scheduler by its service agent's own role.)
+# same for the scheduler by its service agent's own role.) In a new project the agent
+# comes with the first topic.
 resource "google_service_account_iam_member" "pubsub_signs_as_pusher" {
   service_account_id = google_service_account.pusher.name
   role               = "roles/iam.serviceAccountTokenCreator"
   member             = "serviceAccount:service-${data.google_project.this.number}@gcp-sa-pubsub.iam.gserviceaccount.com"
+  depends_on         = [google_pubsub_topic.events]
 }
 
-# People become the viewer for the length of one identity token, and nothing else.
+# People get identity tokens of the viewer, and can do nothing else as it.
 resource "google_service_account_iam_member" "people_view" {
-  for_each = var.viewers
+  for_each = setunion(var.viewers, var.deployer == "" ? [] : [var.deployer])
 
   service_account_id = google_service_account.viewer.name
   role               = "roles/iam.serviceAccountOpenIdTokenCreator"

@@ -289,4 +289,3 @@ func (s schemaBlock) reduce() blockType {
 	}
 	return reduced
 }
-

@@ -210,13 +210,24 @@ variable "concurrency" {
 # Who may look, and who is told.
 
 variable "viewers" {
-  description = "Who may read audits and metrics, by impersonating the viewer account: [\"user:ann@example.com\", \"group:data@example.com\"]. make deploy adds whoever runs it."
+  description = "Who may read audits and metrics, by impersonating the viewer account: [\"user:ann@example.com\", \"group:data@example.com\"]."
   type        = set(string)
   default     = []
 
   validation {
     condition     = alltrue([for m in var.viewers : can(regex("^(user|group|serviceAccount):[^@: ]+@[^@: ]+$", m))])
     error_message = "Want user:, group: or serviceAccount: and an e-mail address; allUsers and whole domains are refused."
+  }
+}
+
+variable "deployer" {
+  description = "A viewer more: whoever ran make deploy, which sets it, so that make smoke can ask for an audit."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = var.deployer == "" || can(regex("^(user|serviceAccount):[^@: ]+@[^@: ]+$", var.deployer))
+    error_message = "Want user: or serviceAccount: and an e-mail address."
   }
 }
 

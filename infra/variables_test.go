@@ -54,6 +54,7 @@ func TestVariables(t *testing.T) {
 		"max_instances":           {numbers(1, 100), numbers(0, 101, 1.5)},
 		"concurrency":             {numbers(1, 1000), numbers(0, 1001, 1.5)},
 		"viewers":                 {members("user:ann@example.com", "serviceAccount:m@p.iam.gserviceaccount.com"), members("allUsers", "allAuthenticatedUsers", "domain:example.com", "ann@example.com", "user:", "principalSet://x")},
+		"deployer":                {text("", "user:ann@example.com"), text("allUsers", "ann@example.com", "group:g@example.com")},
 		"alert_email":             {text("", "ann@example.com"), text("ann", "a b@example.com")},
 		"dead_letters_tolerated":  {numbers(0, 10), numbers(-1)},
 	}

@@ -1,0 +1,122 @@
+# terraform test, against a provider that calls nobody: what is made, by the provider's
+# own rules. It needs the provider, so it is no part of `make test`: make infra-test.
+
+mock_provider "google" {
+  mock_resource "google_service_account" {
+    defaults = {
+      name   = "projects/my-project-123/serviceAccounts/tidemark-some@my-project-123.iam.gserviceaccount.com"
+      email  = "tidemark-some@my-project-123.iam.gserviceaccount.com"
+      member = "serviceAccount:tidemark-some@my-project-123.iam.gserviceaccount.com"
+    }
+  }
+}
+
+variables {
+  project = "my-project-123"
+  region  = "us-central1"
+  image   = "us-central1-docker.pkg.dev/my-project-123/tidemark/tidemark@sha256:0000000000000000000000000000000000000000000000000000000000000000"
+}
+
+run "defaults" {
+  assert {
+    condition     = google_pubsub_subscription.push.message_retention_duration == "604800s"
+    error_message = "Messages are not kept for 7 days."
+  }
+  assert {
+    condition     = length(google_pubsub_subscription.push.dead_letter_policy) == 0
+    error_message = "The subscription has a dead-letter policy."
+  }
+  assert {
+    condition     = google_pubsub_subscription.push.push_config[0].push_endpoint == "${google_cloud_run_v2_service.tidemark.uri}/push"
+    error_message = "Messages are pushed elsewhere."
+  }
+  assert {
+    condition     = { for e in google_cloud_run_v2_service.tidemark.template[0].containers[0].env : e.name => e.value }["COUNTER_RETENTION"] == "192h"
+    error_message = "Counters are not kept for 8 days."
+  }
+  assert {
+    condition     = length(google_firestore_field.counters["expire_at"].ttl_config) == 1 && length(google_firestore_field.counters["batches"].ttl_config) == 0
+    error_message = "The TTL is on another field."
+  }
+  assert {
+    condition     = length(google_monitoring_alert_policy.alerts) == 5 && length(google_monitoring_notification_channel.email) == 0
+    error_message = "Not all alerts are made, or mail is sent to nobody."
+  }
+  assert {
+    condition     = length(google_service_account_iam_member.people_view) == 0
+    error_message = "Somebody may become the viewer."
+  }
+  assert {
+    condition     = google_bigquery_table.raw.deletion_protection && google_firestore_database.counters.delete_protection_state == "DELETE_PROTECTION_ENABLED"
+    error_message = "What holds data is not protected."
+  }
+}
+
+run "what_is_there_already" {
+  command = plan
+
+  variables {
+    create_topic   = false
+    create_dataset = false
+  }
+
+  assert {
+    condition     = length(google_pubsub_topic.events) + length(google_bigquery_dataset.logs) == 0
+    error_message = "What is there already would be made, and destroyed later."
+  }
+}
+
+run "people_and_mail" {
+  command = plan
+
+  variables {
+    viewers     = ["group:data@example.com"]
+    deployer    = "user:ann@example.com"
+    alert_email = "ann@example.com"
+    settings    = { EMIT = "early" }
+  }
+
+  assert {
+    condition     = length(google_service_account_iam_member.people_view) == 2
+    error_message = "Not everyone may become the viewer."
+  }
+  assert {
+    condition     = length(google_monitoring_notification_channel.email) == 1
+    error_message = "Nobody is mailed."
+  }
+  assert {
+    condition     = { for e in google_cloud_run_v2_service.tidemark.template[0].containers[0].env : e.name => e.value }["EMIT"] == "early"
+    error_message = "A setting does not arrive."
+  }
+}
+
+run "no_image" {
+  command = plan
+
+  variables {
+    image = ""
+  }
+
+  expect_failures = [google_cloud_run_v2_service.tidemark]
+}
+
+run "counters_forget_before_messages_do" {
+  command = plan
+
+  variables {
+    message_retention_hours = 192
+  }
+
+  expect_failures = [var.counter_retention_hours]
+}
+
+run "unprotected" {
+  variables {
+    deletion_protection = false
+  }
+
+  assert {
+    condition     = !google_bigquery_table.raw.deletion_protection && google_bigquery_dataset.logs[0].delete_contents_on_destroy && google_firestore_database.counters.delete_protection_state == "DELETE_PROTECTION_DISABLED"
+    error_message = "Something is still protected, and would stay behind."
+  }
+}

@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# make smoke: publish five events, and see them stored, counted and final, the service
+# closed to strangers, and the audit without a difference. With the default windows it
+# takes about five minutes, most of which is the window's allowed lateness.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+need terraform gcloud bq curl
+deployed
+
+project=$(output project)
+url=$(output url)
+dataset=$(output dataset)
+topic=$(output topic)
+id=smoke-$(date +%s)-$$
+sent=5
+
+# until_true SECONDS COMMAND... runs the command until it succeeds, or fails when the
+# time is up.
+until_true() {
+	local deadline=$((SECONDS + $1))
+	shift
+	until "$@"; do
+		[ "$SECONDS" -lt "$deadline" ] || return 1
+		sleep "${POLL_SECONDS:-5}"
+	done
+}
+
+# ask SQL prints the one value of the one row.
+ask() { bq --project_id="$project" --headless --quiet --format=csv query --nouse_legacy_sql "$1" | tail -n 1; }
+
+# The events of this run; the time only spares reading old rows.
+mine="user_agent = '$id' AND processing_timestamp >= TIMESTAMP_SUB(CURRENT_TIMESTAMP(), INTERVAL 2 DAY)"
+
+say "A stranger is refused"
+status=$(curl -s -o /dev/null -w '%{http_code}' -X POST "$url/flush")
+case $status in
+401 | 403) echo "POST /flush without a token: $status" ;;
+*) die "POST /flush without a token is answered $status, want 401 or 403: look at who may invoke the service" ;;
+esac
+
+say "$sent events to $topic"
+for n in $(seq "$sent"); do
+	now=$(date -u +%Y-%m-%dT%H:%M:%S.000000Z)
+	gcloud pubsub topics publish "$topic" --project="$project" --attribute="timestamp=$now" --format='value(messageIds)' --message="{
+		\"ip\": \"192.0.2.$n\", \"user_id\": \"$n\", \"lat\": null, \"lng\": null, \"timestamp\": \"$now\",
+		\"http_request\": \"\\\"GET smoke.html HTTP/1.0\\\"\", \"http_response\": 200, \"num_bytes\": $n, \"user_agent\": \"$id\"}"
+done
+
+say "They are stored"
+stored() { [ "$(ask "SELECT COUNT(DISTINCT event_id) FROM \`$dataset.raw\` WHERE $mine")" = "$sent" ]; }
+until_true 180 stored || die "after 3 minutes not all of them are in $dataset.raw: docs/playbooks/oldest-unacked.md"
+echo "$sent events with user_agent $id are in $dataset.raw"
+
+say "Their windows become final"
+final() {
+	[ "$(ask "SELECT COUNT(DISTINCT e.window_start) > 0 AND LOGICAL_AND(IFNULL(w.is_final, FALSE)) AND NOT LOGICAL_OR(e.is_late)
+		FROM \`$dataset.events\` AS e LEFT JOIN \`$dataset.windowed_traffic\` AS w ON w.timestamp = e.window_start
+		WHERE $mine")" = true ]
+}
+wait=$(($(output closes_after) + 180))
+echo "this takes up to $wait seconds"
+until_true "$wait" final || die "after $wait seconds a window is not final, or an event is late: docs/playbooks/flush-missing.md"
+ask "SELECT STRING_AGG(FORMAT('%t  %d page views', timestamp, page_views), '; ')
+	FROM \`$dataset.windowed_traffic\` WHERE timestamp IN (SELECT window_start FROM \`$dataset.events\` WHERE $mine)"
+
+say "The audit finds no difference"
+from=$(ask "SELECT FORMAT_TIMESTAMP('%FT%TZ', MIN(window_start)) FROM \`$dataset.events\` WHERE $mine")
+audit() {
+	local token
+	token=$(gcloud auth print-identity-token --quiet --impersonate-service-account="$(output viewer)" \
+		--audiences="$(output audience)" --include-email 2> /dev/null) &&
+		report=$(curl -sf -H "Authorization: Bearer $token" "$url/audit?from=$from")
+}
+report=
+until_true 120 audit || die "the audit cannot be asked for: may you impersonate $(output viewer)?"
+echo "$report"
+case $report in
+*'"lower":[],"higher":[],"more":false'*) ;;
+*) die "the audit finds a difference" ;;
+esac
+
+say "It works"
