@@ -134,14 +134,15 @@ func (t *Service) Handler() http.Handler { return t.handler }
 // Flush runs what POST /flush runs, and logs one line of what it did.
 func (t *Service) Flush(ctx context.Context) flush.Report {
 	report := t.flush(ctx)
-	level, attrs := slog.LevelInfo, []slog.Attr{
+	level, status, attrs := slog.LevelInfo, "ok", []slog.Attr{
 		slog.Int("windows", len(report.Windows)), slog.Int("held", report.Held), slog.Int("remaining", report.Remaining),
 	}
 	if len(report.Errors) > 0 {
-		level = slog.LevelError
+		level, status = slog.LevelError, "failed"
 		attrs = append(attrs, slog.String("error", errors.Join(report.Errors...).Error()))
 	}
-	t.log.LogAttrs(ctx, level, "flush", attrs...)
+	// An alert goes by the status: infra/metrics.tf.
+	t.log.LogAttrs(ctx, level, "flush", append(attrs, slog.String("status", status))...)
 	return report
 }
 

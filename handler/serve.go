@@ -3,6 +3,7 @@ package handler
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -13,6 +14,8 @@ import (
 
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/chi/v5/middleware"
+
+	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
 // An endpoint answers one request, or writes nothing and returns an error, of
@@ -83,6 +86,9 @@ func (h *Handler) fail(w middleware.WrapResponseWriter, err error, line *request
 	line.raise(a.level)
 	if !a.private {
 		line.add(slog.String("error", clip(err.Error(), maxLogged)))
+	}
+	if e, ok := errors.AsType[*warehouse.TableError](err); ok {
+		line.add(slog.String("table", e.Table)) // an alert goes by it: infra/metrics.tf
 	}
 	if p, ok := err.(*panicError); ok {
 		line.add(slog.String("stack", string(p.stack)))

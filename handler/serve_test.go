@@ -254,7 +254,7 @@ func TestEachRequestIsOneLogLine(t *testing.T) {
 			"level": "DEBUG", "method": "POST", "path": "/push", "status": 200.0, "message_id": "42", "verdict": "counted", "dry_run": true,
 		}},
 		{post("/push", wrapped("{}", "43", onTime)), map[string]any{
-			"level": "DEBUG", "method": "POST", "path": "/push", "status": 200.0, "message_id": "43", "verdict": "dead_letter", "reason": "missing_field", "dry_run": false,
+			"level": "INFO", "method": "POST", "path": "/push", "status": 200.0, "message_id": "43", "verdict": "dead_letter", "reason": "missing_field", "dry_run": false,
 		}},
 		{post("/flush", ""), map[string]any{
 			"level": "DEBUG", "method": "POST", "path": "/flush", "status": 200.0, "windows": 0.0, "held": 0.0, "remaining": 0.0,

@@ -1,5 +1,6 @@
 # What wakes somebody. Each says what it means and links to the page that says what
 # to do. Queries are PromQL, which can say that nothing came where nothing ever came.
+# Counts of log lines are summed: increase() would miss the first of a new series.
 
 locals {
   playbooks = "https://github.com/tidemark-dev/tidemark/blob/main/docs/playbooks"

@@ -188,9 +188,11 @@ func (m *module) evaluate(t *testing.T, e hclsyntax.Expression, given map[string
 // functions are those of Terraform's that validations use.
 var functions = map[string]function.Function{
 	"can":         tryfunc.CanFunc,
+	"contains":    stdlib.ContainsFunc,
 	"floor":       stdlib.FloorFunc,
 	"keys":        stdlib.KeysFunc,
 	"length":      stdlib.LengthFunc,
+	"lookup":      stdlib.LookupFunc,
 	"regex":       stdlib.RegexFunc,
 	"setsubtract": setSubtract,
 	"startswith": function.New(&function.Spec{

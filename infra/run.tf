@@ -55,7 +55,8 @@ resource "google_cloud_run_v2_service" "tidemark" {
       image = var.image
 
       resources {
-        # Bodies in flight take up to 224 MB, and a flush of 20 million ids 320 MB.
+        # Bodies in flight are bound to 224 MB, of which decoding may make three times as
+        # much, and a flush of 20 million ids takes 320 MB.
         limits = {
           cpu    = "1"
           memory = "1Gi"

@@ -71,7 +71,7 @@ func TestEnvironment(t *testing.T) {
 func (m *module) allowedSettings(t *testing.T) []string {
 	t.Helper()
 	var names []string
-	_ = hclsyntax.VisitAll(m.variables["settings"].block(t, "validation").Attributes["condition"].Expr, func(node hclsyntax.Node) hcl.Diagnostics {
+	_ = hclsyntax.VisitAll(m.variables["settings"].blocks("validation")[0].Attributes["condition"].Expr, func(node hclsyntax.Node) hcl.Diagnostics {
 		if list, ok := node.(*hclsyntax.TupleConsExpr); ok {
 			for _, e := range list.Exprs {
 				value, _ := e.Value(nil)

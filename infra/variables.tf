@@ -106,6 +106,10 @@ variable "settings" {
     ])) == 0
     error_message = "A name is no setting of the service, or one that a variable of its own sets, or one that Terraform ties to something else."
   }
+  validation {
+    condition     = contains(["debug", "info"], lookup(var.settings, "LOG_LEVEL", "info"))
+    error_message = "Alerts count log lines of level info, so LOG_LEVEL is info or debug."
+  }
 }
 
 # Where it is kept.

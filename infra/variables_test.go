@@ -31,7 +31,8 @@ func TestVariables(t *testing.T) {
 	}
 	settings := func(values ...string) (all []cty.Value) {
 		for _, v := range values {
-			all = append(all, cty.MapVal(map[string]cty.Value{v: cty.StringVal("1")}))
+			name, value, _ := strings.Cut(v, "=")
+			all = append(all, cty.MapVal(map[string]cty.Value{name: cty.StringVal(value)}))
 		}
 		return all
 	}
@@ -45,7 +46,7 @@ func TestVariables(t *testing.T) {
 		"pipeline":                {text("minute-traffic", "v2"), text("", ".hidden", "__reserved", "a/b", strings.Repeat("a", 101))},
 		"window_duration":         {numbers(1, 60, 3600, 86400), numbers(0, 0.5, -60, 7, 172800)},
 		"allowed_lateness":        {numbers(0, 120), numbers(-1, 1.5)},
-		"settings":                {settings("EVENT_TIME", "EMIT"), settings("event_time", "AUTH", "PORT", "FLUSH_TIMEOUT", "COUNTER_RETENTION", "TYPO")},
+		"settings":                {settings("EVENT_TIME=publish", "EMIT=early", "LOG_LEVEL=debug"), settings("LOG_LEVEL=warn", "event_time", "AUTH", "PORT", "FLUSH_TIMEOUT", "COUNTER_RETENTION", "TYPO")},
 		"dataset":                 {text("logs", "Logs_2"), text("", "my-logs", "p.logs", "2logs")},
 		"bigquery_location":       {text("US", "EU", "us-central1"), text("", "us", "us-central1-a", "nam5")},
 		"firestore_database":      {text("(default)", "tidemark"), text("", "default)", "abc", "Tidemark", "tidemark-")},
@@ -89,6 +90,9 @@ func TestVariables(t *testing.T) {
 
 func (m *module) valid(t *testing.T, variable block, name string, v cty.Value) bool {
 	t.Helper()
-	condition := variable.block(t, "validation").Attributes["condition"].Expr
-	return m.evaluate(t, condition, map[string]cty.Value{name: v}).True()
+	valid := true
+	for _, validation := range variable.blocks("validation") {
+		valid = valid && m.evaluate(t, validation.Attributes["condition"].Expr, map[string]cty.Value{name: v}).True()
+	}
+	return valid
 }

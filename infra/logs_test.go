@@ -1,0 +1,167 @@
+package infra_test
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"github.com/tidemark-dev/tidemark"
+)
+
+// Each metric counts the line that the service writes, and none that it writes of
+// something else. A name changed on one side only would leave an alert that never
+// fires, or always.
+func TestLogMetrics(t *testing.T) {
+	m := load(t)
+	valid := `{"ip":"","user_id":"7","timestamp":"2026-03-14T09:26:53Z","http_request":"","http_response":200,"num_bytes":1,"user_agent":""}`
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	well, broken := newService(t), newService(t)
+	broken.dropTable(t)
+	lines := map[string]map[string]any{
+		"a flush":                     well.flush(t, t.Context()),
+		"a flush that failed":         well.flush(t, over),
+		"an event":                    well.push(t, t.Context(), "/push/raw", valid),
+		"a dead letter":               well.push(t, t.Context(), "/push/raw", "{}"),
+		"a dry run of a dead letter":  well.push(t, t.Context(), "/push/raw?dry_run=1", "{}"),
+		"an event that is not stored": well.push(t, over, "/push/raw", valid),
+		"a table that is gone":        broken.push(t, t.Context(), "/push/raw", valid),
+	}
+	want := map[string]string{"flushes": "a flush", "dead_letters": "a dead letter", "refused_rows": "a table that is gone"}
+	for metric, attributes := range m.objects(t, "log_metrics") {
+		filter := m.filter(t, attributes["filter"])
+		for name, line := range lines {
+			if got := matches(t, filter, line); got != (name == want[metric]) {
+				t.Errorf("%s counts %s: %v, by %s\n%v", metric, name, got, filter, line)
+			}
+		}
+	}
+	if !strings.Contains(m.resource(t, "google_logging_metric.lines").text("filter"), "${local.log_lines} AND ${each.value.filter}") {
+		t.Error("the metrics do not go by their filters")
+	}
+}
+
+func (m *module) filter(t *testing.T, source string) string {
+	t.Helper()
+	expression, diagnostics := hclsyntax.ParseExpression([]byte(source), "", hcl.InitialPos)
+	if diagnostics.HasErrors() {
+		t.Fatal(diagnostics)
+	}
+	return m.evaluate(t, expression, nil).AsString()
+}
+
+// matches reports whether a filter of the few forms that are used here takes a line
+// of level info or above.
+func matches(t *testing.T, filter string, line map[string]any) bool {
+	t.Helper()
+	if line["level"] == slog.LevelDebug.String() {
+		return false // it is not written
+	}
+	for _, term := range strings.Split(filter, " AND ") {
+		term, ok := strings.CutPrefix(term, "jsonPayload.")
+		if !ok {
+			t.Fatalf("filter %s: this test reads jsonPayload only", filter)
+		}
+		if field, ok := strings.CutSuffix(term, ":*"); ok {
+			if line[field] == nil {
+				return false
+			}
+			continue
+		}
+		field, text, _ := strings.Cut(term, "=")
+		var want any
+		if err := json.Unmarshal([]byte(text), &want); err != nil {
+			t.Fatal(err)
+		}
+		if line[field] != want {
+			return false
+		}
+	}
+	return true
+}
+
+// recorder is a log of which the last line is read, with the name of the message as
+// Cloud Logging has it.
+func recorder() (*slog.Logger, func(*testing.T) map[string]any) {
+	var out bytes.Buffer
+	log := slog.New(slog.NewJSONHandler(&out, &slog.HandlerOptions{
+		Level: slog.LevelDebug,
+		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.MessageKey {
+				a.Key = "message"
+			}
+			return a
+		},
+	}))
+	return log, func(t *testing.T) map[string]any {
+		t.Helper()
+		text := strings.TrimSpace(out.String())
+		var line map[string]any
+		if err := json.Unmarshal([]byte(text[strings.LastIndex(text, "\n")+1:]), &line); err != nil {
+			t.Fatal(err)
+		}
+		return line
+	}
+}
+
+// A service is Tidemark on an empty directory, with a log of which the last line is
+// read.
+type service struct {
+	*tidemark.Service
+	dir  string
+	line func(*testing.T) map[string]any
+}
+
+func newService(t *testing.T) service {
+	t.Helper()
+	dir := t.TempDir()
+	s, err := tidemark.Load(map[string]string{"data-dir": dir}, func(string) (string, bool) { return "", false })
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, line := recorder()
+	started, err := tidemark.New(t.Context(), s, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { started.Close(context.Background()) })
+	return service{started, dir, line}
+}
+
+// dropTable takes the raw table away.
+func (s service) dropTable(t *testing.T) {
+	t.Helper()
+	db, err := sql.Open("sqlite", filepath.Join(s.dir, "warehouse.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec("DROP TABLE raw"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (s service) flush(t *testing.T, ctx context.Context) map[string]any {
+	t.Helper()
+	s.Flush(ctx)
+	return s.line(t)
+}
+
+func (s service) push(t *testing.T, ctx context.Context, path, body string) map[string]any {
+	t.Helper()
+	request := httptest.NewRequestWithContext(ctx, http.MethodPost, path, strings.NewReader(body))
+	request.Header.Set("X-Goog-Pubsub-Message-Id", "1")
+	request.Header.Set("X-Goog-Pubsub-Publish-Time", "2026-03-14T09:27:00Z")
+	s.Handler().ServeHTTP(httptest.NewRecorder(), request)
+	return s.line(t)
+}
