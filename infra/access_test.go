@@ -26,7 +26,7 @@ var grants = []string{
 		`"resource.name == \"projects/${var.project}/databases/${google_firestore_database.counters.name}\""`,
 
 	"Pub/Sub: roles/iam.serviceAccountTokenCreator on account pusher",
-	"people: roles/iam.serviceAccountOpenIdTokenCreator on account viewer",
+	"people: roles/iam.serviceAccountTokenCreator on account viewer",
 
 	"builder: roles/storage.objectViewer on bucket builds",
 	"builder: roles/artifactregistry.writer on repository images",

@@ -69,12 +69,14 @@ resource "google_service_account_iam_member" "pubsub_signs_as_pusher" {
   depends_on         = [google_pubsub_topic.events]
 }
 
-# People get identity tokens of the viewer, and can do nothing else as it.
+# People become the viewer, who may call the service and nothing else. (Identity tokens
+# are all they need, but gcloud gets itself an access token first, so the role that
+# makes only the former, serviceAccountOpenIdTokenCreator, is not enough for it.)
 resource "google_service_account_iam_member" "people_view" {
   for_each = setunion(var.viewers, var.deployer == "" ? [] : [var.deployer])
 
   service_account_id = google_service_account.viewer.name
-  role               = "roles/iam.serviceAccountOpenIdTokenCreator"
+  role               = "roles/iam.serviceAccountTokenCreator"
   member             = each.value
 }
 
