@@ -1,6 +1,7 @@
 package infra_test
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -161,6 +162,13 @@ func (m *module) number(t *testing.T, b block, name string) int {
 // for those given. It knows the functions that the files use, and no resource.
 func (m *module) evaluate(t *testing.T, e hclsyntax.Expression, given map[string]cty.Value) cty.Value {
 	t.Helper()
+	return m.evaluateWith(t, e, given, map[string]cty.Value{})
+}
+
+// evaluateWith is evaluate with resources and locals, by the first name of what refers
+// to them.
+func (m *module) evaluateWith(t *testing.T, e hclsyntax.Expression, given, others map[string]cty.Value) cty.Value {
+	t.Helper()
 	values := map[string]cty.Value{}
 	for name, variable := range m.variables {
 		values[name] = cty.StringVal("a-" + name)
@@ -175,10 +183,9 @@ func (m *module) evaluate(t *testing.T, e hclsyntax.Expression, given map[string
 	for name, value := range given {
 		values[name] = value
 	}
-	value, diagnostics := e.Value(&hcl.EvalContext{
-		Variables: map[string]cty.Value{"var": cty.ObjectVal(values)},
-		Functions: functions,
-	})
+	known := maps.Clone(others)
+	known["var"] = cty.ObjectVal(values)
+	value, diagnostics := e.Value(&hcl.EvalContext{Variables: known, Functions: functions})
 	if diagnostics.HasErrors() {
 		t.Fatal(diagnostics)
 	}

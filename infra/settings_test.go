@@ -113,6 +113,37 @@ func equalText(a, b string) bool {
 	return a == b || errX == nil && errY == nil && x == y
 }
 
+// The service starts with what run.tf tells it: every value is one it takes, and none
+// that it asks for on Cloud Run is left out.
+func TestServiceTakesItsEnvironment(t *testing.T) {
+	m := load(t)
+	attribute := func(name, value string) cty.Value {
+		return cty.ObjectVal(map[string]cty.Value{name: cty.StringVal(value)})
+	}
+	account := func(name string) cty.Value { return attribute("email", name+"@my-project-123.iam.gserviceaccount.com") }
+	resources := map[string]cty.Value{
+		"google_firestore_database": cty.ObjectVal(map[string]cty.Value{"counters": attribute("name", "tidemark")}),
+		"google_bigquery_table": cty.ObjectVal(map[string]cty.Value{
+			"raw": attribute("table_id", "raw"), "windowed_traffic": attribute("table_id", "windowed_traffic"), "dead_letter": attribute("table_id", "dead_letter"),
+		}),
+		"google_service_account": cty.ObjectVal(map[string]cty.Value{
+			"pusher": account("tidemark-pusher"), "scheduler": account("tidemark-scheduler"), "viewer": account("tidemark-viewer"),
+		}),
+		"local": cty.ObjectVal(map[string]cty.Value{"dataset_id": cty.StringVal("logs"), "audience": m.evaluate(t, m.locals["audience"], nil)}),
+	}
+	environment := map[string]string{"K_SERVICE": "tidemark", "PORT": "8080"} // which Cloud Run sets
+	for _, item := range m.environmentItems(t) {
+		environment[m.textOf(item.KeyExpr)] = m.evaluateWith(t, item.ValueExpr, nil, resources).AsString()
+	}
+	_, err := tidemark.Load(nil, func(name string) (string, bool) {
+		value, ok := environment[name]
+		return value, ok
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 // Redelivery loses nothing: no policy takes messages away, none expires before the
 // counter that knows it, and what is slow is waited for.
 func TestSubscription(t *testing.T) {
