@@ -200,8 +200,14 @@ func (t *Service) OpenWindows(ctx context.Context) ([]flush.Window, error) {
 func (t *Service) Serve(ctx context.Context, listener net.Listener) error {
 	accepted, giveUp := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer giveUp(nil)
+	// Cloud Run speaks either to a container, as the service is set: h2c is HTTP/2
+	// without TLS, by a client that knows beforehand.
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
 	server := &http.Server{
 		Handler:           t.handler,
+		Protocols:         &protocols,
 		BaseContext:       func(net.Listener) context.Context { return accepted },
 		ReadHeaderTimeout: readHeaderTimeout,
 		ReadTimeout:       readTimeout,

@@ -82,22 +82,5 @@ func newLogger(p process, s tidemark.Settings) *slog.Logger {
 	if s.LogFormat == "text" || s.LogFormat == "" && isTerminal(p.stderr) {
 		return slog.New(slog.NewTextHandler(p.stderr, &slog.HandlerOptions{Level: s.LogLevel}))
 	}
-	return slog.New(slog.NewJSONHandler(p.stderr, &slog.HandlerOptions{
-		Level: s.LogLevel,
-		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
-			if len(groups) > 0 {
-				return a
-			}
-			switch a.Key {
-			case slog.MessageKey:
-				a.Key = "message"
-			case slog.LevelKey:
-				a.Key = "severity"
-				if a.Value.Any() == slog.LevelWarn {
-					a.Value = slog.StringValue("WARNING")
-				}
-			}
-			return a
-		},
-	}))
+	return tidemark.NewJSONLogger(p.stderr, s.LogLevel)
 }

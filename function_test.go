@@ -1,0 +1,158 @@
+package tidemark
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/GoogleCloudPlatform/functions-framework-go/funcframework"
+)
+
+// functionPort has the test binary run as a function on that port.
+const functionPort = "TEST_FUNCTION_PORT"
+
+func init() {
+	if port := os.Getenv(functionPort); port != "" {
+		panic(funcframework.StartHostPort("127.0.0.1", port))
+	}
+}
+
+// A function takes a push and a flush, as a service does, through the framework.
+func TestAFunctionPushesAndFlushes(t *testing.T) {
+	t.Parallel()
+	url := startFunction(t, "DATA_DIR="+t.TempDir(), "FLUSH_QUIET=0")
+	event := `{"ip": "192.0.2.1", "user_id": "1", "timestamp": "2026-03-14T09:26:53.589793Z", "http_request": "", "http_response": 200, "num_bytes": 1, "user_agent": ""}`
+	if code, body := postAt(t, url+"/push/raw", event); code != http.StatusOK || !strings.Contains(body, `"status":"late"`) {
+		t.Errorf("an old event without a publish time: %d %s, want 200 and late", code, body)
+	}
+	if code, body := postAt(t, url+"/push/raw", "no event"); code != http.StatusOK || !strings.Contains(body, `"bad_json"`) {
+		t.Errorf("no event: %d %s, want 200 and the reason", code, body)
+	}
+	if code, body := postAt(t, url+"/flush", ""); code != http.StatusOK || !strings.Contains(body, `"windows":[]`) {
+		t.Errorf("flush: %d %s, want 200 and no window", code, body)
+	}
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/push/raw", strings.NewReader(event))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("X-Goog-Pubsub-Publish-Time", "2026-03-14T09:26:54Z")
+	if code, body := answered(t, request); code != http.StatusOK || !strings.Contains(body, `"status":"counted"`) {
+		t.Errorf("the event in time: %d %s, want 200 and counted", code, body)
+	}
+	if code, body := postAt(t, url+"/flush", ""); code != http.StatusOK || !strings.Contains(body, `"page_views":1,"is_final":true`) {
+		t.Errorf("flush: %d %s, want the window", code, body)
+	}
+}
+
+// A function that is set up wrong acknowledges nothing.
+func TestAFunctionWithBadSettingsAnswersAnError(t *testing.T) {
+	t.Parallel()
+	url := startFunction(t, "WINDOW_DURATION=7s")
+	if code, body := postAt(t, url+"/push/raw", "no event"); code != http.StatusInternalServerError {
+		t.Errorf("%d %s, want 500", code, body)
+	}
+}
+
+// startFunction runs a function in a process of its own, and returns its address.
+func startFunction(t *testing.T, env ...string) (url string) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	host := listener.Addr().String()
+	listener.Close()
+	_, port, _ := net.SplitHostPort(host)
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), append(env, functionPort+"="+port, "FUNCTION_TARGET="+FunctionTarget)...)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	for deadline := time.Now().Add(time.Minute); ; {
+		connection, err := net.Dial("tcp", host)
+		if err == nil {
+			connection.Close()
+			return "http://" + host
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the function does not listen: %v", err)
+		}
+	}
+}
+
+func postAt(t *testing.T, url, body string) (code int, answer string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answered(t, request)
+}
+
+func answered(t *testing.T, request *http.Request) (code int, body string) {
+	t.Helper()
+	return answeredBy(t, http.DefaultClient, request)
+}
+
+func answeredBy(t *testing.T, client *http.Client, request *http.Request) (code int, body string) {
+	t.Helper()
+	response, err := client.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, string(text)
+}
+
+// Cloud Run may speak HTTP/2 to a container, without TLS.
+func TestTheServerSpeaksHTTP2WithoutTLS(t *testing.T) {
+	t.Parallel()
+	settings, err := Load(map[string]string{"data-dir": t.TempDir()}, func(string) (string, bool) { return "", false })
+	if err != nil {
+		t.Fatal(err)
+	}
+	service, err := New(t.Context(), settings, NewJSONLogger(io.Discard, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer service.Close(context.WithoutCancel(t.Context()))
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- service.Serve(ctx, listener) }()
+	for _, major := range []int{1, 2} {
+		var protocols http.Protocols
+		protocols.SetHTTP1(major == 1)
+		protocols.SetUnencryptedHTTP2(major == 2)
+		transport := &http.Transport{Protocols: &protocols}
+		defer transport.CloseIdleConnections()
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+listener.Addr().String()+"/health", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if code, body := answeredBy(t, &http.Client{Transport: transport}, request); code != http.StatusOK {
+			t.Errorf("HTTP/%d: %d %s, want 200", major, code, body)
+		}
+	}
+	stop()
+	if err := <-served; err != nil {
+		t.Errorf("Serve: %v", err)
+	}
+}
