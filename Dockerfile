@@ -1,0 +1,27 @@
+# The server as a static binary and nothing else.
+#
+#   docker build --build-arg VERSION=$(git describe --tags --always --dirty) -t tidemark .
+#   docker run -p 127.0.0.1:8080:8080 -e HOST=0.0.0.0 -v tidemark:/data tidemark
+
+FROM golang:1.26 AS build
+WORKDIR /src
+COPY go.mod go.sum ./
+RUN go mod download
+COPY . .
+ARG VERSION=unknown
+RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.buildVersion=${VERSION}" -o /out/tidemark ./cmd/tidemark
+RUN mkdir /out/data
+
+FROM scratch
+ARG VERSION=unknown
+LABEL org.opencontainers.image.title="tidemark" org.opencontainers.image.version="${VERSION}"
+# Google's services are reached over TLS.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+COPY --from=build /out/tidemark /tidemark
+# What BACKEND=local keeps, for a volume. The user is nobody in particular: scratch has no names.
+COPY --from=build --chown=65532:65532 /out/data /data
+ENV DATA_DIR=/data
+USER 65532:65532
+EXPOSE 8080
+ENTRYPOINT ["/tidemark"]
+CMD ["serve"]
