@@ -23,6 +23,16 @@ test: ## Run the tests: needs Go and make only
 .PHONY: test-all
 test-all: lint race simulate bench-once ## Run everything: lint, tests with race detector and the emulators found, simulations, each benchmark once
 
+PYTHON ?= python3
+
+.PHONY: bqemulator
+bqemulator: .bqemulator/installed ## Install the BigQuery emulator that the tests use (Python 3.11 or later)
+
+.bqemulator/installed: internal/emulator/bqemulator-requirements.txt
+	$(PYTHON) -m venv .bqemulator
+	.bqemulator/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
 SEEDS ?= 500
 
 .PHONY: simulate

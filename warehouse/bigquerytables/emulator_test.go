@@ -3,7 +3,6 @@ package bigquerytables_test
 import (
 	"context"
 	"errors"
-	"strings"
 	"testing"
 	"time"
 
@@ -21,19 +20,12 @@ import (
 
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	// One test at a time: the emulator may hang when a stream is written meanwhile.
-	turn := make(chan struct{}, 1)
 	for _, method := range []bigquerytables.Method{bigquerytables.StorageWrite, bigquerytables.InsertAll} {
 		t.Run(string(method), func(t *testing.T) {
 			t.Parallel()
 			emulator.BigQuery(t) // or skip once
 			warehousetest.Run(t, warehousetest.Harness{
 				Open: func(t *testing.T, names warehouse.Names) (warehouse.Warehouse, warehousetest.Query) {
-					if reason := unsupported(method, t.Name()); reason != "" {
-						t.Skip(reason)
-					}
-					turn <- struct{}{}
-					t.Cleanup(func() { <-turn })
 					cfg := emulated(t, method)
 					cfg.Names = names
 					tables := open(t, cfg)
@@ -116,20 +108,6 @@ func query(t *testing.T, cfg bigquerytables.Config) warehousetest.Query {
 			all = append(all, row)
 		}
 	}
-}
-
-// unsupported returns why the emulator cannot run a test of the suite, empty if it
-// can.
-func unsupported(method bigquerytables.Method, test string) string {
-	for _, name := range []string{"CountsAreReadWhileRowsAreAppended", "ConcurrentAppendsAllArrive", "AnAuditWhileRowsAreCountedFindsNothingHigher"} {
-		if method == bigquerytables.StorageWrite && strings.HasSuffix(test, "/"+name) {
-			return "the emulator hangs when a stream is written while its tables are queried"
-		}
-	}
-	if strings.HasSuffix(test, "/WhatIsStoredAnewMeanwhileDoesNotComeTwice") {
-		return "5,000 appends one after another take the emulator minutes"
-	}
-	return ""
 }
 
 // A reader of the lab finds what its own pipeline would have left.
