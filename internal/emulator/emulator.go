@@ -117,19 +117,43 @@ func (e *emulator) start() (host string, err error) {
 
 // find returns where the Google Cloud CLI has the file.
 func find(file string) (string, error) {
-	path := filepath.Join("/usr/lib/google-cloud-sdk/platform", file)
-	if _, err := os.Stat(path); err == nil {
-		return path, nil
+	for _, root := range []func() string{debianSDK, askedSDK} {
+		path := filepath.Join(root(), "platform", file)
+		if _, err := os.Stat(path); err == nil {
+			return path, nil
+		}
 	}
-	root, err := exec.Command("gcloud", "info", "--format=value(installation.sdk_root)").Output()
-	if err != nil {
-		return "", fmt.Errorf("%s: %w", path, errMissing)
+	return "", fmt.Errorf("%s of the Google Cloud CLI: %w", file, errMissing)
+}
+
+// debianSDK is where Debian's package has the Google Cloud CLI.
+func debianSDK() string { return "/usr/lib/google-cloud-sdk" }
+
+// askedSDK is where the Google Cloud CLI says that it is, which takes it a second.
+func askedSDK() string {
+	root, _ := exec.Command("gcloud", "info", "--format=value(installation.sdk_root)").Output()
+	return strings.TrimSpace(string(root))
+}
+
+// CloudCLI returns the path of a command of the Google Cloud CLI, as bq, and the
+// directory of the CLI. Where it is not installed it skips the test; where CI is true
+// it fails it.
+func CloudCLI(t testing.TB, name string) (command, sdk string) {
+	t.Helper()
+	skipIfOff(t)
+	command, err := exec.LookPath(name)
+	switch {
+	case err == nil:
+		sdk = debianSDK()
+		if _, err := os.Stat(sdk); err != nil {
+			sdk = askedSDK()
+		}
+		return command, sdk
+	case os.Getenv("CI") != "true":
+		t.Skipf("%s: %v; it comes with the Google Cloud CLI", name, err)
 	}
-	path = filepath.Join(strings.TrimSpace(string(root)), "platform", file)
-	if _, err := os.Stat(path); err != nil {
-		return "", fmt.Errorf("%s: %w", path, errMissing)
-	}
-	return path, nil
+	t.Fatal(err)
+	return "", ""
 }
 
 func freeHost() (string, error) {

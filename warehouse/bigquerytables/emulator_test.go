@@ -110,36 +110,6 @@ func query(t *testing.T, cfg bigquerytables.Config) warehousetest.Query {
 	}
 }
 
-// A reader of the lab finds what its own pipeline would have left.
-func TestTheLabsQueryRunsUnchanged(t *testing.T) {
-	t.Parallel()
-	cfg := emulated(t, bigquerytables.InsertAll)
-	tables := open(t, cfg)
-	if err := tables.Make(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	start := time.Date(2026, time.March, 14, 9, 26, 0, 0, time.UTC)
-	counts := []warehouse.WindowCount{
-		{Start: start.Add(time.Minute), End: start.Add(2 * time.Minute), PageViews: 1, Final: true, WrittenAt: start},
-		{Start: start, End: start.Add(time.Minute), PageViews: 2, WrittenAt: start},
-		{Start: start, End: start.Add(time.Minute), PageViews: 3, Final: true, WrittenAt: start},
-	}
-	if err := streamhouse.New(cfg.Names, tables, tables).AppendCounts(t.Context(), counts); err != nil {
-		t.Fatal(err)
-	}
-	rows, err := query(t, cfg)(t.Context(), "SELECT timestamp, page_views FROM logs.windowed_traffic ORDER BY timestamp")
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := []warehousetest.Row{
-		{"timestamp": start, "page_views": int64(3)},
-		{"timestamp": start.Add(time.Minute), "page_views": int64(1)},
-	}
-	if diff := cmp.Diff(want, rows); diff != "" {
-		t.Errorf("(-want +got)\n%s", diff)
-	}
-}
-
 // What a query reads can be known, and a bound on processing times leaves out no row
 // that keeps it.
 func TestQueriesTellWhatTheyScanned(t *testing.T) {
