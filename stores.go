@@ -37,7 +37,10 @@ func (t *Service) openStores(ctx context.Context) error {
 		return err
 	}
 	t.counters = counters
-	rows, err := openTables(ctx, t.settings)
+	rows, err := openTables(ctx, t.settings, func(query string, bytes int64) {
+		t.metrics.Scanned(query, bytes)
+		t.log.Info("query", "query", query, "scanned_bytes", bytes)
+	})
 	if err != nil {
 		return err
 	}
@@ -56,7 +59,7 @@ func OpenWarehouse(ctx context.Context, s Settings) (warehouse.Warehouse, error)
 	if err := checkMeaning(ctx, s); err != nil {
 		return nil, err
 	}
-	w, err := openTables(ctx, s)
+	w, err := openTables(ctx, s, nil)
 	if err != nil {
 		return nil, err // and not a nil pointer in w
 	}
@@ -145,9 +148,11 @@ type firestoreCounters struct {
 
 func (c firestoreCounters) Close() error { return c.database.Close() }
 
-func openTables(ctx context.Context, s Settings) (warehouse.Warehouse, error) {
+// openTables opens the tables. Where queries are billed by what they read, scanned is
+// told of each, unless it is nil.
+func openTables(ctx context.Context, s Settings, scanned func(query string, bytes int64)) (warehouse.Warehouse, error) {
 	if s.Backend == "gcp" {
-		return openBigQuery(ctx, s)
+		return openBigQuery(ctx, s, scanned)
 	}
 	w, err := sqlitehouse.Open(ctx, sqlitehouse.Config{Path: tablesPath(s), Names: s.Tables})
 	if err != nil {
@@ -156,13 +161,19 @@ func openTables(ctx context.Context, s Settings) (warehouse.Warehouse, error) {
 	return w, nil
 }
 
+// clockSlack is how far the publish time of a message can be ahead of the clock of the
+// process that stores it. Pub/Sub's is not by more than a moment, so this is for
+// messages that are pushed by hand, from a machine whose clock is wrong.
+const clockSlack = 24 * time.Hour
+
 // openBigQuery connects with the first call, so an error is one of the settings or
 // of the credentials.
-func openBigQuery(ctx context.Context, s Settings) (warehouse.Warehouse, error) {
+func openBigQuery(ctx context.Context, s Settings, scanned func(query string, bytes int64)) (warehouse.Warehouse, error) {
 	tables, err := bigquerytables.New(ctx, bigquerytables.Config{
 		Project: s.Project, Dataset: s.Dataset, Location: s.BigQueryLocation, Names: s.Tables,
 		Method:        bigquerytables.Method(s.RawMethod),
 		AppendTimeout: stepTimeout, QueryTimeout: s.FlushTimeout,
+		MaxAhead: s.MaxClockSkew + clockSlack, Scanned: scanned,
 		RESTHost: s.BigQueryEmulator, GRPCHost: s.BigQueryStorageEmulator,
 	})
 	if err != nil {

@@ -151,6 +151,11 @@ func (t *Service) Audit(ctx context.Context, from, to time.Time) (audit.Report, 
 	return t.auditor.Run(ctx, from, to)
 }
 
+// EstimateAudit runs what GET /audit?dry_run=1 runs.
+func (t *Service) EstimateAudit(ctx context.Context, from, to time.Time) (audit.Estimate, error) {
+	return t.auditor.Estimate(ctx, from, to)
+}
+
 // Repair runs what POST /audit runs.
 func (t *Service) Repair(ctx context.Context, from, to time.Time) (audit.Report, error) {
 	return t.auditor.Repair(ctx, from, to)

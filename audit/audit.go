@@ -94,18 +94,32 @@ func New(cfg Config) *Auditor { return &Auditor{cfg} }
 // Run audits the windows that start in [from, to) and are due. A range that ends
 // before it begins is empty. It writes nothing.
 func (a *Auditor) Run(ctx context.Context, from, to time.Time) (Report, error) {
-	return a.bounded(ctx, from, to, a.run)
+	return bounded(ctx, a.cfg.Timeout, func(ctx context.Context) (Report, error) { return a.run(ctx, from, to) })
+}
+
+// Estimate returns what Run of the range would cost, and reads nothing. (Repair costs
+// up to twice as much.)
+func (a *Auditor) Estimate(ctx context.Context, from, to time.Time) (Estimate, error) {
+	return bounded(ctx, a.cfg.Timeout, func(ctx context.Context) (Estimate, error) {
+		e := Estimate{From: from.UTC(), To: a.end(from, to)}
+		if !e.From.Before(e.To) {
+			return e, nil
+		}
+		var err error
+		e.Bytes, err = a.cfg.Warehouse.AuditBytes(ctx, e.From, e.To)
+		return e, err
+	})
 }
 
 // bounded runs f within the timeout.
-func (a *Auditor) bounded(ctx context.Context, from, to time.Time, f func(context.Context, time.Time, time.Time) (Report, error)) (Report, error) {
-	bounded, cancel := context.WithTimeout(ctx, a.cfg.Timeout)
+func bounded[T any](ctx context.Context, timeout time.Duration, f func(context.Context) (T, error)) (T, error) {
+	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	report, err := f(bounded, from, to)
-	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
-		return report, fmt.Errorf("it takes longer than %v (FLUSH_TIMEOUT), so narrow it by from and to: %w", a.cfg.Timeout, err)
+	result, err := f(limited)
+	if err != nil && limited.Err() != nil && ctx.Err() == nil {
+		return result, fmt.Errorf("it takes longer than %v (FLUSH_TIMEOUT), so narrow it by from and to: %w", timeout, err)
 	}
-	return report, err
+	return result, err
 }
 
 func (a *Auditor) run(ctx context.Context, from, to time.Time) (Report, error) {
@@ -185,7 +199,7 @@ func (a *Auditor) end(from, to time.Time) time.Time {
 // After an error the counts may or may not have been appended; the caller may
 // repeat the call.
 func (a *Auditor) Repair(ctx context.Context, from, to time.Time) (Report, error) {
-	return a.bounded(ctx, from, to, a.repair)
+	return bounded(ctx, a.cfg.Timeout, func(ctx context.Context) (Report, error) { return a.repair(ctx, from, to) })
 }
 
 func (a *Auditor) repair(ctx context.Context, from, to time.Time) (Report, error) {

@@ -93,6 +93,11 @@ func (s *tables) publish(start time.Time, n int64) {
 	s.log = append(s.log, warehouse.WindowCount{Start: start, PageViews: n})
 }
 
+// AuditBytes is a byte a second of the range.
+func (s *tables) AuditBytes(_ context.Context, from, to time.Time) (int64, error) {
+	return int64(to.Sub(from).Seconds()), s.failAudit
+}
+
 func (s *tables) AppendCounts(_ context.Context, rows []warehouse.WindowCount) error {
 	s.appends++
 	if s.failAppend != nil {
@@ -255,6 +260,30 @@ func TestTheRangeIsHalfOpenAndReported(t *testing.T) {
 		if len(report.Lower) != tc.want || report.From != tc.from.UTC() || report.To != tc.wantTo {
 			t.Errorf("from %v to %v: %d windows from %v to %v", tc.from, tc.to, len(report.Lower), report.From, report.To)
 		}
+	}
+}
+
+// An estimate is of the range that an audit would read, and reads none of it.
+func TestAnEstimateReadsNothing(t *testing.T) {
+	t.Parallel()
+	s := newTables()
+	for to, want := range map[time.Time]audit.Estimate{
+		noon.Add(-time.Hour): {From: noon.Add(-2 * time.Hour), To: noon.Add(-time.Hour), Bytes: 3600},
+		// The last window that is due ends 3 minutes before noon, less the quiet time.
+		noon.Add(time.Hour):      {From: noon.Add(-2 * time.Hour), To: noon.Add(-3 * time.Minute), Bytes: 2*3600 - 180},
+		noon.Add(-2 * time.Hour): {From: noon.Add(-2 * time.Hour), To: noon.Add(-2 * time.Hour)},
+	} {
+		got, err := s.auditor().Estimate(t.Context(), noon.Add(-2*time.Hour), to)
+		if err != nil || got != want {
+			t.Errorf("to %v: %+v, %v, want %+v", to, got, err, want)
+		}
+	}
+	if s.audits != 0 || s.appends != 0 {
+		t.Errorf("%d audits, %d appends, want none", s.audits, s.appends)
+	}
+	s.failAudit = errors.New("no such dataset")
+	if _, err := s.auditor().Estimate(t.Context(), noon.Add(-time.Hour), noon); !errors.Is(err, s.failAudit) {
+		t.Errorf("%v, want %v", err, s.failAudit)
 	}
 }
 

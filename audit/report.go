@@ -34,6 +34,28 @@ type Report struct {
 // Clean reports whether no window differs but those that wait for a flush.
 func (r Report) Clean() bool { return len(r.Lower) == 0 && len(r.Higher) == 0 && !r.More }
 
+// An Estimate says what an audit would cost. Its JSON form is the answer of GET
+// /audit?dry_run=1.
+type Estimate struct {
+	// From and To bound what would be audited, as in a [Report].
+	From time.Time `json:"from"`
+	To   time.Time `json:"to"`
+	// Bytes is how much the owner of the tables would be billed for having read, at
+	// most: 0 where the tables are SQLite's. BigQuery bills at least 10 MB for each of
+	// the two tables, whatever they hold:
+	// https://cloud.google.com/bigquery/pricing#on_demand_pricing
+	Bytes int64 `json:"bytes"`
+}
+
+// MarshalJSON writes the estimate with times as everywhere in the API.
+func (e Estimate) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		From  string `json:"from"`
+		To    string `json:"to"`
+		Bytes int64  `json:"bytes"`
+	}{event.FormatTime(e.From), event.FormatTime(e.To), e.Bytes})
+}
+
 // A Window is a window that differs.
 type Window struct {
 	Start     time.Time `json:"window_start"` // UTC

@@ -18,17 +18,31 @@ import (
 type Auditor interface {
 	// Run compares, and writes nothing.
 	Run(ctx context.Context, from, to time.Time) (audit.Report, error)
+	// Estimate says what Run would cost, and reads nothing.
+	Estimate(ctx context.Context, from, to time.Time) (audit.Estimate, error)
 	// Repair also appends the counts that the aggregate has too low.
 	Repair(ctx context.Context, from, to time.Time) (audit.Report, error)
 }
 
 // audit returns the endpoint that runs the given method and answers its report:
-// 200 also where windows differ, because the audit itself has not failed.
+// 200 also where windows differ, because the audit itself has not failed. With
+// dry_run=1 it answers the estimate of one, and the method is not run.
 func (h *Handler) audit(method func(Auditor, context.Context, time.Time, time.Time) (audit.Report, error)) endpoint {
 	return func(w http.ResponseWriter, r *http.Request, line *requestLine) error {
+		dryRun, err := dryRun(r)
+		if err != nil {
+			return err
+		}
 		from, to, err := auditRange(r.URL.RawQuery, h.now().UTC())
 		if err != nil {
 			return refuse(errInvalid, err)
+		}
+		if dryRun {
+			estimate, err := h.auditor.Estimate(r.Context(), from, to)
+			if err != nil {
+				return h.auditError(r, err)
+			}
+			return writeJSON(w, http.StatusOK, estimate)
 		}
 		report, err := method(h.auditor, r.Context(), from, to)
 		if err != nil {

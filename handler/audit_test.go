@@ -36,6 +36,11 @@ func (f *fakeAudit) Run(ctx context.Context, from, to time.Time) (audit.Report, 
 	return f.call(ctx, "run", from, to)
 }
 
+func (f *fakeAudit) Estimate(ctx context.Context, from, to time.Time) (audit.Estimate, error) {
+	report, err := f.call(ctx, "estimate", from, to)
+	return audit.Estimate{From: report.From, To: report.To, Bytes: 12_345}, err
+}
+
 func (f *fakeAudit) Repair(ctx context.Context, from, to time.Time) (audit.Report, error) {
 	return f.call(ctx, "repair", from, to)
 }
@@ -133,6 +138,25 @@ func TestAuditAnswersItsReport(t *testing.T) {
 	}
 	if line := f.lastLine(t); line["level"] != "DEBUG" || line["repaired"] != 1.0 {
 		t.Errorf("the log line of a repair is %v", line)
+	}
+}
+
+func TestADryRunOfAnAuditRunsNone(t *testing.T) {
+	t.Parallel()
+	for _, r := range []*http.Request{get("/audit?from=2026-03-01T00:00:00Z&dry_run=1"), post("/audit?from=2026-03-01T00:00:00Z&dry_run=true", "")} {
+		f, fake := newAuditFixture(t)
+		want := map[string]any{"from": "2026-03-01T00:00:00.000000Z", "to": received, "bytes": 12_345.0}
+		if diff := cmp.Diff(want, wantOK(t, f.do(r))); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", r.Method, diff)
+		}
+		if diff := cmp.Diff([]string{"estimate 2026-03-01T00:00:00.000000Z " + received}, fake.calls); diff != "" {
+			t.Errorf("%s ran (-want +got):\n%s", r.Method, diff)
+		}
+	}
+	f, fake := newAuditFixture(t)
+	wantError(t, f.do(post("/audit?dry_run=perhaps", "")), http.StatusBadRequest, "INVALID_ARGUMENT")
+	if len(fake.calls) != 0 {
+		t.Errorf("ran %q", fake.calls)
 	}
 }
 

@@ -37,6 +37,7 @@ type Metrics struct {
 	messages messages
 	writes   writes
 	flushes  flushes
+	scanned  scanned
 	waiting  atomic.Pointer[func() int] // nil until QueueLength
 }
 
@@ -55,6 +56,7 @@ func New(now func() time.Time) *Metrics {
 		messages: newMessages(auto),
 		writes:   newWrites(auto),
 		flushes:  newFlushes(auto),
+		scanned:  newScanned(auto),
 	}
 	auto.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: prefix + "queue_length",

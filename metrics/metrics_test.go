@@ -111,6 +111,9 @@ func TestEveryLabelValueIsThereFromTheStart(t *testing.T) {
 			want = append(want, `commit_seconds_count{outcome="`+outcome+`",step="`+step+`"}`)
 		}
 	}
+	for _, query := range []string{"count_raw", "audit", "raw_rows", "dead_letters"} {
+		want = append(want, `bigquery_scanned_bytes_total{query="`+query+`"}`)
+	}
 	for _, series := range want {
 		if _, ok := got[series]; !ok {
 			t.Errorf("no series %s", series)
@@ -161,6 +164,7 @@ func TestDescriptionsAreOfAllMetricsOfOurOwn(t *testing.T) {
 	}
 	want := []string{
 		"histogram tidemark_batch_rows step",
+		"counter tidemark_bigquery_scanned_bytes_total query",
 		"histogram tidemark_commit_seconds outcome,step",
 		"counter tidemark_flush_errors_total ",
 		"gauge tidemark_flush_last_success_timestamp_seconds ",

@@ -57,6 +57,26 @@ func newWrites(auto promauto.Factory) writes {
 	return w
 }
 
+// scanned is the metric of what queries read, by the name of the query.
+type scanned struct{ bytes *prometheus.CounterVec }
+
+func newScanned(auto promauto.Factory) scanned {
+	s := scanned{auto.NewCounterVec(prometheus.CounterOpts{
+		Name: prefix + "bigquery_scanned_bytes_total",
+		Help: "Bytes that queries of BigQuery read, which is what it bills, by query: count_raw (windows whose counters may have expired), audit, raw_rows and dead_letters (stored messages that are sent again). " +
+			"count_raw in everyday traffic means that COUNTER_RETENTION is too short for how late events come.",
+	}, []string{"query"})}
+	for _, query := range []string{"count_raw", "audit", "raw_rows", "dead_letters"} {
+		s.bytes.WithLabelValues(query)
+	}
+	return s
+}
+
+// Scanned notes that a query of the name has read so many bytes.
+func (m *Metrics) Scanned(query string, bytes int64) {
+	m.scanned.bytes.WithLabelValues(query).Add(float64(bytes))
+}
+
 // Warehouse returns next, with its appends measured. All else passes through.
 func (m *Metrics) Warehouse(next warehouse.Warehouse) warehouse.Warehouse {
 	return &measuredWarehouse{Warehouse: next, metrics: m}

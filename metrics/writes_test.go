@@ -123,6 +123,19 @@ func TestWritesAreMeasuredByStepAndOutcome(t *testing.T) {
 	}
 }
 
+func TestScannedBytesAreSummedByQuery(t *testing.T) {
+	t.Parallel()
+	m := New(time.Now)
+	m.Scanned("audit", 10<<20)
+	m.Scanned("audit", 1)
+	m.Scanned("count_raw", 7)
+	for query, want := range map[string]float64{"audit": 10<<20 + 1, "count_raw": 7, "raw_rows": 0, "dead_letters": 0} {
+		if got := samples(t, m)[`bigquery_scanned_bytes_total{query="`+query+`"}`]; got != want {
+			t.Errorf("%s: %v bytes, want %v", query, got, want)
+		}
+	}
+}
+
 func TestAWriteThatPanicsIsNoSuccess(t *testing.T) {
 	t.Parallel()
 	m, _ := newMetrics()

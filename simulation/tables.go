@@ -182,6 +182,8 @@ func (f faultyTables) Audit(ctx context.Context, from, to time.Time, limit int) 
 	})
 }
 
+func (f faultyTables) AuditBytes(context.Context, time.Time, time.Time) (int64, error) { return 0, nil }
+
 // describeRows returns what tells an append from others, for the trace.
 func describeRows(table warehouse.Table, rows []warehouse.Row) string {
 	text := ""

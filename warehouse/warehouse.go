@@ -103,6 +103,11 @@ type Auditor interface {
 	// before they are counted: a count is never taken for higher because its rows
 	// are still on their way.
 	Audit(ctx context.Context, from, to time.Time, limit int) ([]Discrepancy, error)
+
+	// AuditBytes returns how many bytes the owner of the tables would be billed for
+	// having read by Audit of the same range, or more, and reads none of them. It is
+	// 0 where nobody is billed, and where there is no table yet.
+	AuditBytes(ctx context.Context, from, to time.Time) (int64, error)
 }
 
 // Warehouse is the whole of it. All methods may be called concurrently, and all

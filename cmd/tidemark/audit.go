@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -34,10 +35,15 @@ repaired, because counts never fall: raw rows are gone and have to be brought ba
 or a row that is not tidemark's is in the aggregate's log and has to be deleted by
 hand.
 
+With --dry-run nothing is compared: it says how many bytes of BigQuery an audit of
+that range would read at most, which is what BigQuery bills. A range with a --from
+reads only what was stored since about then.
+
 Exits with 1 if windows differ, or still differ after the repair; those that wait
 do not count.`,
 		Example: `  tidemark audit
   tidemark audit --from 2026-03-01T00:00:00Z --to 2026-04-01T00:00:00Z
+  tidemark audit --dry-run --from 2026-03-01T00:00:00Z
   tidemark audit --repair --url http://127.0.0.1:8080`,
 		Args: arguments(cobra.NoArgs),
 	}
@@ -46,22 +52,46 @@ do not count.`,
 	flags.StringVar(&o.from, "from", "", "first start of a window to compare, as 2026-03-14T09:26:00Z (default the beginning)")
 	flags.StringVar(&o.to, "to", "", "end of the starts to compare, itself not among them (default now)")
 	flags.BoolVar(&o.repair, "repair", false, "write the counts that are too low")
+	flags.BoolVar(&o.dryRun, "dry-run", false, "say what an audit would read, and read nothing")
 	server := flags.String("url", "", "server to ask, as http://127.0.0.1:8080, instead of the configured backend; it is sent "+deliver.TokenVariable+", if set")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if o.repair && o.dryRun {
+			return usageError{errors.New("want --repair or --dry-run, not both")}
+		}
 		from, to, err := parseSpan(o.from, o.to, time.Now().UTC())
 		if err != nil {
 			return usageError{err}
 		}
-		var report audit.Report
-		if *server != "" {
-			report, err = auditServer(cmd.Context(), *server, p.token(), o)
-		} else {
-			var s tidemark.Settings
-			if s, err = settings(); err != nil {
+		ask := func(report any, _ func(*tidemark.Service) error) error {
+			return auditServer(cmd.Context(), *server, p.token(), o, report)
+		}
+		if *server == "" {
+			s, err := settings()
+			if err != nil {
 				return err
 			}
-			report, err = auditBackend(cmd.Context(), s, p, o.repair, from, to)
+			ask = func(_ any, run func(*tidemark.Service) error) error { return withBackend(cmd.Context(), s, p, run) }
 		}
+		if o.dryRun {
+			var estimate audit.Estimate
+			err := ask(&estimate, func(service *tidemark.Service) (err error) {
+				estimate, err = service.EstimateAudit(cmd.Context(), from, to)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			return printEstimate(p, estimate)
+		}
+		var report audit.Report
+		err = ask(&report, func(service *tidemark.Service) (err error) {
+			if o.repair {
+				report, err = service.Repair(cmd.Context(), from, to)
+			} else {
+				report, err = service.Audit(cmd.Context(), from, to)
+			}
+			return err
+		})
 		if err != nil {
 			return err
 		}
@@ -72,24 +102,13 @@ do not count.`,
 
 // auditOptions are the flags of audit that say what to do.
 type auditOptions struct {
-	from, to string // empty where not given
-	repair   bool
+	from, to       string // empty where not given
+	repair, dryRun bool
 }
 
-func auditBackend(ctx context.Context, s tidemark.Settings, p process, repair bool, from, to time.Time) (report audit.Report, err error) {
-	err = withBackend(ctx, s, p, func(service *tidemark.Service) (err error) {
-		if repair {
-			report, err = service.Repair(ctx, from, to)
-		} else {
-			report, err = service.Audit(ctx, from, to)
-		}
-		return err
-	})
-	return report, err
-}
-
-// auditServer has a server audit, by its own clock where no --to is given.
-func auditServer(ctx context.Context, server, token string, o auditOptions) (audit.Report, error) {
+// auditServer has a server audit, by its own clock where no --to is given, and reads
+// the answer into report.
+func auditServer(ctx context.Context, server, token string, o auditOptions, report any) error {
 	method := http.MethodGet
 	if o.repair {
 		method = http.MethodPost
@@ -101,17 +120,30 @@ func auditServer(ctx context.Context, server, token string, o auditOptions) (aud
 	if o.to != "" {
 		query.Set("to", o.to)
 	}
+	if o.dryRun {
+		query.Set("dry_run", "1")
+	}
 	answer, err := askServer(ctx, token, method, server, "/audit", query)
 	if err != nil {
-		return audit.Report{}, withAnswer(err, answer)
+		return withAnswer(err, answer)
 	}
-	var report audit.Report
 	// Whatever else may answer 200 there must not pass for a report without
 	// differences.
-	if err := json.Unmarshal(answer, &report); err != nil || report.To.IsZero() {
-		return audit.Report{}, fmt.Errorf("what %s answers is not the report of an audit", server)
+	var bounds audit.Estimate
+	if err := json.Unmarshal(answer, &bounds); err != nil || bounds.To.IsZero() || json.Unmarshal(answer, report) != nil {
+		return fmt.Errorf("what %s answers is not the report of an audit", server)
 	}
-	return report, nil
+	return nil
+}
+
+// printEstimate prints the estimate, and in a line for a person what it means.
+func printEstimate(p process, e audit.Estimate) error {
+	if err := printReport(p.stdout, e); err != nil {
+		return err
+	}
+	fmt.Fprintf(p.stderr, "an audit of windows from %s to %s would read at most %.3f GiB of BigQuery\n",
+		event.FormatTime(e.From), event.FormatTime(e.To), float64(e.Bytes)/(1<<30))
+	return nil
 }
 
 // printAudit prints the report, and in a line for a person what it means.

@@ -91,6 +91,16 @@ func TestAuditBesideAndThroughAServer(t *testing.T) {
 	check(exitDone, audit.Report{}, "no differences in windows from "+first.Start.Add(time.Minute).Format("2006-01-02T15:04:05.000000Z"), "--from", next)
 	check(exitDone, audit.Report{}, "no differences", "--to", start)
 
+	// Nobody is billed for files.
+	for _, where := range both {
+		code, report, said := runAudit(t, append([]string{"--dry-run", "--from", start, "--to", next}, where...)...)
+		want := "an audit of windows from " + first.Start.Format("2006-01-02T15:04:05.000000Z") + " to " +
+			first.Start.Add(time.Minute).Format("2006-01-02T15:04:05.000000Z") + " would read at most 0.000 GiB of BigQuery\n"
+		if code != exitDone || said != want || !report.From.Equal(first.Start) {
+			t.Errorf("audit --dry-run %q: exit code %d, from %v, said %q, want %q", where, code, report.From, said, want)
+		}
+	}
+
 	// The range bounds a repair too.
 	check(exitDone, audit.Report{}, "no differences", "--repair", "--to", start)
 	for _, where := range both {
@@ -175,6 +185,7 @@ func TestAuditExitCodes(t *testing.T) {
 		{[]string{"--url", "http://127.0.0.1:1"}, exitNo, "refused"},
 		{[]string{"extra"}, exitUsage, "extra"},
 		{[]string{"--window-duration", "7s"}, exitUsage, "7s"},
+		{[]string{"--dry-run", "--repair"}, exitUsage, "dry-run"},
 		{[]string{"--data-dir", filepath.Join(t.TempDir(), "new")}, exitNo, "nothing is stored in"},
 		{[]string{"--data-dir", t.TempDir()}, exitNo, "nothing is stored in"},
 		{[]string{"--url", "http://127.0.0.1:1/flush"}, exitUsage, "another route than /audit"},

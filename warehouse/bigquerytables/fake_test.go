@@ -39,6 +39,9 @@ type fake struct {
 	onAppend func(n, rows int) (*storagepb.AppendRowsResponse, error)
 	appends  int
 
+	// onQuery answers a query job.
+	onQuery func(job map[string]any) (int, any)
+
 	// onInsert answers an insertAll of the given rows with a status and a body.
 	onInsert func(rows []any) (int, any)
 	inserts  []any // rows of all of them
@@ -95,6 +98,10 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := strings.TrimPrefix(r.URL.Path, "/bigquery/v2/projects/p/datasets/logs")
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if r.URL.Path == "/bigquery/v2/projects/p/jobs" {
+		answerWith(w, f.onQuery, request)
+		return
+	}
 	name, rest, _ := strings.Cut(strings.TrimPrefix(path, "/tables/"), "/")
 	switch {
 	case path == "":
@@ -118,11 +125,15 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			answer(w, 200, map[string]any{})
 			return
 		}
-		code, response := f.onInsert(rows)
-		answer(w, code, response)
+		answerWith(w, f.onInsert, rows)
 	default:
 		answer(w, 200, f.tables[name])
 	}
+}
+
+func answerWith[T any](w http.ResponseWriter, hook func(T) (int, any), request T) {
+	code, response := hook(request)
+	answer(w, code, response)
 }
 
 func answer(w http.ResponseWriter, code int, body any) {

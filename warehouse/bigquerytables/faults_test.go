@@ -221,6 +221,37 @@ func TestOnlyBadRowsOfAnInsertAreRefused(t *testing.T) {
 	}
 }
 
+// What an audit reads is said by a dry run, which is not billed and answers with the
+// bytes: https://cloud.google.com/bigquery/docs/running-queries#dry-run
+func TestAnEstimateIsADryRun(t *testing.T) {
+	t.Parallel()
+	f := withTables()
+	var query map[string]any
+	f.onQuery = func(job map[string]any) (int, any) {
+		configuration := job["configuration"].(map[string]any)
+		query = configuration["query"].(map[string]any)
+		if configuration["dryRun"] != true {
+			return 400, failure(400, "invalid")
+		}
+		return 200, map[string]any{
+			"jobReference": map[string]any{"projectId": "p"}, "status": map[string]any{"state": "DONE"},
+			"configuration": configuration, "statistics": map[string]any{"totalBytesProcessed": "123456789", "query": map[string]any{}},
+		}
+	}
+	from := time.Date(2026, 3, 14, 0, 0, 0, 0, time.UTC)
+	bytes, err := serve(t, f, bigquerytables.StorageWrite).AuditBytes(t.Context(), from, from.Add(time.Hour))
+	if err != nil || bytes != 123456789 {
+		t.Errorf("%d bytes, %v, want 123456789", bytes, err)
+	}
+	if sql, _ := query["query"].(string); !strings.Contains(sql, "COUNT(DISTINCT event_id)") || query["useQueryCache"] != false {
+		t.Errorf("the query is %v, want that of an audit, not from the cache", query)
+	}
+	f.onQuery = func(map[string]any) (int, any) { return 404, failure(404, "notFound") }
+	if bytes, err := serve(t, f, bigquerytables.StorageWrite).AuditBytes(t.Context(), from, from.Add(time.Hour)); err != nil || bytes != 0 {
+		t.Errorf("before there are tables: %d bytes, %v, want 0", bytes, err)
+	}
+}
+
 // A repeated insert has the same ids, and no two rows of it share one.
 func TestInsertIDsAreTheRowsOwn(t *testing.T) {
 	t.Parallel()

@@ -75,27 +75,54 @@ func (b *Tables) Audit(ctx context.Context, from, to time.Time, limit int) ([]wa
 	return found, nil
 }
 
-func (b *Tables) discrepancies(ctx context.Context, from, to time.Time, limit int) ([]warehouse.Discrepancy, error) {
+// AuditBytes implements [warehouse.Auditor], by a dry run of the query, which is free.
+// BigQuery prunes by clusters only while it reads, so the audit reads no more and often
+// less: https://cloud.google.com/bigquery/docs/best-practices-costs
+func (b *Tables) AuditBytes(ctx context.Context, from, to time.Time) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.QueryTimeout)
+	defer cancel()
+	sql, parameters := b.auditQuery(from, to, 1)
+	q := b.client.Query(sql)
+	q.Parameters = parameters
+	q.DryRun, q.DisableQueryCache = true, true
+	job, err := q.Run(ctx)
+	switch {
+	case isNotFound(err):
+		return 0, nil
+	case err != nil:
+		return 0, fmt.Errorf("estimate an audit of %s: %w", b.tableID(b.cfg.Names.Raw), err)
+	}
+	return job.LastStatus().Statistics.TotalBytesProcessed, nil
+}
+
+// auditQuery returns the query of Audit. It reads, of the raw rows, the partitions
+// that can hold rows of the windows.
+func (b *Tables) auditQuery(from, to time.Time, limit int) (sql string, parameters []bigquery.QueryParameter) {
 	raw, log := where{}, where{}
 	raw.add("NOT is_late")
 	raw.addRange("window_start", from, to)
 	raw.addEarliest(from, b.cfg.MaxAhead)
 	log.addRange("timestamp", from, to) // by the parameters that raw has
-	rows, err := b.query(ctx, "audit", `SELECT start, page_views, stored
+	return `SELECT start, page_views, stored
 FROM (
   SELECT start, MAX(page_views) AS page_views, MAX(stored) AS stored
   FROM (
     SELECT window_start AS start, 0 AS page_views, COUNT(DISTINCT event_id) AS stored
-    FROM `+b.from(b.cfg.Names.Raw)+raw.sql()+`
+    FROM ` + b.from(b.cfg.Names.Raw) + raw.sql() + `
     GROUP BY window_start
     UNION ALL
     SELECT timestamp AS start, MAX(page_views) AS page_views, 0 AS stored
-    FROM `+b.from(b.cfg.Names.AggLog())+log.sql()+`
+    FROM ` + b.from(b.cfg.Names.AggLog()) + log.sql() + `
     GROUP BY timestamp)
   GROUP BY start)
 WHERE page_views <> stored
 ORDER BY page_views > stored, start
-LIMIT @limit`, append(raw.parameters, param("limit", limit)))
+LIMIT @limit`, append(raw.parameters, param("limit", limit))
+}
+
+func (b *Tables) discrepancies(ctx context.Context, from, to time.Time, limit int) ([]warehouse.Discrepancy, error) {
+	sql, parameters := b.auditQuery(from, to, limit)
+	rows, err := b.query(ctx, "audit", sql, parameters)
 	if err != nil {
 		return nil, err
 	}
