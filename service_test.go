@@ -230,29 +230,6 @@ func TestRealTrafficGivesTheRightWindowsWithCountersInFirestore(t *testing.T) {
 	}
 }
 
-// And with everything in the cloud's stores: the flush publishes the right counts,
-// and the audit finds them in BigQuery.
-func TestRealTrafficGivesTheRightWindowsInBigQuery(t *testing.T) {
-	t.Parallel()
-	rest, grpc := emulator.BigQuery(t)
-	s := newCloudService(t, map[string]string{
-		"backend": "gcp", "google-cloud-project": emulator.Project(), "firestore-emulator-host": emulator.Firestore(t),
-		"bigquery-emulator-host": rest, "bigquery-storage-emulator-host": grpc, "counter-retention": "400000h",
-	})
-	s.pushAll(t, testlog.Traffic(t), 64)
-	got := map[string]int64{}
-	for _, w := range s.flushAll(t) {
-		got[event.FormatTime(w.Start)] = w.PageViews
-	}
-	if diff := cmp.Diff(testlog.TrafficWindows(t), got); diff != "" {
-		t.Errorf("windows (-want +got):\n%s", diff)
-	}
-	audit, err := s.Audit(t.Context(), time.Time{}, time.Now())
-	if err != nil || !audit.Clean() || len(audit.Waiting) != 0 {
-		t.Errorf("audit %+v, %v", audit, err)
-	}
-}
-
 // checkTrafficTables compares the tables with the right answer for the traffic
 // log.
 func checkTrafficTables(t *testing.T, s service, traffic [][]byte) {
