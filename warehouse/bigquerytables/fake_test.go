@@ -32,6 +32,7 @@ type fake struct {
 	creates int                       // of tables
 	applied int                       // rows that were stored
 	streams int                       // connections to AppendRows
+	unseen  int                       // so many more appends do not see the tables that there are
 
 	// onAppend answers the n-th append, from 1: a response, an error that cuts the
 	// connection, or neither, which never answers. Only the response stored is
@@ -116,7 +117,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		f.tables[name] = request
 		answer(w, 200, request)
-	case f.tables[name] == nil:
+	case f.tables[name] == nil, rest == "insertAll" && f.hidden():
 		answer(w, 404, failure(404, "notFound"))
 	case rest == "insertAll":
 		rows := request["rows"].([]any)
@@ -152,10 +153,16 @@ func failure(code int, reason string) any {
 func (f *fake) GetWriteStream(_ context.Context, r *storagepb.GetWriteStreamRequest) (*storagepb.WriteStream, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.tables[strings.Split(r.Name, "/")[5]] == nil {
+	if f.tables[strings.Split(r.Name, "/")[5]] == nil || f.hidden() {
 		return nil, status.Errorf(codes.NotFound, "Requested entity was not found. Entity: %s", r.Name)
 	}
 	return &storagepb.WriteStream{Name: r.Name, Location: "us"}, nil
+}
+
+// hidden reports whether an append does not see the tables yet.
+func (f *fake) hidden() bool {
+	f.unseen--
+	return f.unseen >= 0
 }
 
 func (f *fake) AppendRows(stream storagepb.BigQueryWrite_AppendRowsServer) error {

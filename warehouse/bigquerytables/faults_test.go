@@ -202,6 +202,23 @@ func TestManyCallersMakeTheTablesOnce(t *testing.T) {
 	}
 }
 
+// A table that was made may not be seen by appends for a while, as users report of
+// streaming: https://github.com/googleapis/google-cloud-python/issues/4553. The rows that met none are appended once it is seen, and the tables are made once.
+func TestRowsWaitUntilANewTableIsSeen(t *testing.T) {
+	t.Parallel()
+	for _, method := range []bigquerytables.Method{bigquerytables.StorageWrite, bigquerytables.InsertAll} {
+		f := &fake{unseen: 4}
+		if err := serve(t, f, method).Append(t.Context(), rawTable, rawRows(3)); err != nil {
+			t.Errorf("%s: %v", method, err)
+		}
+		f.mu.Lock()
+		if n := f.applied + len(f.inserts); n != 3 || f.creates != 6 || f.unseen >= 0 {
+			t.Errorf("%s: %d rows stored, %d tables and views made, %d answers left, want 3, 6 and none", method, n, f.creates, f.unseen)
+		}
+		f.mu.Unlock()
+	}
+}
+
 // By https://cloud.google.com/bigquery/docs/reference/rest/v2/tabledata/insertAll one
 // bad row stops all, and the others come back as stopped.
 func TestOnlyBadRowsOfAnInsertAreRefused(t *testing.T) {
