@@ -97,6 +97,9 @@ const (
 // rates are the columns of the page, in events a second.
 var rates = []float64{0, 0.1, 2, 100, 1000}
 
+// greatest is the greatest rate that is measured: above it an instance does the same.
+const greatest = 200.0
+
 // An instance is what one instance does at a rate.
 type instance struct {
 	billed  float64 // share of the time for which it is paid
@@ -619,7 +622,7 @@ func (p *page) instances(t *testing.T, m *model) {
 	for _, at := range []struct {
 		rate     float64
 		duration time.Duration
-	}{{0, time.Hour}, {0.1, 6 * time.Hour}, {1, 2 * time.Hour}, {2, 2 * time.Hour}, {5, time.Hour}, {10, 20 * time.Minute}, {20, 10 * time.Minute}, {100, 3 * time.Minute}, {500, time.Minute}} {
+	}{{0, time.Hour}, {0.1, 6 * time.Hour}, {1, time.Hour}, {2, time.Hour}, {5, 20 * time.Minute}, {10, 10 * time.Minute}, {20, 5 * time.Minute}, {100, time.Minute}, {greatest, time.Minute}} {
 		i := measure(t, at.rate, at.duration)
 		measured[at.rate] = i
 		table += fmt.Sprintf("| %v | %.2f %% | %d | %.1f |\n", at.rate, 100*i.billed, i.latency.Milliseconds(), i.appends)
@@ -643,14 +646,14 @@ func (p *page) instances(t *testing.T, m *model) {
 			}
 		}
 	}
-	m.latency = said[500].latency.Seconds()
+	m.latency = said[greatest].latency.Seconds()
 	m.billed = func(rate float64) float64 { return share(said, rate) }
 }
 
 // share returns the share at a rate, on the line between the two that were measured
 // beside it.
 func share(said map[float64]instance, rate float64) float64 {
-	below, above := 0.0, 500.0
+	below, above := 0.0, greatest
 	for at := range said {
 		if at <= rate && at > below {
 			below = at

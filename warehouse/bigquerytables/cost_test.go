@@ -95,7 +95,7 @@ func readCost(t *testing.T) costPage {
 func (page costPage) says(t *testing.T, name string, bytes int) {
 	t.Helper()
 	t.Logf("%s: %d bytes", name, bytes)
-	found := regexp.MustCompile(`(?m)^\| `+regexp.QuoteMeta(name)+` \| ([\d,]+) bytes \|`).FindStringSubmatch(string(page))
+	found := regexp.MustCompile(`(?m)^\| ` + regexp.QuoteMeta(name) + ` \| ([\d,]+) bytes \|`).FindStringSubmatch(string(page))
 	if found == nil {
 		t.Errorf("docs/cost.md does not say how many bytes %s takes: %d", name, bytes)
 		return
