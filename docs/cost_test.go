@@ -65,12 +65,12 @@ var (
 	docWrite       = price{"Firestore, writes", "document", 0.09 / 1e5, 30 * 20_000, "$0.09 for 100,000; 20,000 a day free", "https://cloud.google.com/firestore/pricing"}
 	docDelete      = price{"Firestore, deletes by TTL", "document", 0.01 / 1e5, 0, "$0.01 for 100,000; none free", "https://cloud.google.com/firestore/docs/ttl"}
 	appendByte     = price{"BigQuery, Storage Write API", "byte", 0.025 / gib, 2 * tib, "$0.025 a GiB; 2 TiB free", "https://cloud.google.com/bigquery/pricing"}
-	storedByte     = price{"BigQuery, storage", "byte for a month", 0.02 / gib, 10 * gib, "$0.02 a GiB for a month; 10 GiB free", "https://cloud.google.com/bigquery/pricing"}
+	storedByte     = price{"BigQuery, storage", "byte for a month", 0.02 / gib, 10 * gib, "$0.02 a GiB for a month; 10 GiB free (not confirmed)", "https://cloud.google.com/bigquery/pricing"}
 	scannedByte    = price{"BigQuery, queries", "byte", 6.25 / tib, tib, "$6.25 a TiB, 10 MB a table at least; 1 TiB free", "https://cloud.google.com/bigquery/pricing"}
 	loggedByte     = price{"Cloud Logging", "byte", 0.50 / gib, 50 * gib, "$0.50 a GiB; 50 GiB free", "https://cloud.google.com/stackdriver/pricing"}
-	job            = price{"Cloud Scheduler", "job", 0.10, 3, "$0.10 a job; 3 free", "https://cloud.google.com/scheduler/pricing"}
-	condition      = price{"Cloud Monitoring, alerts", "condition", 0.10, 0, "$0.10 a condition", "https://cloud.google.com/stackdriver/pricing"}
-	series         = price{"Cloud Monitoring, what alerts read", "series", 0.35 / 1e6, 0, "$0.35 a million series", "https://cloud.google.com/stackdriver/pricing"}
+	job            = price{"Cloud Scheduler", "job", 0.10, 3, "$0.10 a job; 3 free (not confirmed)", "https://cloud.google.com/scheduler/pricing"}
+	condition      = price{"Cloud Monitoring, alerts", "condition", 0.10, 0, "$0.10 a condition (announced; not confirmed)", "https://cloud.google.com/stackdriver/pricing"}
+	series         = price{"Cloud Monitoring, what alerts read", "series", 0.35 / 1e6, 0, "$0.35 a million series (announced; not confirmed)", "https://cloud.google.com/stackdriver/pricing"}
 )
 
 var prices = []price{pubsubByte, runRequest, runCPU, runMemory, instanceCPU, instanceMemory, docRead, docWrite, docDelete,
