@@ -101,10 +101,27 @@ func (s Settings) onDisk() bool { return s.Backend == "local" || s.Counters == "
 
 func countersPath(s Settings) string { return filepath.Join(s.DataDir, "counters.db") }
 func tablesPath(s Settings) string   { return filepath.Join(s.DataDir, "warehouse.db") }
+func lockPath(s Settings) string     { return filepath.Join(s.DataDir, "lock") }
 
 // openCounters opens the counters. Of SQLite's it refuses settings that do not
 // fit the pipelines on record; Firestore's is not asked before the first write.
 func openCounters(ctx context.Context, s Settings) (windowstore.Store, error) {
+	if s.Counters == "firestore" {
+		counters, err := openFirestore(ctx, s, firestoreConfig(s))
+		if err != nil {
+			return nil, err // and not an empty store
+		}
+		return counters, nil
+	}
+	counters, err := sqlitestore.Open(ctx, sqliteCounters(s))
+	if err != nil {
+		return nil, explainDir(s, err)
+	}
+	return counters, nil
+}
+
+// meaning returns what the settings make of the pipeline.
+func (s Settings) meaning() windowstore.Meaning {
 	meaning := windowstore.Meaning{
 		WindowDuration: s.WindowDuration,
 		EventTime:      s.EventTime.String(),
@@ -115,26 +132,27 @@ func openCounters(ctx context.Context, s Settings) (windowstore.Store, error) {
 	if s.Counters == "firestore" {
 		// A database may serve several datasets.
 		meaning.RawTable, meaning.AggTable = s.Dataset+"."+meaning.RawTable, s.Dataset+"."+meaning.AggTable
-		return openFirestore(ctx, s, meaning)
 	}
-	counters, err := sqlitestore.Open(ctx, sqlitestore.Config{
-		Path: countersPath(s), Pipeline: s.Pipeline, Meaning: meaning, Now: time.Now,
-	})
-	if err != nil {
-		return nil, explainDir(s, err)
-	}
-	return counters, nil
+	return meaning
 }
 
-func openFirestore(ctx context.Context, s Settings, meaning windowstore.Meaning) (windowstore.Store, error) {
-	database, err := firestoredocs.Open(ctx, firestoredocs.Config{
+func sqliteCounters(s Settings) sqlitestore.Config {
+	return sqlitestore.Config{Path: countersPath(s), Pipeline: s.Pipeline, Meaning: s.meaning(), Now: time.Now}
+}
+
+func firestoreConfig(s Settings) firestoredocs.Config {
+	return firestoredocs.Config{
 		Project: s.Project, Database: s.FirestoreDatabase, EmulatorHost: s.FirestoreEmulator, CallTimeout: stepTimeout,
-	})
+	}
+}
+
+func openFirestore(ctx context.Context, s Settings, config firestoredocs.Config) (firestoreCounters, error) {
+	database, err := firestoredocs.Open(ctx, config)
 	if err != nil {
-		return nil, err
+		return firestoreCounters{}, err
 	}
 	store := shardstore.New(shardstore.Config{
-		Documents: database.Pipeline(s.Pipeline), Pipeline: s.Pipeline, Meaning: meaning,
+		Documents: database.Pipeline(s.Pipeline), Pipeline: s.Pipeline, Meaning: s.meaning(),
 		Writer: shardstore.NewWriter(), Now: time.Now,
 	})
 	return firestoreCounters{store, database}, nil
@@ -154,11 +172,15 @@ func openTables(ctx context.Context, s Settings, scanned func(query string, byte
 	if s.Backend == "gcp" {
 		return openBigQuery(ctx, s, scanned)
 	}
-	w, err := sqlitehouse.Open(ctx, sqlitehouse.Config{Path: tablesPath(s), Names: s.Tables})
+	w, err := sqlitehouse.Open(ctx, sqliteTables(s))
 	if err != nil {
 		return nil, explainDir(s, err)
 	}
 	return w, nil
+}
+
+func sqliteTables(s Settings) sqlitehouse.Config {
+	return sqlitehouse.Config{Path: tablesPath(s), Names: s.Tables}
 }
 
 // clockSlack is how far the publish time of a message can be ahead of the clock of the
@@ -166,16 +188,22 @@ func openTables(ctx context.Context, s Settings, scanned func(query string, byte
 // messages that are pushed by hand, from a machine whose clock is wrong.
 const clockSlack = 24 * time.Hour
 
-// openBigQuery connects with the first call, so an error is one of the settings or
-// of the credentials.
-func openBigQuery(ctx context.Context, s Settings, scanned func(query string, bytes int64)) (warehouse.Warehouse, error) {
-	tables, err := bigquerytables.New(ctx, bigquerytables.Config{
+func bigQueryConfig(s Settings) bigquerytables.Config {
+	return bigquerytables.Config{
 		Project: s.Project, Dataset: s.Dataset, Location: s.BigQueryLocation, Names: s.Tables,
 		Method:        bigquerytables.Method(s.RawMethod),
 		AppendTimeout: stepTimeout, QueryTimeout: s.FlushTimeout,
-		MaxAhead: s.MaxClockSkew + clockSlack, Scanned: scanned,
+		MaxAhead: s.MaxClockSkew + clockSlack,
 		RESTHost: s.BigQueryEmulator, GRPCHost: s.BigQueryStorageEmulator,
-	})
+	}
+}
+
+// openBigQuery connects with the first call, so an error is one of the settings or
+// of the credentials.
+func openBigQuery(ctx context.Context, s Settings, scanned func(query string, bytes int64)) (warehouse.Warehouse, error) {
+	config := bigQueryConfig(s)
+	config.Scanned = scanned
+	tables, err := bigquerytables.New(ctx, config)
 	if err != nil {
 		return nil, err
 	}
@@ -223,7 +251,7 @@ func Lock(s Settings) (unlock func() error, err error) {
 	if err := makeDir(s); err != nil {
 		return nil, err
 	}
-	lock := flock.New(filepath.Join(s.DataDir, "lock"))
+	lock := flock.New(lockPath(s))
 	locked, err := lock.TryLock()
 	if err != nil {
 		return nil, explainDir(s, fmt.Errorf("lock the data directory %s: %w", s.DataDir, err))

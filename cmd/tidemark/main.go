@@ -68,7 +68,7 @@ func run(ctx context.Context, args []string, p process) int {
 
 With nothing configured it runs whole on one machine, on SQLite files in ./data.
 Every setting is an environment variable, and a flag of the commands that work on
-those files: serve, dev, flush, audit and replay.`,
+those files: serve, dev, flush, audit, check and replay.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
@@ -79,7 +79,7 @@ those files: serve, dev, flush, audit and replay.`,
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetHelpCommand(helpCommand(root))
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(serveCommand(p), devCommand(p), generateCommand(p), replayCommand(p), flushCommand(p), auditCommand(p), versionCommand(p))
+	root.AddCommand(serveCommand(p), devCommand(p), generateCommand(p), replayCommand(p), flushCommand(p), auditCommand(p), checkCommand(p), versionCommand(p))
 
 	called, err := root.ExecuteContextC(ctx)
 	var usage usageError

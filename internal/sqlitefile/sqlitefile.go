@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -73,6 +74,37 @@ func Open(ctx context.Context, path string, schema Schema) (*File, error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
+}
+
+// Inspect runs look in a transaction on the file, which it neither makes nor
+// changes. It returns an error that wraps [fs.ErrNotExist] where there is no file,
+// and for a file that [Open] refuses that error. Where nobody has the file open, a
+// write-ahead log that was left beside it is folded into it.
+func Inspect(ctx context.Context, path string, schema Schema, look func(ctx context.Context, tx *sql.Tx) error) (err error) {
+	// SQLite opens a file that may not be written for reading only.
+	if file, err := os.OpenFile(path, os.O_RDWR, 0); err != nil {
+		return err
+	} else if err := file.Close(); err != nil {
+		return err
+	}
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return err
+	}
+	db, err := connect(absolute, url.Values{"mode": {"rw"}, "_pragma": {"query_only(1)"}})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	if _, err := version(ctx, tx, path, schema); err != nil {
+		return err
+	}
+	return look(ctx, tx)
 }
 
 func (f *File) open(ctx context.Context, absolute, path string, schema Schema) (err error) {

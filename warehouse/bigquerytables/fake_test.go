@@ -107,7 +107,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case path == "":
 		f.looks++
-		answer(w, 200, map[string]any{})
+		answer(w, 200, map[string]any{"location": bigquerytables.DefaultLocation})
 	case path == "/tables":
 		f.creates++
 		name, _ = request["tableReference"].(map[string]any)["tableId"].(string)

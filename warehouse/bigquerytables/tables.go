@@ -2,6 +2,7 @@ package bigquerytables
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -23,20 +24,6 @@ func (b *Tables) makeAll(ctx context.Context) error {
 	}
 	for _, v := range b.views() {
 		if err := b.makeView(ctx, v); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// Check returns an error for the first table that is not as the schema says, a
-// [*warehouse.TableError], or that cannot be looked at. A table that does not exist
-// yet is none.
-func (b *Tables) Check(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, b.cfg.QueryTimeout)
-	defer cancel()
-	for _, t := range warehouse.Tables(b.cfg.Names) {
-		if err := b.checkTable(ctx, t); err != nil && !isNotFound(err) {
 			return err
 		}
 	}
@@ -80,41 +67,47 @@ func (b *Tables) checkTable(ctx context.Context, t warehouse.Table) error {
 		return fmt.Errorf("look at table %s: %w", b.tableID(t.Name), err)
 	}
 	if faults := b.faults(t, found.Schema); len(faults) > 0 {
-		return &warehouse.TableError{Table: b.tableID(t.Name), Err: fmt.Errorf("%s", strings.Join(faults, "; "))}
+		texts := make([]string, len(faults))
+		for i, f := range faults {
+			texts[i] = f.What + ", mend with: " + strings.TrimSuffix(strings.Join(f.Mend, " "), ";")
+		}
+		return &warehouse.TableError{Table: b.tableID(t.Name), Err: errors.New(strings.Join(texts, "; "))}
 	}
 	return nil
 }
 
-// faults returns what keeps rows of t out of a table of the schema found, and the
-// statement that mends it. Columns that the owner has added are none, unless they
-// must have a value.
-func (b *Tables) faults(t warehouse.Table, found bigquery.Schema) []string {
+// faults returns what keeps rows of t out of a table of the schema found. Columns
+// that the owner has added are none, unless they must have a value.
+func (b *Tables) faults(t warehouse.Table, found bigquery.Schema) []Fault {
 	columns := map[string]*bigquery.FieldSchema{}
 	for _, field := range found {
 		columns[strings.ToLower(field.Name)] = field // names do not differ by case
 	}
 	alter := "ALTER TABLE `" + b.tableID(t.Name) + "` "
-	var faults []string
-	fault := func(mend, format string, args ...any) {
-		faults = append(faults, fmt.Sprintf(format, args...)+", mend with: "+mend)
+	var faults []Fault
+	fault := func(mend []string, format string, args ...any) {
+		faults = append(faults, Fault{What: fmt.Sprintf(format, args...), Mend: mend})
 	}
 	for _, c := range t.Columns {
 		field := columns[strings.ToLower(c.Name)]
 		delete(columns, strings.ToLower(c.Name))
-		add := alter + "ADD COLUMN " + c.Name + " " + ddlType(c.Type)
+		add := alter + "ADD COLUMN " + c.Name + " " + ddlType(c.Type) + ";"
 		switch {
 		case field == nil:
-			fault(add, "column %s %s is missing", c.Name, c.Type)
+			fault([]string{add}, "column %s %s is missing", c.Name, c.Type)
 		case field.Type != bigquery.FieldType(c.Type) || field.Repeated:
-			fault(alter+"RENAME COLUMN "+c.Name+" TO "+c.Name+"_old; "+add,
-				"column %s is %s, want %s", c.Name, foundType(field), c.Type)
+			mend := []string{alter + "RENAME COLUMN " + c.Name + " TO " + c.Name + "_old;", add}
+			if field.Required { // or the old column would want a value
+				mend = append([]string{alter + "ALTER COLUMN " + c.Name + " DROP NOT NULL;"}, mend...)
+			}
+			fault(mend, "column %s is %s, want %s", c.Name, foundType(field), c.Type)
 		case field.Required && c.Nullable:
-			fault(alter+"ALTER COLUMN "+c.Name+" DROP NOT NULL", "column %s is REQUIRED, want NULLABLE", c.Name)
+			fault([]string{alter + "ALTER COLUMN " + c.Name + " DROP NOT NULL;"}, "column %s is REQUIRED, want NULLABLE", c.Name)
 		}
 	}
 	for _, field := range found {
 		if columns[strings.ToLower(field.Name)] != nil && field.Required && field.DefaultValueExpression == "" {
-			fault(alter+"ALTER COLUMN "+field.Name+" DROP NOT NULL", "column %s is REQUIRED, and Tidemark has no value for it", field.Name)
+			fault([]string{alter + "ALTER COLUMN " + field.Name + " DROP NOT NULL;"}, "column %s is REQUIRED, and Tidemark has no value for it", field.Name)
 		}
 	}
 	return faults

@@ -27,7 +27,7 @@ func check(ctx context.Context, tx *sql.Tx, n warehouse.Names) error {
 			if err != nil {
 				return err
 			}
-			if err := compare(t, found); err != nil {
+			if err := joined(compare(t, found)); err != nil {
 				errs = append(errs, &warehouse.TableError{Table: t.Name, Err: err})
 			}
 		default:
@@ -84,30 +84,62 @@ func columns(ctx context.Context, tx *sql.Tx, table string) ([]column, error) {
 	return found, rows.Err()
 }
 
+// A Fault is a way in which a table or view is not what it must be.
+type Fault struct {
+	Table string
+	What  string
+	Mend  string // the statement of SQL that mends it
+}
+
+// joined returns the faults as an error, nil where there are none.
+func joined(faults []Fault) error {
+	errs := make([]error, len(faults))
+	for i, f := range faults {
+		errs[i] = errors.New(f.What)
+	}
+	return errors.Join(errs...)
+}
+
 // compare returns every way in which the columns found are not those of the
 // table. A further column is well if a row may leave it out.
-func compare(want warehouse.Table, found []column) error {
+func compare(want warehouse.Table, found []column) []Fault {
 	byName := map[string]column{}
 	for _, f := range found {
 		byName[f.name] = f
 	}
-	var errs []error
+	replace := moveAway(want.Name) // SQLite changes no column's type
+	var faults []Fault
+	fault := func(mend, format string, args ...any) {
+		faults = append(faults, Fault{Table: want.Name, What: fmt.Sprintf(format, args...), Mend: mend})
+	}
 	for _, w := range want.Columns {
 		f, ok := byName[w.Name]
 		switch typ := sqliteType(w.Type); {
 		case !ok:
-			errs = append(errs, fmt.Errorf("column %s is missing, want type %s", w.Name, typ))
+			fault("ALTER TABLE "+want.Name+" ADD COLUMN "+w.Name+" "+typ, "column %s is missing, want type %s", w.Name, typ)
 		case !strings.EqualFold(f.typ, typ):
-			errs = append(errs, fmt.Errorf("column %s has type %s, want %s", w.Name, f.typ, typ))
+			fault(replace, "column %s has type %s, want %s", w.Name, f.typ, typ)
 		case f.notNull && w.Nullable:
-			errs = append(errs, fmt.Errorf("column %s is NOT NULL, want it nullable", w.Name))
+			fault(replace, "column %s is NOT NULL, want it nullable", w.Name)
 		}
 	}
 	for _, f := range found {
 		ours := slices.ContainsFunc(want.Columns, func(w warehouse.Column) bool { return w.Name == f.name })
 		if !ours && f.notNull && !f.hasDefault {
-			errs = append(errs, fmt.Errorf("column %s is not in the schema, and no row can leave it out: it is NOT NULL without a default", f.name))
+			fault(replace, "column %s is not in the schema, and no row can leave it out: it is NOT NULL without a default", f.name)
 		}
 	}
-	return errors.Join(errs...)
+	// A table that is replaced needs nothing else.
+	if slices.ContainsFunc(faults, func(f Fault) bool { return f.Mend == replace }) {
+		for i := range faults {
+			faults[i].Mend = replace
+		}
+	}
+	return faults
+}
+
+// moveAway returns the statements that leave the table's name, and its index's, to
+// one that the next Open makes. The views keep to the name.
+func moveAway(table string) string {
+	return "PRAGMA legacy_alter_table = ON; ALTER TABLE " + table + " RENAME TO " + table + "_old; DROP INDEX IF EXISTS " + indexOf(table)
 }

@@ -33,11 +33,24 @@ func statements(n warehouse.Names) []string {
 	for _, t := range warehouse.Tables(n) {
 		all = append(all, createTable(t))
 	}
-	return append(all,
+	all = append(all,
 		// CountRaw reads this and nothing else, and events is in its order.
-		"CREATE INDEX IF NOT EXISTS "+n.Raw+"_by_window ON "+n.Raw+" (window_start, event_id, is_late)",
-		"CREATE INDEX IF NOT EXISTS "+n.AggLog()+"_by_window ON "+n.AggLog()+" (timestamp, page_views, written_at)",
-		createEvents(n), createAgg(n), createDeadLetters(n))
+		"CREATE INDEX IF NOT EXISTS "+indexOf(n.Raw)+" ON "+n.Raw+" (window_start, event_id, is_late)",
+		"CREATE INDEX IF NOT EXISTS "+indexOf(n.AggLog())+" ON "+n.AggLog()+" (timestamp, page_views, written_at)")
+	for _, v := range views(n) {
+		all = append(all, v.create)
+	}
+	return all
+}
+
+// indexOf returns the name of the table's index, if it has one.
+func indexOf(table string) string { return table + "_by_window" }
+
+// A view is a view's name and the statement that makes it where it does not exist.
+type view struct{ name, create string }
+
+func views(n warehouse.Names) []view {
+	return []view{{n.Events(), createEvents(n)}, {n.Agg, createAgg(n)}, {n.DeadLetters(), createDeadLetters(n)}}
 }
 
 // createTable returns the statement for a table. SQLite keeps its text, comments

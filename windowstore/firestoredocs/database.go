@@ -1,6 +1,7 @@
 package firestoredocs
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -41,15 +42,7 @@ type Database struct {
 // Open returns the database. It connects with the first call, so an error is one
 // of the configuration or of the credentials.
 func Open(ctx context.Context, config Config) (*Database, error) {
-	db := &Database{timeout: config.CallTimeout}
-	if db.timeout == 0 {
-		db.timeout = time.Minute
-	}
-	name := config.Database
-	if name == "" {
-		name = "(default)"
-	}
-	db.path = fmt.Sprintf("projects/%s/databases/%s", config.Project, name)
+	db := &Database{path: config.path(), timeout: config.timeout()}
 	options, err := clientOptions(config)
 	if err == nil {
 		db.client, err = firestore.NewClient(ctx, options...)
@@ -59,6 +52,13 @@ func Open(ctx context.Context, config Config) (*Database, error) {
 	}
 	return db, nil
 }
+
+// path returns the database's name in the API.
+func (c Config) path() string {
+	return fmt.Sprintf("projects/%s/databases/%s", c.Project, cmp.Or(c.Database, "(default)"))
+}
+
+func (c Config) timeout() time.Duration { return cmp.Or(c.CallTimeout, time.Minute) }
 
 func clientOptions(config Config) ([]option.ClientOption, error) {
 	dial := append([]grpc.DialOption{

@@ -2,6 +2,7 @@ package firestoredocs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -66,6 +67,29 @@ func (d *documents) commit(ctx context.Context, writes []*pb.Write) error {
 		_, err := d.client.Commit(ctx, &pb.CommitRequest{Database: d.path, Writes: writes}, once())
 		return err
 	})
+}
+
+// TryWrite returns an error where the caller may not make and change documents of
+// the pipeline. It makes and changes none: it asks for both in one atomic commit
+// that is refused in any case, because the document to be changed does not exist;
+// whether the caller may is found out before that.
+func (db *Database) TryWrite(ctx context.Context, pipeline string) error {
+	d := &documents{Database: db, name: pipeline}
+	absent := d.shardPath("check-" + shardstore.NewWriter())
+	err := d.commit(ctx, []*pb.Write{
+		creation(absent+"-new", nil),
+		{
+			Operation:       &pb.Write_Update{Update: &pb.Document{Name: absent}},
+			CurrentDocument: &pb.Precondition{ConditionType: &pb.Precondition_Exists{Exists: true}},
+		},
+	})
+	switch {
+	case errors.Is(precondition(err), shardstore.ErrPrecondition):
+		return nil
+	case err == nil:
+		return errors.New("a commit that changes a document which does not exist was not refused")
+	}
+	return fmt.Errorf("try a commit: %w", err)
 }
 
 // Settle implements [shardstore.Documents] with a BatchWrite for every hundred

@@ -31,10 +31,17 @@ func (s *Store) Register(ctx context.Context) error {
 // Check returns a [*windowstore.MeaningError] where the settings do not fit what is
 // on record. It records nothing, so it is for whoever only reads.
 func (s *Store) Check(ctx context.Context) error {
-	if _, err := s.checkRecord(ctx); err != nil {
-		return s.wrap("compare the settings with", err)
+	_, err := s.Recorded(ctx)
+	return err
+}
+
+// Recorded is Check that also reports whether the pipeline is on record.
+func (s *Store) Recorded(ctx context.Context) (bool, error) {
+	recorded, err := s.checkRecord(ctx)
+	if err != nil {
+		return false, s.wrap("compare the settings with", err)
 	}
-	return nil
+	return recorded, nil
 }
 
 // checkRecord reports whether the pipeline is on record. It returns a

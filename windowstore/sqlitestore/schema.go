@@ -58,6 +58,8 @@ CREATE TABLE keys (
 CREATE TABLE deleted_shards (id INTEGER PRIMARY KEY) STRICT;
 `
 
+var fileSchema = sqlitefile.Schema{Version: schemaVersion, ApplicationID: applicationID, Make: makeTables}
+
 // makeTables makes the schema in a new file.
 func makeTables(ctx context.Context, tx *sql.Tx, found int) error {
 	if found == schemaVersion {

@@ -63,9 +63,7 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 }
 
 func (s *Store) open(ctx context.Context) (err error) {
-	s.file, err = sqlitefile.Open(ctx, s.config.Path, sqlitefile.Schema{
-		Version: schemaVersion, ApplicationID: applicationID, Make: makeTables,
-	})
+	s.file, err = sqlitefile.Open(ctx, s.config.Path, fileSchema)
 	if err != nil {
 		return err
 	}
@@ -77,6 +75,33 @@ func (s *Store) open(ctx context.Context) (err error) {
 		return err
 	}
 	return s.statements.prepare(ctx, s.file)
+}
+
+// Inspect reports whether the pipeline is on record in the file, and returns the
+// errors of [Open]; it makes and changes nothing. Where there is no file the error
+// wraps [fs.ErrNotExist].
+func Inspect(ctx context.Context, config Config) (recorded bool, err error) {
+	err = sqlitefile.Inspect(ctx, config.Path, fileSchema, func(ctx context.Context, tx *sql.Tx) error {
+		if isNew, err := isNewFile(ctx, tx); err != nil || isNew {
+			return err
+		}
+		meanings, err := recordedMeanings(ctx, tx)
+		if err != nil {
+			return err
+		}
+		_, recorded = meanings[config.Pipeline]
+		return windowstore.CheckMeaning(config.Pipeline, config.Meaning, meanings)
+	})
+	if err != nil {
+		return false, (&Store{config: config}).wrap("inspect", err)
+	}
+	return recorded, nil
+}
+
+// isNewFile reports whether nothing was ever made in the file.
+func isNewFile(ctx context.Context, tx *sql.Tx) (isNew bool, err error) {
+	err = tx.QueryRowContext(ctx, "SELECT count(*) = 0 FROM sqlite_schema").Scan(&isNew)
+	return isNew, err
 }
 
 // Close closes the file.

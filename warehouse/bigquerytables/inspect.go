@@ -1,0 +1,215 @@
+package bigquerytables
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"cloud.google.com/go/bigquery"
+
+	"github.com/tidemark-dev/tidemark/warehouse"
+)
+
+// A Fault is something that is not as it must be.
+type Fault struct {
+	What string
+	Mend []string // what a person does about it, in order: mostly statements of GoogleSQL
+}
+
+// A Kind is a kind of [Object].
+type Kind string
+
+// The kinds.
+const (
+	Dataset   Kind = "dataset"
+	BaseTable Kind = "table"
+	View      Kind = "view"
+)
+
+// An Object is what [Tables.Inspect] found of the dataset, or of a table or view in
+// it.
+type Object struct {
+	Kind    Kind
+	Name    string // without project and dataset
+	ID      string // with them
+	Missing bool
+	Err     error // it could not be looked at, and nothing else is known
+
+	// Faults keep rows from being stored or read, and Differences only make it
+	// another than this program would make: dearer, or an older version's.
+	Faults, Differences []Fault
+
+	// Make is the statement that makes a view that is missing. Append and queries
+	// make the views along with whatever they miss themselves, but never miss a view.
+	Make string
+}
+
+// Inspect looks at the dataset, its tables and its views, and changes nothing. The
+// dataset is first, and alone if it is missing.
+func (b *Tables) Inspect(ctx context.Context) []Object {
+	dataset := b.inspectDataset(ctx)
+	if dataset.Missing {
+		return []Object{dataset}
+	}
+	tables, views := warehouse.Tables(b.cfg.Names), b.views()
+	objects := make([]Object, 1+len(tables)+len(views))
+	objects[0] = dataset
+	var wg sync.WaitGroup
+	for i, t := range tables {
+		wg.Go(func() { objects[1+i] = b.inspectTable(ctx, t) })
+	}
+	for i, v := range views {
+		wg.Go(func() { objects[1+len(tables)+i] = b.inspectView(ctx, v) })
+	}
+	wg.Wait()
+	return objects
+}
+
+func (b *Tables) inspectDataset(ctx context.Context) Object {
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.AppendTimeout)
+	defer cancel()
+	o := Object{Kind: Dataset, Name: b.cfg.Dataset, ID: b.id(b.cfg.Dataset)}
+	found, err := b.client.Dataset(b.cfg.Dataset).Metadata(ctx)
+	switch {
+	case isNotFound(err):
+		o.Missing = true
+	case err != nil:
+		o.Err = err
+	case !strings.EqualFold(found.Location, b.cfg.Location): // queries are run there, and would find no dataset
+		o.Faults = []Fault{{
+			What: fmt.Sprintf("it is in %s, and BIGQUERY_LOCATION is %s", found.Location, b.cfg.Location),
+			Mend: []string{"BIGQUERY_LOCATION=" + found.Location},
+		}}
+	}
+	return o
+}
+
+// look returns the metadata of a table or view, nil where there is none.
+func (b *Tables) look(ctx context.Context, o *Object) *bigquery.TableMetadata {
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.AppendTimeout)
+	defer cancel()
+	found, err := b.table(o.Name).Metadata(ctx, bigquery.WithMetadataView(bigquery.BasicMetadataView))
+	switch {
+	case isNotFound(err):
+		o.Missing = true
+	case err != nil:
+		o.Err = err
+	}
+	return found
+}
+
+func (b *Tables) inspectTable(ctx context.Context, t warehouse.Table) Object {
+	o := Object{Kind: BaseTable, Name: t.Name, ID: b.tableID(t.Name)}
+	found := b.look(ctx, &o)
+	switch {
+	case found == nil:
+	case found.Type != "" && found.Type != bigquery.RegularTable:
+		o.Faults = []Fault{{
+			What: fmt.Sprintf("it is a %s, want a table", found.Type),
+			Mend: []string{"choose another DATASET, or another name for this table"},
+		}}
+	default:
+		o.Faults = b.faults(t, found.Schema)
+		if found.RequirePartitionFilter {
+			o.Faults = append(o.Faults, Fault{
+				What: "it requires a filter on its partitions, which audits and flushes of old windows do not have",
+				Mend: []string{"ALTER TABLE `" + o.ID + "` SET OPTIONS (require_partition_filter = FALSE);"},
+			})
+		}
+		o.Differences = b.differences(t, found)
+	}
+	return o
+}
+
+// differences returns in what else than its columns a table differs from the one
+// that makeTable makes.
+func (b *Tables) differences(t warehouse.Table, found *bigquery.TableMetadata) []Fault {
+	var all []Fault
+	id := b.tableID(t.Name)
+	clustering := ""
+	if t.ClusterBy != "" {
+		clustering = "\nCLUSTER BY " + t.ClusterBy
+	}
+	if p := found.TimePartitioning; t.PartitionBy != "" && (p == nil || p.Type != bigquery.DayPartitioningType || !strings.EqualFold(p.Field, t.PartitionBy)) {
+		all = append(all, Fault{
+			What: "it is not partitioned by day of " + t.PartitionBy + ", so that queries read all of it",
+			// No statement partitions a table that exists.
+			Mend: []string{
+				"-- while nothing is pushed: Pub/Sub keeps what is published",
+				"CREATE TABLE `" + id + "_new`\nPARTITION BY TIMESTAMP_TRUNC(" + t.PartitionBy + ", DAY)" + clustering + "\nAS SELECT * FROM `" + id + "`;",
+				"ALTER TABLE `" + id + "` RENAME TO " + t.Name + "_old;",
+				"ALTER TABLE `" + id + "_new` RENAME TO " + t.Name + ";",
+			},
+		})
+	}
+	if c := found.Clustering; t.ClusterBy != "" && (c == nil || len(c.Fields) == 0 || !strings.EqualFold(c.Fields[0], t.ClusterBy)) {
+		all = append(all, Fault{
+			What: "it is not clustered by " + t.ClusterBy + ", so that queries read more of it",
+			Mend: []string{"bq update --clustering_fields=" + t.ClusterBy + " " + b.cfg.Project + ":" + b.cfg.Dataset + "." + t.Name},
+		})
+	}
+	return all
+}
+
+func (b *Tables) inspectView(ctx context.Context, v view) Object {
+	o := Object{Kind: View, Name: v.name, ID: b.tableID(v.name)}
+	found := b.look(ctx, &o)
+	switch {
+	case o.Missing:
+		o.Make = b.viewStatement("CREATE VIEW", v)
+	case found == nil:
+	case found.Type != "" && found.Type != bigquery.ViewTable:
+		o.Faults = []Fault{{
+			What: fmt.Sprintf("it is a %s, want a view", found.Type),
+			Mend: []string{"ALTER TABLE `" + o.ID + "` RENAME TO " + v.name + "_old;", b.viewStatement("CREATE VIEW", v)},
+		}}
+	case strings.TrimSpace(found.ViewQuery) != v.query || found.UseLegacySQL:
+		o.Differences = []Fault{{
+			What: "its query is not the one of this version of tidemark",
+			Mend: []string{b.viewStatement("CREATE OR REPLACE VIEW", v)},
+		}}
+	}
+	return o
+}
+
+func (b *Tables) viewStatement(create string, v view) string {
+	return create + " `" + b.tableID(v.name) + "`\nOPTIONS (description = " + strconv.Quote(v.description) + ")\nAS " + v.query + ";"
+}
+
+// tablePermissions are what the service needs on each table: to look at it, to read
+// it and to append to it.
+var tablePermissions = []string{"bigquery.tables.get", "bigquery.tables.getData", "bigquery.tables.updateData"}
+
+// Lacking returns the permissions that the service needs on the table and that the
+// caller does not have. Of a table that does not exist it returns all.
+func (b *Tables) Lacking(ctx context.Context, table string) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.AppendTimeout)
+	defer cancel()
+	has, err := b.table(table).IAM().TestPermissions(ctx, tablePermissions)
+	if err != nil {
+		return nil, err
+	}
+	var lacking []string
+	for _, p := range tablePermissions {
+		if !slices.Contains(has, p) {
+			lacking = append(lacking, p)
+		}
+	}
+	return lacking, nil
+}
+
+// OpenStream opens the stream by which rows are appended to the table, which
+// exists, and appends nothing. Of [InsertAll], which has none, it returns nil.
+func (b *Tables) OpenStream(ctx context.Context, table string) error {
+	w, ok := b.appender.(*writer)
+	if !ok {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.AppendTimeout)
+	defer cancel()
+	_, err := w.stream(ctx, table)
+	return err
+}

@@ -1,0 +1,124 @@
+package bigquerytables_test
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/tidemark-dev/tidemark/warehouse"
+	"github.com/tidemark-dev/tidemark/warehouse/bigquerytables"
+)
+
+// What is made is what is looked for.
+func TestInspectFindsNothingWrongWithWhatMakeMakes(t *testing.T) {
+	t.Parallel()
+	tables := serve(t, &fake{}, bigquerytables.InsertAll)
+	if err := tables.Make(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, o := range tables.Inspect(t.Context()) {
+		names = append(names, string(o.Kind)+" "+o.ID)
+		if o.Missing || o.Err != nil || o.Faults != nil || o.Differences != nil {
+			t.Errorf("%s: %+v", o.ID, o)
+		}
+	}
+	want := []string{"dataset p.logs", "table p.logs.raw", "table p.logs.windowed_traffic_log", "table p.logs.dead_letter",
+		"view p.logs.events", "view p.logs.windowed_traffic", "view p.logs.dead_letters"}
+	if diff := cmp.Diff(want, names); diff != "" {
+		t.Errorf("looked at (-want +got):\n%s", diff)
+	}
+}
+
+// The lab's own pipeline makes both tables with text in place of times, and its
+// aggregate as a table: every column is named, and what mends it.
+func TestInspectNamesEveryFaultOfTheLabsTables(t *testing.T) {
+	t.Parallel()
+	f := withTables()
+	lab := func(names ...string) (columns []warehouse.Column) {
+		for _, name := range names {
+			columns = append(columns, warehouse.Column{Name: name, Type: warehouse.String, Nullable: true})
+		}
+		return columns
+	}
+	raw := append(rawTable.Columns[:5:5], lab("event_timestamp", "processing_timestamp")...)
+	f.tables["raw"] = resource(append(raw, rawTable.Columns[7:10]...))
+	f.tables["windowed_traffic"] = resource(lab("page_views", "timestamp"))
+	f.tables["windowed_traffic"]["type"] = "TABLE"
+	tables := serve(t, f, bigquerytables.InsertAll)
+	found := map[string]bigquerytables.Object{}
+	for _, o := range tables.Inspect(t.Context()) {
+		found[o.Name] = o
+	}
+	alter := "ALTER TABLE `p.logs.raw` "
+	add := func(column, columnType string) bigquerytables.Fault {
+		return bigquerytables.Fault{What: "column " + column + " is missing", Mend: []string{alter + "ADD COLUMN " + columnType + ";"}}
+	}
+	replace := func(column string) bigquerytables.Fault {
+		return bigquerytables.Fault{What: "column " + column + " is STRING, want TIMESTAMP", Mend: []string{
+			alter + "RENAME COLUMN " + column + " TO " + column + "_old;", alter + "ADD COLUMN " + column + " TIMESTAMP;",
+		}}
+	}
+	want := []bigquerytables.Fault{
+		replace("event_timestamp"), replace("processing_timestamp"),
+		add("event_id STRING", "event_id STRING"), add("message_id STRING", "message_id STRING"),
+		add("publish_time TIMESTAMP", "publish_time TIMESTAMP"), add("window_start TIMESTAMP", "window_start TIMESTAMP"),
+		add("is_late BOOLEAN", "is_late BOOL"),
+	}
+	if diff := cmp.Diff(want, found["raw"].Faults); diff != "" {
+		t.Errorf("faults of raw (-want +got):\n%s", diff)
+	}
+	var differences []string
+	for _, d := range found["raw"].Differences {
+		differences = append(differences, d.What)
+	}
+	if diff := cmp.Diff([]string{
+		"it is not partitioned by day of processing_timestamp, so that queries read all of it",
+		"it is not clustered by window_start, so that queries read more of it",
+	}, differences); diff != "" {
+		t.Errorf("differences of raw (-want +got):\n%s", diff)
+	}
+	agg := found["windowed_traffic"].Faults
+	if len(agg) != 1 || agg[0].What != "it is a TABLE, want a view" {
+		t.Errorf("faults of windowed_traffic: %+v", agg)
+	}
+	if events := found["events"]; !events.Missing || events.Make == "" {
+		t.Errorf("events: %+v, want it missing, with the statement that makes it", events)
+	}
+}
+
+// A column that must have a value would want one after it was renamed, too.
+func TestARequiredColumnOfTheWrongTypeIsMadeNullableFirst(t *testing.T) {
+	t.Parallel()
+	f := withTables()
+	columns := append([]warehouse.Column{}, rawTable.Columns...)
+	columns[0].Type = warehouse.Bytes
+	f.tables["raw"] = resource(columns)
+	got := serve(t, f, bigquerytables.InsertAll).Inspect(t.Context())[1].Faults
+	want := []bigquerytables.Fault{{What: "column ip is BYTES, want STRING", Mend: []string{
+		"ALTER TABLE `p.logs.raw` ALTER COLUMN ip DROP NOT NULL;",
+		"ALTER TABLE `p.logs.raw` RENAME COLUMN ip TO ip_old;",
+		"ALTER TABLE `p.logs.raw` ADD COLUMN ip STRING;",
+	}}}
+	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("faults (-want +got):\n%s", diff)
+	}
+}
+
+func TestOpenStreamAppendsNothing(t *testing.T) {
+	t.Parallel()
+	f := withTables()
+	tables := serve(t, f, bigquerytables.StorageWrite)
+	if err := tables.OpenStream(t.Context(), "raw"); err != nil {
+		t.Error(err)
+	}
+	if err := tables.OpenStream(t.Context(), "gone"); err == nil {
+		t.Error("the stream of a table that does not exist opens")
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.appends != 0 {
+		t.Errorf("%d appends", f.appends)
+	}
+}
