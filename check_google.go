@@ -152,7 +152,8 @@ func (c *checker) onProject(ctx context.Context) permissions {
 func (c *checker) bigQuery(ctx context.Context) []Finding {
 	s := c.settings
 	var findings []Finding
-	if s.RawMethod == "storage_write" && (s.BigQueryEmulator == "") != (s.BigQueryStorageEmulator == "") {
+	mixed := s.RawMethod == "storage_write" && (s.BigQueryEmulator == "") != (s.BigQueryStorageEmulator == "")
+	if mixed {
 		findings = append(findings, problem([]string{"set both of them, or neither"},
 			"BIGQUERY_EMULATOR_HOST=%s, BIGQUERY_STORAGE_EMULATOR_HOST=%s: one is an emulator and the other the service", s.BigQueryEmulator, s.BigQueryStorageEmulator))
 	}
@@ -165,7 +166,7 @@ func (c *checker) bigQuery(ctx context.Context) []Finding {
 		return append(findings, c.failed("BigQuery", err))
 	}
 	defer tables.Close()
-	check := &bigQueryCheck{checker: c, tables: tables, emulated: s.BigQueryEmulator != ""}
+	check := &bigQueryCheck{checker: c, tables: tables, emulated: s.BigQueryEmulator != "", stream: s.RawMethod == "storage_write" && !mixed}
 	if check.emulated {
 		findings = append(findings, warning(nil, "BigQuery emulator at %s: permissions are not checked, for an emulator asks for none", s.BigQueryEmulator))
 	} else {
@@ -181,6 +182,7 @@ type bigQueryCheck struct {
 	tables   *bigquerytables.Tables
 	project  permissions
 	emulated bool
+	stream   bool // rows are appended by one
 }
 
 // queries checks that queries can be run: those of audits, and of flushes of windows
@@ -286,8 +288,8 @@ func (c *bigQueryCheck) object(ctx context.Context, o bigquerytables.Object) []F
 	if !c.emulated {
 		findings = append(findings, c.onTable(ctx, o))
 	}
-	if o.Name == c.settings.Tables.Raw && c.settings.RawMethod == "storage_write" && len(o.Faults) == 0 {
-		findings = append(findings, c.stream(ctx, o))
+	if o.Name == c.settings.Tables.Raw && c.stream && len(o.Faults) == 0 {
+		findings = append(findings, c.openStream(ctx, o))
 	}
 	return findings
 }
@@ -305,11 +307,11 @@ func (c *bigQueryCheck) onTable(ctx context.Context, o bigquerytables.Object) Fi
 	return ok("%s: %s may append to it and read it", title(o), c.account)
 }
 
-// stream checks that the API answers by which rows are appended.
-func (c *bigQueryCheck) stream(ctx context.Context, o bigquerytables.Object) Finding {
+// openStream checks that the API answers by which rows are appended.
+func (c *bigQueryCheck) openStream(ctx context.Context, o bigquerytables.Object) Finding {
 	err := c.tables.OpenStream(ctx, o.Name)
 	switch {
-	case isDenied(err) && !isDisabled(err):
+	case isDenied(err):
 		return c.undetermined("Storage Write API: whether the stream of "+o.ID+" opens", err)
 	case err != nil:
 		return c.failed("Storage Write API", err)
@@ -356,10 +358,10 @@ func (c *checker) database(ctx context.Context, admin *firestoredocs.Admin) (f F
 	switch {
 	case status.Code(err) == codes.NotFound:
 		return c.missingDatabase(), state, false
-	case isDenied(err) && !isDisabled(err):
+	case isDenied(err):
 		return c.undetermined(c.databaseTitle()+": how it is set up", err), state, true
 	case err != nil:
-		return c.failed(c.databaseTitle(), err), state, !isDisabled(err)
+		return c.failed(c.databaseTitle(), err), state, disabledService(err) == ""
 	case !state.Native:
 		return problem([]string{
 			c.makeDatabase("tidemark"),
@@ -400,7 +402,7 @@ func (c *checker) record(ctx context.Context, counters firestoreCounters) (f Fin
 	switch {
 	case status.Code(err) == codes.NotFound:
 		return c.missingDatabase(), false
-	case isDenied(err) && !isDisabled(err):
+	case isDenied(err):
 		return problem([]string{c.grantOnProject("roles/datastore.user")}, "%s: %s may not read it", c.databaseTitle(), c.account), false
 	case err != nil:
 		return c.failed(c.databaseTitle(), err), false
@@ -505,9 +507,8 @@ func (c *checker) failed(what string, err error) Finding {
 
 // afterError returns what to do about an error of one of Google's services.
 func (c *checker) afterError(err error) []string {
-	if isDisabled(err) {
-		api, _ := apierror.FromError(err)
-		return []string{"gcloud services enable " + api.Metadata()["service"] + " --project=" + c.settings.Project}
+	if service := disabledService(err); service != "" {
+		return []string{"gcloud services enable " + service + " --project=" + c.settings.Project}
 	}
 	switch code(err) {
 	case codes.Unauthenticated:
@@ -518,13 +519,31 @@ func (c *checker) afterError(err error) []string {
 	return []string{"see whether this machine reaches the service, then check again"}
 }
 
-// isDisabled reports whether an error says that the project does not use an API.
-func isDisabled(err error) bool {
-	api, found := apierror.FromError(err)
-	return found && api.Reason() == "SERVICE_DISABLED"
+// disabledService returns the service that an error says the project does not use,
+// empty where it does not say so.
+func disabledService(err error) string {
+	const reason = "SERVICE_DISABLED"
+	if rest, found := errors.AsType[*googleapi.Error](err); found {
+		for _, detail := range rest.Details {
+			info, _ := detail.(map[string]any)
+			metadata, _ := info["metadata"].(map[string]any)
+			if service, _ := metadata["service"].(string); info["reason"] == reason {
+				return service
+			}
+		}
+		return ""
+	}
+	if api, found := apierror.FromError(err); found && api.Reason() == reason {
+		return api.Metadata()["service"]
+	}
+	return ""
 }
 
-func isDenied(err error) bool { return code(err) == codes.PermissionDenied }
+// isDenied reports whether an error says that the account may not. (A service that
+// the project does not use denies everything to everyone.)
+func isDenied(err error) bool {
+	return code(err) == codes.PermissionDenied && disabledService(err) == ""
+}
 
 // code returns the status of an error of either kind of API.
 func code(err error) codes.Code {

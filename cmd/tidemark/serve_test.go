@@ -47,6 +47,10 @@ func TestADirectoryThatCannotBeWrittenIsNamed(t *testing.T) {
 			t.Errorf("%s: exit code %d, said %q, want %q", args, code, log, want)
 		}
 	}
+	code, out, _ := runCommand(t, "check", "--data-dir", dir)
+	if want := "problem  data directory " + dir + " cannot be written by this user"; code != exitNo || !strings.Contains(out, want) {
+		t.Errorf("check: exit code %d, printed %q, want %q", code, out, want)
+	}
 }
 
 // A person finds the few flags of a command among the settings.
@@ -59,7 +63,7 @@ func TestHelpHasFlagsApartFromSettings(t *testing.T) {
 		!strings.Contains(settings, "--data-dir") || strings.Contains(settings, "--repair") {
 		t.Errorf("the help is:\n%s", help)
 	}
-	if _, help, _ := runCommand(t, "--help"); !strings.Contains(help, "serve, dev, flush, audit and replay") {
+	if _, help, _ := runCommand(t, "--help"); !strings.Contains(help, "serve, dev, flush, audit, check and replay") {
 		t.Errorf("the help does not say which commands have settings:\n%s", help)
 	}
 }

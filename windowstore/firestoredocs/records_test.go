@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/tidemark-dev/tidemark/internal/emulator"
 	"github.com/tidemark-dev/tidemark/windowstore"
@@ -87,5 +89,30 @@ func TestAReaderOfAWindowMayStop(t *testing.T) {
 	}
 	if n != 1 {
 		t.Errorf("%d batches, want 1", n)
+	}
+}
+
+func TestTryWriteWritesNothing(t *testing.T) {
+	t.Parallel()
+	project := emulator.Project()
+	register(t, project)
+	if err := open(t, project).TryWrite(t.Context(), "p"); err != nil {
+		t.Error(err)
+	}
+	client, shards, err := readAll(t, t.Context(), project)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if len(shards) != 1 {
+		t.Errorf("%d documents, want the one that there was: %v", len(shards), shards)
+	}
+}
+
+func TestTryWriteReportsARefusal(t *testing.T) {
+	t.Parallel()
+	option, _ := calls("Commit", func(int, func() error) error { return status.Error(codes.PermissionDenied, "no") })
+	if err := open(t, emulator.Project(), option).TryWrite(t.Context(), "p"); status.Code(err) != codes.PermissionDenied {
+		t.Errorf("%v, want PermissionDenied", err)
 	}
 }
