@@ -376,6 +376,10 @@ func TestCheckFindsProblemsOnGoogleCloud(t *testing.T) {
 			damage: func(p *fakeProject) { p.tables["events"]["view"].(map[string]any)["query"] = "SELECT 1" },
 			level:  Warning, what: "view my-project.logs.events: its query is not the one", do: "CREATE OR REPLACE VIEW `my-project.logs.events`",
 		},
+		"a view that is not told": {
+			damage: func(p *fakeProject) { delete(p.tables["events"], "view") },
+			level:  Warning, what: "view my-project.logs.events: its query is not told",
+		},
 		"a missing column": {
 			damage: func(p *fakeProject) { column(p, "raw", "user_id")["name"] = "user" },
 			level:  Problem, what: "table my-project.logs.raw: column user_id STRING is missing", do: "ALTER TABLE `my-project.logs.raw` ADD COLUMN user_id STRING;",

@@ -166,6 +166,8 @@ func (b *Tables) inspectView(ctx context.Context, v view) Object {
 			What: fmt.Sprintf("it is a %s, want a view", found.Type),
 			Mend: []string{"ALTER TABLE `" + o.ID + "` RENAME TO " + v.name + "_old;", b.viewStatement("CREATE VIEW", v)},
 		}}
+	case found.ViewQuery == "": // as from bqemulator 1.4.0
+		o.Differences = []Fault{{What: "its query is not told, so it is not compared with this version's"}}
 	case strings.TrimSpace(found.ViewQuery) != v.query || found.UseLegacySQL:
 		o.Differences = []Fault{{
 			What: "its query is not the one of this version of tidemark",

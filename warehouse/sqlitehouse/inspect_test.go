@@ -34,6 +34,7 @@ func TestInspectFindsWhatMendMends(t *testing.T) {
 		stale  bool // no fault: it still works
 	}{
 		{"DROP INDEX raw_by_window; DROP VIEW events; ALTER TABLE raw DROP COLUMN message_id", "column message_id is missing", false},
+		{"DROP VIEW events; ALTER TABLE raw RENAME COLUMN ip TO address", "column address is not in the schema", false},
 		{"DROP TABLE raw; CREATE TABLE raw (ip INTEGER NOT NULL, event_timestamp TEXT) STRICT", "column ip has type INTEGER, want TEXT", false},
 		{"DROP TABLE dead_letter; CREATE TABLE dead_letter (data BLOB NOT NULL) STRICT", "column data is NOT NULL, want it nullable", false},
 		{"DROP VIEW windowed_traffic; CREATE TABLE windowed_traffic (timestamp TEXT, page_views INTEGER)", "it is a table, want a view", false},
