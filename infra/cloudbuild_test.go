@@ -1,0 +1,73 @@
+package infra_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// A build is what the tests need of cloudbuild.yaml.
+type build struct {
+	Substitutions map[string]string
+	Steps         []struct {
+		ID, Name, Script string
+		Args             []string
+	}
+}
+
+// What is built was tested, what is pushed was built, and what is rolled out is what
+// was pushed, by its digest, and only where a service is named.
+func TestCloudBuild(t *testing.T) {
+	text, err := os.ReadFile("../cloudbuild.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b build
+	if err := yaml.Unmarshal(text, &b); err != nil {
+		t.Fatal(err)
+	}
+	if len(b.Steps) != 4 || !slices.Equal(b.Steps[0].Args, []string{"make", "test"}) {
+		t.Fatalf("steps %+v, want make test and three scripts", b.Steps)
+	}
+	const pushed = "europe-docker.pkg.dev/p/tidemark/tidemark@sha256:0123"
+	for service, want := range map[string][]string{
+		"":     nil,
+		"mine": {"gcloud run services update mine --project=p-roject --region=europe-west1 --image=" + pushed},
+	} {
+		dir := t.TempDir()
+		for _, command := range []string{"docker", "gcloud"} {
+			stub := "#!/bin/sh\necho \"$(basename \"$0\") $*\" >> calls\n[ \"$1\" != inspect ] || echo " + pushed + "\n"
+			if err := os.WriteFile(filepath.Join(dir, command), []byte(stub), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, step := range b.Steps[1:] {
+			cmd := exec.Command("sh", "-c", strings.ReplaceAll(step.Script, "/workspace/", dir+"/"))
+			cmd.Dir = dir
+			cmd.Env = []string{"PATH=" + dir + ":/usr/bin:/bin", "_IMAGE=europe-docker.pkg.dev/p/tidemark/tidemark:v1", "PROJECT_ID=p-roject", "_REGION=europe-west1", "_SERVICE=" + service}
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("step %s: %v\n%s", step.ID, err, out)
+			}
+		}
+		calls, err := os.ReadFile(filepath.Join(dir, "calls"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want = append([]string{
+			"docker build --build-arg VERSION=v1 --tag europe-docker.pkg.dev/p/tidemark/tidemark:v1 .",
+			"docker push europe-docker.pkg.dev/p/tidemark/tidemark:v1",
+			"docker inspect --format={{index .RepoDigests 0}} europe-docker.pkg.dev/p/tidemark/tidemark:v1",
+		}, want...)
+		if got := strings.Split(strings.TrimSpace(string(calls)), "\n"); !slices.Equal(got, want) {
+			t.Errorf("with service %q:\n%s\nwant\n%s", service, strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+	}
+	if b.Substitutions["_SERVICE"] != "" {
+		t.Error("a build rolls out by default, which the account that make deploy builds with may not")
+	}
+}
