@@ -122,10 +122,17 @@ type service struct {
 	line func(*testing.T) map[string]any
 }
 
-func newService(t *testing.T) service {
+func newService(t *testing.T, env ...string) service {
 	t.Helper()
 	dir := t.TempDir()
-	s, err := tidemark.Load(map[string]string{"data-dir": dir}, func(string) (string, bool) { return "", false })
+	s, err := tidemark.Load(map[string]string{"data-dir": dir}, func(name string) (string, bool) {
+		for _, variable := range env {
+			if value, ok := strings.CutPrefix(variable, name+"="); ok {
+				return value, true
+			}
+		}
+		return "", false
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,9 @@
 package infra_test
 
 import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -36,7 +39,7 @@ case "$(basename "$0") $*" in
 *"output -raw "*) echo "the-$4" ;;
 *"state list") [ -f "$STAGE/destroyed" ] || echo google_bigquery_table.raw google_bigquery_dataset.logs[0] google_pubsub_topic.events[0] google_firestore_database.counters | tr ' ' '\n' ;;
 *" destroy "*) touch "$STAGE/destroyed" ;;
-"curl -s -o"*) printf '%s' "${STRANGER:-403}" ;;
+"curl -s -w"*) printf '%s' "${STRANGER:-403}" ;;
 "curl -sf"*) printf '%s\n' "${AUDIT:-{\"waiting\":[],\"lower\":[],\"higher\":[],\"more\":false\}}" ;;
 "bq "*is_final*) echo "${FINAL:-true}" ;;
 "bq "*"COUNT(DISTINCT event_id)"*) echo "${STORED:-5}" ;;
@@ -194,8 +197,9 @@ func TestSmoke(t *testing.T) {
 		env  string
 		want string // of its output; empty for success
 	}{
-		"all is well":       {"STRANGER=401", ""},
-		"open to strangers": {"STRANGER=200", "want 401 or 403"},
+		"all is well":       {"STRANGER=<html>Forbidden</html>\n403", ""},
+		"open to strangers": {"STRANGER={}\n200", "want 401 or 403"},
+		"closed too late":   {"STRANGER=" + strangerAnswer(t), "gets through to the service"},
 		"never final":       {"FINAL=false", "a window is not final"},
 		"the audit differs": {`AUDIT={"waiting":[],"lower":[{}],"higher":[],"more":false}`, "the audit finds a difference"},
 		"the audit is cut":  {`AUDIT={"waiting":[],"lower":[],"higher":[],"more":true}`, "the audit finds a difference"},
@@ -208,12 +212,22 @@ func TestSmoke(t *testing.T) {
 				t.Fatalf("success %v, says:\n%s\nwant %q", ok, out, test.want)
 			}
 			if ok {
-				inOrder(t, calls, "curl -s -o /dev/null", "gcloud pubsub topics publish the-topic", "bq ",
+				inOrder(t, calls, "curl -s -w", "gcloud pubsub topics publish the-topic", "bq ",
 					"gcloud auth print-identity-token --quiet --impersonate-service-account=the-viewer --audiences=the-audience --include-email",
 					"curl -sf -H Authorization: Bearer token https://tidemark.run.app/audit?from=2026-03-14T09:26:00Z")
 			}
 		})
 	}
+}
+
+// strangerAnswer is what the service answers to a flush without a token, if Cloud Run
+// lets it through, and its status.
+func strangerAnswer(t *testing.T) string {
+	t.Helper()
+	s := newService(t, "K_SERVICE=tidemark", "AUDIENCE=a", "PUSH_CALLERS=p@x", "FLUSH_CALLERS=f@x")
+	w := httptest.NewRecorder()
+	s.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/flush", nil))
+	return fmt.Sprintf("%s\n%d", w.Body, w.Code)
 }
 
 func TestSmokeWithoutDeployment(t *testing.T) {

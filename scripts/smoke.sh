@@ -33,7 +33,12 @@ ask() { bq --project_id="$project" --headless --quiet --format=csv query --nouse
 mine="user_agent = '$id' AND processing_timestamp >= TIMESTAMP_SUB(CURRENT_TIMESTAMP(), INTERVAL 2 DAY)"
 
 say "A stranger is refused"
-status=$(curl -s -o /dev/null -w '%{http_code}' -X POST "$url/flush")
+answer=$(curl -s -w '\n%{http_code}' -X POST "$url/flush")
+status=${answer##*$'\n'}
+case $answer in
+*'"UNAUTHENTICATED"'*) # the service's own words: with AUTH=iam an open door, where claims can be forged
+	die "POST /flush without a token gets through to the service: take roles/run.invoker from allUsers, and leave Cloud Run's invoker check on" ;;
+esac
 case $status in
 401 | 403) echo "POST /flush without a token: $status" ;;
 *) die "POST /flush without a token is answered $status, want 401 or 403: look at who may invoke the service" ;;
