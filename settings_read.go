@@ -61,14 +61,25 @@ func accounts(field *[]string) func(string) error {
 			if account == "" && text == "" {
 				continue
 			}
-			name, domain, ok := strings.Cut(account, "@")
-			if !ok || name == "" || domain == "" || strings.ContainsAny(account, " \t:") {
-				return fmt.Errorf("%q is not an e-mail address (as a@b.iam.gserviceaccount.com, without serviceAccount: before it)", account)
+			if !isAddress(account) {
+				return fmt.Errorf("%q is not one e-mail address (as a@b.iam.gserviceaccount.com, without serviceAccount: before it, and no pattern)", account)
 			}
 			*field = append(*field, account)
 		}
 		return nil
 	}
+}
+
+// isAddress tells whether a token can have the address: what could never match would
+// be a caller that is refused for ever.
+func isAddress(account string) bool {
+	for _, char := range []byte(account) {
+		if char <= ' ' || char >= 0x7f || strings.IndexByte(`:*,;<>()"`, char) >= 0 {
+			return false
+		}
+	}
+	name, domain, _ := strings.Cut(account, "@")
+	return name != "" && domain != "" && !strings.Contains(domain, "@") && !strings.HasSuffix(domain, ".")
 }
 
 func hostPort(field *string) func(string) error {
