@@ -20,7 +20,7 @@ func checkedToken(email string) string {
 	now := time.Now().Unix()
 	encode := base64.RawURLEncoding.EncodeToString
 	return encode([]byte(`{"alg":"RS256","kid":"1","typ":"JWT"}`)) + "." +
-		encode(fmt.Appendf(nil, `{"iss":"https://accounts.google.com","aud":"https://x","email":%q,"email_verified":true,"iat":%d,"exp":%d}`, email, now, now+3600)) +
+		encode(fmt.Appendf(nil, `{"iss":"https://accounts.google.com","sub":"1","aud":"https://x","email":%q,"email_verified":true,"iat":%d,"exp":%d}`, email, now, now+3600)) +
 		".SIGNATURE_REMOVED_BY_GOOGLE"
 }
 

@@ -220,6 +220,11 @@ func (t *Service) Serve(ctx context.Context, listener net.Listener) error {
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(t.log.Handler(), slog.LevelWarn),
+		// OPTIONS * is no route, and answered as one.
+		DisableGeneralOptionsHandler: true,
+	}
+	if address, ok := listener.Addr().(*net.TCPAddr); ok && t.settings.Auth == "none" && !address.IP.IsLoopback() {
+		t.log.Warn("AUTH=none on an address that others may reach: whoever can connect may push, flush and read; set AUTH=oidc, or HOST=127.0.0.1", "address", address.String())
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()

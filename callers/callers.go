@@ -23,18 +23,21 @@
 //     (https://cloud.google.com/run/docs/authenticating/service-to-service). Anyone
 //     who may invoke the service at all could write claims of his choice into the
 //     header that was not checked. So a request with both is refused, whichever was
-//     checked: the one token that is there is the one that let the request in.
-//   - A signature that is still there has not been checked by Cloud Run: the service
-//     is open to everyone. Google's own tokens are then refused, and the owner reads
-//     why. That shows an open door but does not close it, since on an open service
-//     anyone can write the word as well. So AUTH=iam is for a service that requires
+//     checked: the one token that is there is the one that let the request in. This
+//     leans on Cloud Run passing on the header that it has checked, as it does
+//     (https://cloud.google.com/iap/docs/enabling-cloud-run, known limitations).
+//   - A request without a token, or with a signature that is still there, has not
+//     been checked by Cloud Run: the service is open to everyone. It is refused, and
+//     the log, not the answer, says why ([UnauthenticatedError.Unchecked]). That
+//     shows an open door but does not close it, since on an open service anyone can
+//     write the word as well. So AUTH=iam is for a service that requires
 //     authentication, and AUTH=oidc for one that does not.
 //
 // # Claims
 //
 // In both cases the issuer must be Google, the audience must be the configured one
-// to the letter, as one string, the token must be in its time, and the e-mail
-// address must be verified. The audience matters under Cloud Run too, which takes
+// to the letter, as one string, the token must be in its time and of somebody, and
+// the e-mail address must be verified. The audience matters under Cloud Run too, which takes
 // tokens for any of the service's names. Addresses are compared to the letter as
 // well: those of service accounts have no capitals, and a refusal says which
 // address came.
@@ -66,7 +69,11 @@ func (r Role) Setting() string { return strings.ToUpper(string(r)) + "_CALLERS" 
 type UnauthenticatedError struct {
 	// NoToken is whether the request had no token at all.
 	NoToken bool
-	reason  string
+	// Unchecked is whether the request shows that Cloud Run checks no tokens, which
+	// the owner must learn. The text is then for the owner alone: to anyone else it
+	// would say how to get in.
+	Unchecked bool
+	reason    string
 }
 
 func (e *UnauthenticatedError) Error() string { return e.reason }
@@ -84,6 +91,15 @@ type ForbiddenError struct {
 func (e *ForbiddenError) Error() string {
 	return fmt.Sprintf("%s may not %s: %s does not name it", quote(e.Caller), e.Role, e.Role.Setting())
 }
+
+// A ForeignPageError says that a web page of somebody else's sent the request,
+// through the browser of somebody who may.
+type ForeignPageError struct{ Err error }
+
+func (e *ForeignPageError) Error() string {
+	return "a web page of another site sent this, which AUTH=none does not take: " + e.Err.Error()
+}
+func (e *ForeignPageError) Unwrap() error { return e.Err }
 
 // A KeysError says that Google's public keys could not be had, so that nothing is
 // known about the caller. The same request may well pass later.
@@ -158,10 +174,3 @@ func (c *Checker) Check(r *http.Request, role Role) (caller string, err error) {
 	}
 	return caller, &ForbiddenError{Caller: caller, Role: role}
 }
-
-// Anyone lets every request pass, for a server to which only its owner can
-// connect.
-type Anyone struct{}
-
-// Check returns no account and no error.
-func (Anyone) Check(*http.Request, Role) (string, error) { return "", nil }

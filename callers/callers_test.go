@@ -19,6 +19,7 @@ import (
 	"math/big"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -167,7 +168,7 @@ func wantUnauthenticated(t *testing.T, c *callers.Checker, r *http.Request, says
 	t.Helper()
 	caller, err := c.Check(r, callers.Push)
 	refused, ok := errors.AsType[*callers.UnauthenticatedError](err)
-	if !ok || refused.NoToken != strings.Contains(says, "no token") || caller != "" || !strings.Contains(err.Error(), says) {
+	if !ok || refused.NoToken != strings.Contains(says, "no token") || refused.Unchecked != strings.Contains(err.Error(), "as if anyone may invoke") || caller != "" || !strings.Contains(err.Error(), says) {
 		t.Errorf("caller %q, error %v; want none, and one that says %q", caller, err, says)
 		return
 	}
@@ -191,6 +192,13 @@ func TestARoleIsWhatItsListSays(t *testing.T) {
 		strings.ToUpper(pusher):                    nil,
 		pusher + ".example.com":                    nil,
 		"x" + pusher:                               nil,
+		pusher + ".":                               nil,
+		pusher + "\u200b":                          nil,
+		" " + pusher:                               nil,
+		pusher + "\x00":                            nil,
+		strings.Replace(pusher, "s", "\u017f", 1):  nil, // which folds to s
+		strings.Replace(pusher, "e", "\u0435", 1):  nil, // which looks like e
+		strings.Replace(pusher, "@", "+x@", 1):     nil,
 		strings.Join([]string{both, pusher}, ","):  nil,
 	} {
 		for _, role := range []callers.Role{callers.Push, callers.Flush, callers.View} {
@@ -207,7 +215,12 @@ func TestARoleIsWhatItsListSays(t *testing.T) {
 				if _, forbidden := errors.AsType[*callers.ForbiddenError](err); caller != email || (err == nil) != allowed || (err != nil) != forbidden {
 					t.Errorf("%s: %s to %s: caller %q, error %v; want allowed %v", name, email, role, caller, err, allowed)
 				}
-				if err != nil && (!strings.Contains(err.Error(), email) || !strings.Contains(err.Error(), role.Setting())) {
+				for other := range maps.Keys(map[string]int{pusher: 1, flusher: 1, viewer: 1, both: 1}) {
+					if err != nil && strings.Contains(err.Error(), other) && !strings.Contains(email, other) {
+						t.Errorf("%s: the error to %s names another account: %v", name, email, err)
+					}
+				}
+				if err != nil && (!strings.Contains(err.Error(), strings.Trim(strconv.Quote(email), `"`)) || !strings.Contains(err.Error(), role.Setting())) {
 					t.Errorf("%s: the error names not both %s and %s: %v", name, email, role.Setting(), err)
 				}
 			}
@@ -248,6 +261,9 @@ func TestClaimsAreChecked(t *testing.T) {
 		"audience and a slash":         {map[string]any{"aud": audience + "/"}, "AUDIENCE"},
 		"audience in capitals":         {map[string]any{"aud": strings.ToUpper(audience)}, "AUDIENCE"},
 		"a person's own token":         {map[string]any{"aud": "32555940559.apps.googleusercontent.com"}, "--impersonate-service-account"},
+		"no subject":                   {map[string]any{"sub": nil}, "sub"},
+		"empty subject":                {map[string]any{"sub": ""}, "sub"},
+		"subject as a number":          {map[string]any{"sub": 113774264463038321}, "sub"},
 		"no e-mail address":            {map[string]any{"email": nil}, "--include-email"},
 		"e-mail addresses":             {map[string]any{"email": []string{pusher}}, "email"},
 		"empty e-mail address":         {map[string]any{"email": ""}, "email"},
@@ -282,11 +298,13 @@ func TestClaimsAreChecked(t *testing.T) {
 		}
 	}
 	// Those that JSON's way through Go would not leave as they are.
+	some := `{"iss":"accounts.google.com","sub":"1","email":"` + pusher + `","email_verified":true,`
 	for name, claims := range map[string]string{
-		"audience in a list":  `{"iss":"accounts.google.com","aud":["` + audience + `"],"email":"` + pusher + `","email_verified":true,"iat":1,"exp":99999999999}`,
-		"end overflows":       `{"iss":"accounts.google.com","aud":"` + audience + `","email":"` + pusher + `","email_verified":true,"iat":1,"exp":9223372036854775807}`,
-		"beginning overflows": `{"iss":"accounts.google.com","aud":"` + audience + `","email":"` + pusher + `","email_verified":true,"iat":9223372036854775807,"exp":99999999999}`,
-		"end is a fraction":   `{"iss":"accounts.google.com","aud":"` + audience + `","email":"` + pusher + `","email_verified":true,"iat":1,"exp":99999999999.5}`,
+		"audience in a list":  some + `"aud":["` + audience + `"],"iat":1,"exp":99999999999}`,
+		"end overflows":       some + `"aud":"` + audience + `","iat":1,"exp":9223372036854775807}`,
+		"beginning overflows": some + `"aud":"` + audience + `","iat":9223372036854775807,"exp":99999999999}`,
+		"end is a fraction":   some + `"aud":"` + audience + `","iat":1,"exp":99999999999.5}`,
+		"two addresses":       some + `"aud":"` + audience + `","iat":1,"exp":99999999999,"email":null}`,
 		"no object":           `["` + pusher + `"]`,
 		"null":                `null`,
 		"two values":          `{} {}`,
@@ -324,6 +342,22 @@ func TestATokenIsGoodForAMinuteAfterItsEndWhereCloudRunHasCheckedIt(t *testing.T
 	})
 }
 
+// No clock is given the benefit of the doubt where the library verifies.
+func TestATokenIsNotGoodAfterItsEndWhereItIsVerified(t *testing.T) {
+	t.Parallel()
+	g := newGoogle()
+	synctest.Test(t, func(t *testing.T) {
+		c := newOIDC(t, g)
+		token := signed(googleKey(), rs256, claims(nil))
+		time.Sleep(time.Hour)
+		if _, err := c.Check(with(token), callers.Push); err != nil {
+			t.Errorf("at its end: %v", err)
+		}
+		time.Sleep(time.Second)
+		wantUnauthenticated(t, c, with(token), "expired")
+	})
+}
+
 func TestTheHeaderIsReadStrictly(t *testing.T) {
 	t.Parallel()
 	iam, oidc := callers.NewIAM(config), newOIDC(t, newGoogle())
@@ -335,7 +369,11 @@ func TestTheHeaderIsReadStrictly(t *testing.T) {
 		if _, err := c.Check(request("authorization", "bearer "+good), callers.Push); err != nil {
 			t.Errorf("scheme in lower case: %v", err)
 		}
-		wantUnauthenticated(t, c, request(), "there is no token")
+		none := "there is no token"
+		if c == iam {
+			none = "no token, and Cloud Run let the request in"
+		}
+		wantUnauthenticated(t, c, request(), none)
 		for _, value := range []string{"", "Bearer", "Bearer ", "Basic dXNlcjpwYXNz", good, "Token " + good, "Bearer\t" + good} {
 			wantUnauthenticated(t, c, request("Authorization", value), "not of the form")
 		}
@@ -364,8 +402,19 @@ func TestACloudRunCallerCannotClaimToBeAnother(t *testing.T) {
 	} {
 		wantUnauthenticated(t, c, request(headers...), "send one")
 	}
+	for _, value := range []string{
+		"Bearer " + own + ", Bearer " + forged, "Bearer " + own + " Bearer " + forged, "Bearer " + own + "," + forged, "Bearer  " + own,
+		"Basic " + own + ", Bearer " + forged,
+	} {
+		for _, name := range []string{"Authorization", "X-Serverless-Authorization"} {
+			if caller, err := c.Check(request(name, value), callers.Push); err == nil || caller != "" {
+				t.Errorf("%s: %.40s...: caller %q, error %v", name, value, caller, err)
+			}
+		}
+	}
 	wantUnauthenticated(t, c, request("X-Serverless-Authorization", "Bearer "+own, "X-Serverless-Authorization", "Bearer "+forged), "2 times")
-	wantUnauthenticated(t, c, request("Proxy-Authorization", "Bearer "+forged), "there is no token")
+	wantUnauthenticated(t, c, request("Proxy-Authorization", "Bearer "+forged), "no token, and Cloud Run let")
+	wantUnauthenticated(t, c, request("X_Serverless_Authorization", "Bearer "+forged, "X-Forwarded-Authorization", "Bearer "+forged), "no token, and Cloud Run let")
 	if caller, err := c.Check(request("X-Serverless-Authorization", "Bearer "+forged), callers.Push); err != nil || caller != pusher {
 		t.Errorf("the one token, in the other header: caller %q, error %v", caller, err)
 	}
@@ -378,7 +427,7 @@ func TestASignatureThatIsThereWasNotChecked(t *testing.T) {
 	for _, token := range []string{
 		signed(googleKey(), rs256, good), unsigned(rs256, good), checked(good) + "A", unsigned(rs256, good) + strings.ToLower(removed),
 	} {
-		wantUnauthenticated(t, c, with(token), "AUTH=oidc")
+		wantUnauthenticated(t, c, with(token), "so Cloud Run has not checked it")
 	}
 }
 
@@ -481,6 +530,19 @@ func TestKeysAreFetchedAgainWhenTheyExpire(t *testing.T) {
 		if err := pass(googleKey()); err == nil {
 			t.Error("a key that is Google's no longer is taken")
 		}
+		g.down.Store(true)
+		time.Sleep(time.Hour - time.Second)
+		if err := pass(otherKey()); err != nil {
+			t.Errorf("the keys that are had suffice until they expire: %v", err)
+		}
+		time.Sleep(2 * time.Second)
+		if _, ok := errors.AsType[*callers.KeysError](pass(otherKey())); !ok {
+			t.Error("with expired keys, and no others to be had, something is known of the caller")
+		}
+		g.down.Store(false)
+		if err := pass(otherKey()); err != nil {
+			t.Errorf("once there are keys again: %v", err)
+		}
 	})
 }
 
@@ -557,6 +619,37 @@ func TestManyRequestsFetchTheKeysOnce(t *testing.T) {
 			t.Errorf("%d fetches, want 1", n)
 		}
 	})
+}
+
+func TestAnyoneIsNoPageOfAnotherSite(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		method, host string
+		headers      []string
+		passes       bool
+	}{
+		{"POST", "127.0.0.1:8080", nil, true},
+		{"POST", "tidemark.internal:8080", nil, true},
+		{"POST", "127.0.0.1:8080", []string{"Origin", "http://127.0.0.1:8080"}, true},
+		{"POST", "localhost:8080", []string{"Origin", "http://localhost:8080", "Sec-Fetch-Site", "same-origin"}, true},
+		{"POST", "[::1]:8080", []string{"Origin", "http://[::1]:8080"}, true},
+		{"POST", "127.0.0.1:8080", []string{"Origin", "edge"}, true},              // an attribute
+		{"GET", "127.0.0.1:8080", []string{"Sec-Fetch-Site", "cross-site"}, true}, // a link to it
+		{"POST", "127.0.0.1:8080", []string{"Origin", "https://example.com"}, false},
+		{"POST", "127.0.0.1:8080", []string{"Origin", "null"}, false},
+		{"POST", "127.0.0.1:8080", []string{"Origin", "http://127.0.0.1:9090"}, false},
+		{"POST", "127.0.0.1:8080", []string{"Sec-Fetch-Site", "cross-site"}, false},
+		{"POST", "localhost:8080", []string{"Sec-Fetch-Site", "same-site", "Origin", "http://localhost:3000"}, false},
+		{"POST", "rebound.example.com:8080", []string{"Origin", "http://rebound.example.com:8080"}, false},
+		{"POST", "localhost.example.com:8080", []string{"Origin", "http://localhost.example.com:8080", "Sec-Fetch-Site", "same-origin"}, false},
+	} {
+		r := request(tc.headers...)
+		r.Method, r.Host = tc.method, tc.host
+		caller, err := callers.Anyone{}.Check(r, callers.Push)
+		if _, foreign := errors.AsType[*callers.ForeignPageError](err); caller != "" || (err == nil) != tc.passes || foreign == tc.passes {
+			t.Errorf("%s to %s with %q: caller %q, error %v; want it to pass: %v", tc.method, tc.host, tc.headers, caller, err, tc.passes)
+		}
+	}
 }
 
 func BenchmarkCheck(b *testing.B) {

@@ -13,14 +13,20 @@ const (
 	signatureRemoved = "SIGNATURE_REMOVED_BY_GOOGLE"
 )
 
+const openDoor = ", as if anyone may invoke the service, who could then call as anybody: " +
+	"have it require authentication (take roles/run.invoker from allUsers, and leave the invoker check on), or set AUTH=oidc"
+
 // cloudRun takes Cloud Run's word; the package comment has the rules.
 type cloudRun struct{}
 
 func (cloudRun) header(headers http.Header) (string, error) {
-	if headers.Values(serverlessAuthorization) == nil {
+	own, serverless := headers.Values(authorization) != nil, headers.Values(serverlessAuthorization) != nil
+	switch {
+	case !own && !serverless:
+		return "", &UnauthenticatedError{NoToken: true, Unchecked: true, reason: "there is no token, and Cloud Run let the request in" + openDoor}
+	case !serverless:
 		return authorization, nil
-	}
-	if headers.Values(authorization) != nil {
+	case own:
 		return "", unauthenticated("there are a header %s and a header %s, of which Cloud Run checks only one; send one", authorization, serverlessAuthorization)
 	}
 	return serverlessAuthorization, nil
@@ -28,8 +34,7 @@ func (cloudRun) header(headers http.Header) (string, error) {
 
 func (cloudRun) verify(_ context.Context, t token) error {
 	if t.signature != signatureRemoved {
-		return unauthenticated("the token still has its signature, so Cloud Run has not checked it, as if anyone may invoke the service: " +
-			"have it require authentication (take roles/run.invoker from allUsers), or set AUTH=oidc")
+		return &UnauthenticatedError{Unchecked: true, reason: "the token still has its signature, so Cloud Run has not checked it" + openDoor}
 	}
 	return nil
 }

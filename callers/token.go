@@ -92,6 +92,9 @@ func (t token) account(audience string, now time.Time) (string, error) {
 	if err := t.checkTimes(now); err != nil {
 		return "", err
 	}
+	if _, err := t.textOf("sub"); err != nil {
+		return "", err
+	}
 	email, err := t.textOf("email")
 	if err != nil {
 		return "", err

@@ -1,6 +1,7 @@
 package handler_test
 
 import (
+	"bufio"
 	"context"
 	"crypto"
 	"crypto/rand"
@@ -12,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -33,7 +35,7 @@ func account(name string) string { return name + "@project.iam.gserviceaccount.c
 func identity(email string) string {
 	now := time.Now().Unix()
 	header := `{"alg":"RS256","kid":"current","typ":"JWT"}`
-	claims := fmt.Sprintf(`{"iss":"https://accounts.google.com","aud":%q,"email":%q,"email_verified":true,"iat":%d,"exp":%d}`, serviceURL, email, now, now+3600)
+	claims := fmt.Sprintf(`{"iss":"https://accounts.google.com","sub":"1","aud":%q,"email":%q,"email_verified":true,"iat":%d,"exp":%d}`, serviceURL, email, now, now+3600)
 	return base64.RawURLEncoding.EncodeToString([]byte(header)) + "." + base64.RawURLEncoding.EncodeToString([]byte(claims))
 }
 
@@ -233,6 +235,96 @@ func TestNoTokenIsLogged(t *testing.T) {
 				t.Error("a token was stored")
 			}
 		}
+	}
+}
+
+// With AUTH=iam a request that Cloud Run has not checked shows a service that is open
+// to anyone. Its owner must learn so, and nobody else: claims can be forged there.
+func TestAnOpenDoorIsToldToItsOwnerOnly(t *testing.T) {
+	t.Parallel()
+	flushes := 0
+	f := newFixture(t, checkedBy(t, "iam", nil, &flushes))
+	for _, authorization := range []string{"", "Bearer " + googleSigned(account("flusher"))} {
+		r := post("/flush", "")
+		if authorization != "" {
+			r.Header.Set("Authorization", authorization)
+		}
+		res := f.do(r)
+		if message := wantError(t, res, 401, "UNAUTHENTICATED"); message != "it is not known who sent this; the log says why" {
+			t.Errorf("the answer says %q", message)
+		}
+		if !strings.HasPrefix(res.Header.Get("WWW-Authenticate"), "Bearer") {
+			t.Errorf("WWW-Authenticate is %q", res.Header.Get("WWW-Authenticate"))
+		}
+		if line := f.lastLine(t); line["level"] != "ERROR" || !strings.Contains(fmt.Sprint(line["error"]), "allUsers") {
+			t.Errorf("the log line is %v, want an error that says what to close", line)
+		}
+	}
+	if flushes > 0 {
+		t.Errorf("%d flushes", flushes)
+	}
+}
+
+// A page that the owner of an unguarded server looks at is not the owner.
+func TestAForeignPageWritesNothing(t *testing.T) {
+	t.Parallel()
+	flushes, audits := 0, &fakeAudit{}
+	f := newFixture(t, func(c *handler.Config) {
+		c.Audit = audits
+		c.Flush = func(context.Context) flush.Report { flushes++; return flush.Report{} }
+	})
+	for _, path := range []string{"/push", "/push/raw", "/push/raw?dry_run=1", "/flush", "/audit"} {
+		wantError(t, f.do(post(path, record, "Origin", "https://example.com", "Sec-Fetch-Site", "cross-site")), 403, "PERMISSION_DENIED")
+	}
+	if n := len(f.ingest.submissions()) + flushes + len(audits.calls); n > 0 {
+		t.Errorf("%d were done", n)
+	}
+}
+
+// Whatever the spelling of the path and whatever the method, a pusher and a stranger
+// get to what they may do and to nothing else. Each request goes over a connection of
+// its own, since clients tidy up what they send.
+func TestNoSpellingGetsAround(t *testing.T) {
+	t.Parallel()
+	flushes, audits := 0, &fakeAudit{}
+	f := newFixture(t, checkedBy(t, "oidc", googleKeys, &flushes), func(c *handler.Config) { c.Audit = audits })
+	server := httptest.NewUnstartedServer(f)
+	server.Config.DisableGeneralOptionsHandler = true // as tidemark.Service serves
+	server.Start()
+	defer server.Close()
+	targets := []string{
+		"*", "//", "//flush", "/flush/", "/./flush", "/push/../flush", "/push/raw/../../flush", "/push/%2e%2e/flush", "/push%2f..%2fflush",
+		"/%66lush", "/flush%00", "/flush%20", "/flush;x=1", "/flush?x", "/flush#x", "/Flush", "/FLUSH", "/flush.json", `/push\..\flush`,
+		"http://127.0.0.1/flush", "http://127.0.0.1//flush", "/health/../flush", "/health/flush", "/health?path=/flush",
+		"/flush", "/audit", "/audit/", "//audit", "/%61udit", "/metrics", "/metrics/", "//metrics", "/metrics/../audit", "/", "/api", "/api/windows",
+	}
+	for _, token := range []string{"", googleSigned(account("pusher")), googleChecked(account("flusher"))} {
+		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "post", "FLUSH"} {
+			for _, target := range targets {
+				connection, err := net.Dial("tcp", server.Listener.Addr().String())
+				if err != nil {
+					t.Fatal(err)
+				}
+				fmt.Fprintf(connection, "%s %s HTTP/1.1\r\nHost: x\r\nX-HTTP-Method-Override: POST\r\nX-Original-URL: /flush\r\nConnection: close\r\nContent-Length: 0\r\n", method, target)
+				if token != "" {
+					fmt.Fprintf(connection, "Authorization: Bearer %s\r\n", token)
+				}
+				io.WriteString(connection, "\r\n")
+				res, err := http.ReadResponse(bufio.NewReader(connection), &http.Request{Method: method})
+				if err != nil {
+					t.Fatalf("%s %s: %v", method, target, err)
+				}
+				health := strings.HasPrefix(target, "/health?") && (method == "GET" || method == "HEAD")
+				if health != (res.StatusCode < 400) {
+					t.Errorf("%s %s is answered %d", method, target, res.StatusCode)
+				}
+				res.Body.Close()
+				connection.Close()
+			}
+		}
+	}
+	if n := flushes + len(audits.calls) + len(f.ingest.submissions()); n > 0 {
+		t.Errorf("%d were done", n)
 	}
 }
 

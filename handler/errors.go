@@ -74,8 +74,10 @@ var answers = []answer{
 
 	// To Pub/Sub a bad setting looks like any refusal, so these say in the log who
 	// was refused and why. Keys that could not be had say nothing about the caller.
+	{unchecked, http.StatusUnauthorized, "UNAUTHENTICATED", false, slog.LevelError, "it is not known who sent this; the log says why", false},
 	{as[*callers.UnauthenticatedError], http.StatusUnauthorized, "UNAUTHENTICATED", false, slog.LevelWarn, "", false},
 	{as[*callers.ForbiddenError], http.StatusForbidden, "PERMISSION_DENIED", false, slog.LevelWarn, "", false},
+	{as[*callers.ForeignPageError], http.StatusForbidden, "PERMISSION_DENIED", false, slog.LevelWarn, "", false},
 	{as[*callers.KeysError], http.StatusServiceUnavailable, "UNAVAILABLE", true, slog.LevelWarn, "the caller cannot be checked, since Google's public keys are out of reach", false},
 
 	// Nobody reads this one; 499 is what logs call it.
@@ -112,6 +114,11 @@ func answerTo(err error) answer {
 		}
 	}
 	return unforeseen
+}
+
+func unchecked(err error) bool {
+	unknown, ok := errors.AsType[*callers.UnauthenticatedError](err)
+	return ok && unknown.Unchecked
 }
 
 func is(kind error) func(error) bool {

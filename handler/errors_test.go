@@ -35,6 +35,8 @@ func TestTableOfAnswers(t *testing.T) {
 		{refuse(errTooLarge, detail), 413, "INVALID_ARGUMENT", false},
 		{refuse(errEncoding, detail), 415, "INVALID_ARGUMENT", false},
 		{&callers.UnauthenticatedError{}, 401, "UNAUTHENTICATED", false},
+		{&callers.UnauthenticatedError{Unchecked: true}, 401, "UNAUTHENTICATED", false},
+		{&callers.ForeignPageError{Err: detail}, 403, "PERMISSION_DENIED", false},
 		{&callers.ForbiddenError{}, 403, "PERMISSION_DENIED", false},
 		{&callers.KeysError{Err: detail}, 503, "UNAVAILABLE", true},
 		{refuse(errClientGone, context.Canceled), 499, "CANCELLED", true},

@@ -55,9 +55,13 @@ func (h *Handler) decodeUnwrapped(r *http.Request, body []byte, received time.Ti
 	return m, nil
 }
 
-// credentials are the headers that are read by whoever checks the caller, and
-// kept nowhere.
-var credentials = []string{"authorization", "cookie", "proxy-authorization", "x-serverless-authorization"}
+// credentials are the headers that are read by whoever checks the caller, here or
+// in a proxy before here, and kept nowhere.
+var credentials = []string{
+	"authorization", "cookie", "proxy-authorization", "x-serverless-authorization",
+	"x-forwarded-authorization", // API Gateway and ESPv2: the caller's own, with its signature
+	"x-goog-iap-jwt-assertion",  // Identity-Aware Proxy
+}
 
 // headerAttributes returns the headers as attributes: names in lower case, as
 // HTTP/2 has them, the values of each joined as HTTP joins them, and no

@@ -34,6 +34,7 @@ func TestUnwrappedPushIsTheBodyAndItsHeaders(t *testing.T) {
 		"x-goog-pubsub-subscription-name", "projects/p/subscriptions/s",
 		"X-Shard", "7", "X-Shard", "8", "Origin-Name", "caf\xe9", "Empty", "",
 		"Authorization", "Bearer secret", "Cookie", "secret", "X-Serverless-Authorization", "secret", "Proxy-Authorization", "secret",
+		"X-Forwarded-Authorization", "Bearer secret", "X-Goog-IAP-JWT-Assertion", "secret",
 	)))
 	published, err := event.ParseTime(onTime)
 	if err != nil {
