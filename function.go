@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"github.com/GoogleCloudPlatform/functions-framework-go/functions"
+
+	"github.com/tidemark-dev/tidemark/handler"
 )
 
 // FunctionTarget is the name under which the functions framework serves Tidemark:
@@ -24,7 +26,7 @@ func init() { functions.HTTP(FunctionTarget, serveFunction) }
 // first request and lives as long as the process.
 var function = sync.OnceValues(func() (*Service, error) {
 	settings, err := Load(nil, os.LookupEnv)
-	log := NewJSONLogger(os.Stderr, settings.LogLevel)
+	log := NewJSONLogger(os.Stderr, settings.LogLevel, settings.Project)
 	if err == nil {
 		var service *Service
 		if service, err = New(context.Background(), settings, log); err == nil {
@@ -39,7 +41,7 @@ var function = sync.OnceValues(func() (*Service, error) {
 func serveFunction(w http.ResponseWriter, r *http.Request) {
 	service, err := function()
 	if err != nil {
-		http.Error(w, "the function cannot start; its log says why", http.StatusInternalServerError)
+		handler.WriteError(w, http.StatusInternalServerError, "INTERNAL", "the function cannot start; its log says why")
 		return
 	}
 	service.Handler().ServeHTTP(w, r)

@@ -1,6 +1,7 @@
 package tidemark
 
 import (
+	"bufio"
 	"context"
 	"io"
 	"net"
@@ -54,8 +55,9 @@ func TestAFunctionPushesAndFlushes(t *testing.T) {
 func TestAFunctionWithBadSettingsAnswersAnError(t *testing.T) {
 	t.Parallel()
 	url := startFunction(t, "WINDOW_DURATION=7s")
-	if code, body := postAt(t, url+"/push/raw", "no event"); code != http.StatusInternalServerError {
-		t.Errorf("%d %s, want 500", code, body)
+	want := `{"error":{"status":"INTERNAL","message":"the function cannot start; its log says why"}}` + "\n"
+	if code, body := postAt(t, url+"/push/raw", "no event"); code != http.StatusInternalServerError || body != want {
+		t.Errorf("%d %s, want 500 %s", code, body, want)
 	}
 }
 
@@ -118,14 +120,15 @@ func answeredBy(t *testing.T, client *http.Client, request *http.Request) (code 
 	return response.StatusCode, string(text)
 }
 
-// Cloud Run may speak HTTP/2 to a container, without TLS.
+// Cloud Run may speak HTTP/2 to a container, without TLS. Nothing is answered by the
+// server itself.
 func TestTheServerSpeaksHTTP2WithoutTLS(t *testing.T) {
 	t.Parallel()
 	settings, err := Load(map[string]string{"data-dir": t.TempDir()}, func(string) (string, bool) { return "", false })
 	if err != nil {
 		t.Fatal(err)
 	}
-	service, err := New(t.Context(), settings, NewJSONLogger(io.Discard, 0))
+	service, err := New(t.Context(), settings, NewJSONLogger(io.Discard, 0, ""))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,6 +153,21 @@ func TestTheServerSpeaksHTTP2WithoutTLS(t *testing.T) {
 		if code, body := answeredBy(t, &http.Client{Transport: transport}, request); code != http.StatusOK {
 			t.Errorf("HTTP/%d: %d %s, want 200", major, code, body)
 		}
+	}
+	// OPTIONS * asks about the server as a whole, and is no route.
+	connection, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer connection.Close()
+	io.WriteString(connection, "OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+	response, err := http.ReadResponse(bufio.NewReader(connection), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusNotFound {
+		t.Errorf("OPTIONS *: %s, want 404", response.Status)
 	}
 	stop()
 	if err := <-served; err != nil {

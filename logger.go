@@ -1,20 +1,31 @@
 package tidemark
 
 import (
+	"context"
 	"io"
 	"log/slog"
+
+	"go.opentelemetry.io/otel/trace"
 )
 
-// NewJSONLogger returns a logger of one JSON object a line, with severity and message
-// where Cloud Logging looks for them.
-func NewJSONLogger(w io.Writer, level slog.Level) *slog.Logger {
-	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{
+// NewJSONLogger returns a logger of one JSON object a line, with the fields where Cloud
+// Logging looks for them (https://cloud.google.com/logging/docs/structured-logging).
+// Lines that are logged with a request's context have its trace, by which Cloud Run's
+// own line of the request has them below it. That needs the project; without one, lines
+// have no trace.
+//
+// A line has no httpRequest: Cloud Run's has it, and takes for its own only lines that
+// have none.
+func NewJSONLogger(w io.Writer, level slog.Level, project string) *slog.Logger {
+	var handler slog.Handler = slog.NewJSONHandler(w, &slog.HandlerOptions{
 		Level: level,
 		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
 			if len(groups) > 0 {
 				return a
 			}
 			switch a.Key {
+			case slog.TimeKey:
+				a.Value = slog.TimeValue(a.Value.Time().UTC())
 			case slog.MessageKey:
 				a.Key = "message"
 			case slog.LevelKey:
@@ -25,5 +36,44 @@ func NewJSONLogger(w io.Writer, level slog.Level) *slog.Logger {
 			}
 			return a
 		},
-	}))
+	})
+	if project != "" {
+		handler = traceHandler{root: handler, grow: func(root slog.Handler) slog.Handler { return root }, project: project}
+	}
+	return slog.New(handler)
+}
+
+// A traceHandler adds the trace in a record's context to its line.
+type traceHandler struct {
+	root    slog.Handler                    // outside of all groups, where Cloud Logging looks
+	grow    func(slog.Handler) slog.Handler // adds to it what WithAttrs and WithGroup have added
+	project string
+}
+
+func (h traceHandler) Enabled(ctx context.Context, level slog.Level) bool {
+	return h.root.Enabled(ctx, level)
+}
+
+func (h traceHandler) Handle(ctx context.Context, r slog.Record) error {
+	root := h.root
+	if span := trace.SpanContextFromContext(ctx); span.HasTraceID() {
+		attrs := []slog.Attr{slog.String("logging.googleapis.com/trace", "projects/"+h.project+"/traces/"+span.TraceID().String())}
+		if span.HasSpanID() {
+			attrs = append(attrs, slog.String("logging.googleapis.com/spanId", span.SpanID().String()))
+		}
+		root = root.WithAttrs(append(attrs, slog.Bool("logging.googleapis.com/trace_sampled", span.IsSampled())))
+	}
+	return h.grow(root).Handle(ctx, r)
+}
+
+func (h traceHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	grow := h.grow
+	h.grow = func(root slog.Handler) slog.Handler { return grow(root).WithAttrs(attrs) }
+	return h
+}
+
+func (h traceHandler) WithGroup(name string) slog.Handler {
+	grow := h.grow
+	h.grow = func(root slog.Handler) slog.Handler { return grow(root).WithGroup(name) }
+	return h
 }

@@ -131,15 +131,34 @@ func New(ctx context.Context, s Settings, log *slog.Logger) (*Service, error) {
 // Handler returns the HTTP handler, for a test or another server to hold.
 func (t *Service) Handler() http.Handler { return t.handler }
 
+// maxFlushErrors is how many errors of a flush are logged; its report has all.
+const maxFlushErrors = 5
+
 // Flush runs what POST /flush runs, and logs one line of what it did.
 func (t *Service) Flush(ctx context.Context) flush.Report {
+	start := time.Now()
 	report := t.flush(ctx)
+	var final int
+	var pageViews int64
+	for _, w := range report.Windows {
+		pageViews += w.PageViews
+		if w.Final {
+			final++
+		}
+	}
 	level, status, attrs := slog.LevelInfo, "ok", []slog.Attr{
-		slog.Int("windows", len(report.Windows)), slog.Int("held", report.Held), slog.Int("remaining", report.Remaining),
+		slog.String("read_time", event.FormatTime(report.ReadTime)),
+		slog.Int("windows", len(report.Windows)), slog.Int("final", final), slog.Int64("page_views", pageViews),
+		slog.Int("held", report.Held), slog.Int("remaining", report.Remaining), slog.Int("errors", len(report.Errors)),
+		slog.Float64("duration_ms", float64(time.Since(start).Microseconds())/1000),
+	}
+	if n := len(report.Windows); n > 0 {
+		attrs = append(attrs, slog.String("first_window", event.FormatTime(report.Windows[0].Start)), slog.String("last_window", event.FormatTime(report.Windows[n-1].Start)))
 	}
 	if len(report.Errors) > 0 {
 		level, status = slog.LevelError, "failed"
-		attrs = append(attrs, slog.String("error", errors.Join(report.Errors...).Error()))
+		some := report.Errors[:min(len(report.Errors), maxFlushErrors)]
+		attrs = append(attrs, slog.String("error", errors.Join(some...).Error()))
 	}
 	// An alert goes by the status: infra/metrics.tf.
 	t.log.LogAttrs(ctx, level, "flush", append(attrs, slog.String("status", status))...)

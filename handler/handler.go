@@ -159,8 +159,11 @@ func (h *Handler) handle(method, path string, e endpoint) {
 	}
 }
 
-// ServeHTTP answers one request.
-func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.router.ServeHTTP(w, r) }
+// ServeHTTP answers one request. Whatever is logged with its context is logged as part
+// of the trace that the request belongs to.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h.router.ServeHTTP(w, r.WithContext(withTrace(r.Context(), r.Header)))
+}
 
 // Drain makes every later request be refused for now, /health included, so that
 // they go to another instance. Requests in progress are finished.

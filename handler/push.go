@@ -49,7 +49,13 @@ func (h *Handler) push(decode func(r *http.Request, body []byte, received time.T
 			}
 		}
 		line.add(slog.String("verdict", string(v.Status)), slog.Bool("dry_run", dryRun))
-		if v.Status == event.DeadLetter {
+		// A line for each event that is counted would cost more than to count it, so
+		// there is one for what a person may miss in a count.
+		switch v.Status {
+		case event.Late:
+			line.raise(slog.LevelInfo)
+			line.add(slog.String("window_start", event.FormatTime(v.Window)), slog.String("publish_time", event.FormatTime(m.PublishTime)))
+		case event.DeadLetter:
 			line.raise(slog.LevelInfo) // an alert counts these lines: infra/metrics.tf
 			line.add(slog.String("reason", string(v.Reason)))
 		}

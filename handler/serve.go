@@ -103,9 +103,15 @@ func (h *Handler) fail(w middleware.WrapResponseWriter, err error, line *request
 	if message == "" {
 		message = err.Error()
 	}
+	WriteError(w, a.code, a.status, message)
+}
+
+// WriteError answers an error as every route does, for who answers in their place. The
+// status is one of Google's canonical names.
+func WriteError(w http.ResponseWriter, code int, status, message string) {
 	var body errorBody
-	body.Error.Status, body.Error.Message = a.status, message
-	_ = writeJSON(w, a.code, body) // two strings always have a JSON form
+	body.Error.Status, body.Error.Message = status, message
+	_ = writeJSON(w, code, body) // two strings always have a JSON form
 }
 
 // errorBody is the answer of an error, in the form of Google's APIs.

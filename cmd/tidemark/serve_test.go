@@ -1,11 +1,16 @@
 package main
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/tidemark-dev/tidemark"
 )
 
 // Nothing listens, or says so, and no tables are made, before the directory and
@@ -65,5 +70,29 @@ func TestHelpHasFlagsApartFromSettings(t *testing.T) {
 	}
 	if _, help, _ := runCommand(t, "--help"); !strings.Contains(help, "serve, dev, flush, audit, check and replay") {
 		t.Errorf("the help does not say which commands have settings:\n%s", help)
+	}
+}
+
+// The log has traces where it is JSON and the project is known.
+func TestTheLogNamesTracesOfTheProject(t *testing.T) {
+	t.Parallel()
+	ctx := trace.ContextWithRemoteSpanContext(t.Context(), trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{15: 1}}))
+	for _, tc := range []struct {
+		settings map[string]string
+		want     bool
+	}{
+		{map[string]string{"google-cloud-project": "my-project"}, true},
+		{map[string]string{"google-cloud-project": "my-project", "log-format": "text"}, false},
+		{nil, false},
+	} {
+		s, err := tidemark.Load(tc.settings, func(string) (string, bool) { return "", false })
+		if err != nil {
+			t.Fatal(err)
+		}
+		var log bytes.Buffer
+		newLogger(process{stderr: &log}, s).InfoContext(ctx, "")
+		if got := strings.Contains(log.String(), "projects/my-project/traces/00000000000000000000000000000001"); got != tc.want {
+			t.Errorf("%v: has the trace: %v, want %v: %s", tc.settings, got, tc.want, log.String())
+		}
 	}
 }

@@ -82,5 +82,5 @@ func newLogger(p process, s tidemark.Settings) *slog.Logger {
 	if s.LogFormat == "text" || s.LogFormat == "" && isTerminal(p.stderr) {
 		return slog.New(slog.NewTextHandler(p.stderr, &slog.HandlerOptions{Level: s.LogLevel}))
 	}
-	return tidemark.NewJSONLogger(p.stderr, s.LogLevel)
+	return tidemark.NewJSONLogger(p.stderr, s.LogLevel, s.Project)
 }
