@@ -310,7 +310,7 @@ func lines(t *testing.T) (flush, push int) {
 	}
 	measured := func(level slog.Level) (int, int) {
 		var out bytes.Buffer
-		service, err := tidemark.New(t.Context(), s, tidemark.NewJSONLogger(&out, level))
+		service, err := tidemark.New(t.Context(), s, tidemark.NewJSONLogger(&out, level, ""))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -573,7 +573,7 @@ func TestCostPage(t *testing.T) {
 | a message of the generator, with its id, time and attributes | %.0f bytes |
 | Cloud Run's own log entry of a request, built from its documentation | about %.0f bytes |
 | our line of a flush | about %d bytes |
-| our line of a push that is counted or late, which only `+"`LOG_LEVEL=debug`"+` writes | about %d bytes |
+| our line of a push that is counted, which only `+"`LOG_LEVEL=debug`"+` writes | about %d bytes |
 `, m.message, m.entry, round(flushLine), round(debugLine)))
 	m.flushLine = float64(round(flushLine))
 	p.instances(t, m)
