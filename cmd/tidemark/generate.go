@@ -49,8 +49,9 @@ func generateCommand(p process) *cobra.Command {
 		Use:   "generate",
 		Short: "Make the lab's event stream: page views of some users, with or without lag",
 		Long: `Make the lab's event stream and deliver it to a server as Pub/Sub does (--url:
-again and again until each message is acknowledged), or print it as push bodies,
-one a line, as replay reads them (--stdout).
+again and again until each message is acknowledged), or publish it to a Pub/Sub
+topic (--topic), or print it as push bodies, one a line, as replay reads them
+(--stdout).
 
 Runs until --count or --duration is reached or it is interrupted, and publishes
 what its users still hold before it exits. A stream that is printed and has an end,
@@ -58,21 +59,31 @@ or a start, is made at once, not in real time: without --start it is a past stre
 which ended five minutes ago; with a start and no end it goes on until it is
 interrupted. Interrupted, such a stream ends with a whole line, wherever it is.
 
-Exits with 1 if a message was not acknowledged; an interrupt is a normal end.`,
+A topic's messages have one attribute, timestamp, with the event's time, as the
+lab's have. Pub/Sub gives each message an id and a publish time of its own, so one
+of --duplicates, published twice, is two messages there: a server counts it twice
+with EVENT_ID=message, the default. The credentials are those of the environment,
+or none where PUBSUB_EMULATOR_HOST names an emulator. A message is tried for half
+a minute; after an interrupt, what is under way may take as long.
+
+Exits with 1 if a message was not acknowledged, or not accepted by the topic; an
+interrupt is a normal end.`,
 		Example: `  tidemark generate --url http://127.0.0.1:8080/push --lag
+  tidemark generate --topic projects/my-project/topics/my-topic --lag --malformed 0.01
   tidemark generate --stdout --seed 7 --count 20000 --lag --duplicates 0.02 | tidemark replay -`,
 		Args: arguments(cobra.NoArgs),
 	}
 	flags := cmd.Flags()
 	check := streamFlags(flags, &config)
 	target := flags.String("url", "", "push endpoint to deliver to, as "+defaultPushURL+"; "+deliver.TokenVariable+", if set, is sent along")
-	toStdout := flags.Bool("stdout", false, "print push bodies instead")
+	topicName := flags.String("topic", "", "Pub/Sub topic to publish to, as projects/my-project/topics/my-topic")
+	toStdout := flags.Bool("stdout", false, "print push bodies")
 	start := flags.String("start", "", "with --stdout: when the stream starts, as 2026-03-14T09:26:00Z")
 	flags.IntVar(&config.Count, "count", 0, "end after so many messages; 0 for no limit")
 	flags.Var((*durationValue)(&config.Duration), "duration", "end after so long; 0 for no limit")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
-		if (*target != "") == *toStdout {
-			return usageError{errors.New("want either --url or --stdout")}
+		if count(*target != "", *topicName != "", *toStdout) != 1 {
+			return usageError{errors.New("want exactly one of --url, --topic and --stdout")}
 		}
 		if *start != "" && !*toStdout {
 			return usageError{errors.New("--start goes with --stdout")}
@@ -89,6 +100,13 @@ Exits with 1 if a message was not acknowledged; an interrupt is a normal end.`,
 		if *toStdout {
 			return printStream(cmd.Context(), config, p.stdout)
 		}
+		if *topicName != "" {
+			to, err := parseTopic(*topicName, p)
+			if err != nil {
+				return usageError{err}
+			}
+			return publishStream(cmd.Context(), config, to, p)
+		}
 		if err := deliver.CheckURL(*target); err != nil {
 			return usageError{fmt.Errorf("--url: %w", err)}
 		}
@@ -98,6 +116,16 @@ Exits with 1 if a message was not acknowledged; an interrupt is a normal end.`,
 		return deliverStream(cmd.Context(), config, *target, p)
 	}
 	return cmd
+}
+
+// count returns how many of the conditions hold.
+func count(conditions ...bool) (n int) {
+	for _, c := range conditions {
+		if c {
+			n++
+		}
+	}
+	return n
 }
 
 // printStream prints a stream as push bodies: at once if it has an end or a start,

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"sync/atomic"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2"
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"github.com/googleapis/gax-go/v2"
+	"google.golang.org/api/option"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	"github.com/tidemark-dev/tidemark/generator"
+)
+
+const (
+	// publishTimeout is how long a message is tried again, and how long after an
+	// interrupt what is under way may still take.
+	publishTimeout = 30 * time.Second
+	// checkTimeout bounds the question whether the topic exists.
+	checkTimeout = 10 * time.Second
+)
+
+// A topic is where generate publishes.
+type topic struct {
+	project, id string
+	emulator    string // host:port; empty for the service
+}
+
+// topicName has Pub/Sub's rule for the ids of topics, and lets through every
+// project id there may be, also with a domain, and project numbers.
+var topicName = regexp.MustCompile(`^projects/([a-z0-9][a-z0-9.:-]*)/topics/([A-Za-z][A-Za-z0-9._~+%-]{2,254})$`)
+
+// parseTopic reads the full name of a topic. The emulator is that of the
+// environment, if it names one.
+func parseTopic(name string, p process) (topic, error) {
+	parts := topicName.FindStringSubmatch(name)
+	if parts == nil {
+		return topic{}, fmt.Errorf("--topic=%q is not a topic as projects/my-project/topics/my-topic", name)
+	}
+	emulator, _ := p.lookup("PUBSUB_EMULATOR_HOST")
+	return topic{project: parts[1], id: parts[2], emulator: emulator}, nil
+}
+
+func (t topic) String() string { return "projects/" + t.project + "/topics/" + t.id }
+
+// open connects to the topic, and returns an error if it does not exist.
+func (t topic) open(ctx context.Context) (*pubsub.Client, error) {
+	var options []option.ClientOption
+	if t.emulator != "" {
+		options = []option.ClientOption{
+			option.WithEndpoint(t.emulator), option.WithoutAuthentication(),
+			option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())),
+		}
+	}
+	client, err := pubsub.NewClient(ctx, t.project, options...)
+	if err != nil {
+		return nil, fmt.Errorf("connect to Pub/Sub: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	// Without retries, which hide why Pub/Sub cannot be reached.
+	once := gax.WithRetry(func() gax.Retryer { return nil })
+	_, err = client.TopicAdminClient.GetTopic(ctx, &pubsubpb.GetTopicRequest{Topic: t.String()}, once)
+	// Who may publish may not always look (roles/pubsub.publisher): then the first
+	// message will tell.
+	if err != nil && status.Code(err) != codes.PermissionDenied {
+		client.Close()
+		return nil, fmt.Errorf("look up %s: %w", t, t.explain(err))
+	}
+	return client, nil
+}
+
+// explain adds to an error what to do about it.
+func (t topic) explain(err error) error {
+	switch {
+	case errors.Is(err, context.DeadlineExceeded) || status.Code(err) == codes.DeadlineExceeded:
+		return fmt.Errorf("no success in time; is Pub/Sub within reach? %w", err)
+	case status.Code(err) != codes.NotFound:
+		return err
+	}
+	command := "gcloud pubsub topics create " + t.id + " --project=" + t.project
+	if t.emulator != "" {
+		command = "CLOUDSDK_API_ENDPOINT_OVERRIDES_PUBSUB=http://" + t.emulator + "/ " + command
+	}
+	return fmt.Errorf("the topic does not exist; make it with %q: %w", command, err)
+}
+
+// hopeless tells whether every other message would get the same error.
+func hopeless(err error) bool {
+	switch status.Code(err) {
+	case codes.NotFound, codes.PermissionDenied, codes.Unauthenticated:
+		return true
+	}
+	return false
+}
+
+// publishStream publishes a stream to a topic in real time and says at its end
+// what became of it.
+func publishStream(ctx context.Context, config generator.Config, to topic, p process) error {
+	client, err := to.open(ctx)
+	switch {
+	case ctx.Err() != nil: // a normal end, before the first message
+		return nil
+	case err != nil:
+		return err
+	}
+	defer client.Close()
+	publisher := client.Publisher(to.String())
+	publisher.PublishSettings.Timeout = publishTimeout
+	defer publisher.Stop()
+
+	var accepted, refused atomic.Int64
+	err = generator.Run(ctx, config, generator.Options{
+		Grace: publishTimeout,
+		Publish: func(ctx context.Context, d generator.Delivery) error {
+			_, err := publisher.Publish(ctx, &pubsub.Message{Data: d.Message.Data, Attributes: d.Message.Attributes}).Get(ctx)
+			switch {
+			case err == nil:
+				accepted.Add(1)
+			case hopeless(err) || ctx.Err() != nil:
+				return to.explain(err)
+			case refused.Add(1) == 1: // the others are like it
+				fmt.Fprintf(p.stderr, "a message was not accepted: %v\n", to.explain(err))
+			}
+			return nil
+		},
+	})
+	fmt.Fprintf(p.stderr, "%d messages accepted, %d not\n", accepted.Load(), refused.Load())
+	if err != nil {
+		return err
+	}
+	if refused.Load() > 0 {
+		return errNo
+	}
+	return nil
+}
