@@ -1,0 +1,204 @@
+package endtoend
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// patience is how long a test waits for something to happen before it gives up.
+const patience = 3 * time.Minute
+
+// build compiles the program and returns its path.
+func build(t *testing.T) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "tidemark")
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", program, "github.com/tidemark-dev/tidemark/cmd/tidemark")
+	if output, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build the program: %v\n%s", err, output)
+	}
+	return program
+}
+
+// freePort returns a port that nobody has, for a server that is to come back on
+// the same one: so none of those that systems give to outgoing connections.
+func freePort(t *testing.T) string {
+	t.Helper()
+	for range 100 {
+		port := strconv.Itoa(20000 + rand.IntN(10000))
+		if listener, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
+			listener.Close()
+			return port
+		}
+	}
+	t.Fatal("no port is free")
+	return ""
+}
+
+// A server is a process of tidemark serve.
+type server struct {
+	url     string
+	process *os.Process
+	exited  chan struct{}
+	log     bytes.Buffer // complete once it has exited
+	killed  atomic.Bool
+	flushes sync.WaitGroup
+}
+
+// startServer starts the program with nothing in its environment but the settings,
+// and returns when it is healthy. What it logs is in the test's log if that fails.
+func startServer(t *testing.T, program, port string, settings map[string]string) *server {
+	t.Helper()
+	s := &server{url: "http://127.0.0.1:" + port, exited: make(chan struct{})}
+	cmd := exec.Command(program, "serve", "--port", port)
+	cmd.Env = []string{}
+	for name, value := range settings {
+		cmd.Env = append(cmd.Env, name+"="+value)
+	}
+	cmd.Stdout, cmd.Stderr = &s.log, &s.log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	s.process = cmd.Process
+	go func() {
+		_ = cmd.Wait() // says that it was killed
+		close(s.exited)
+	}()
+	t.Cleanup(func() {
+		s.kill()
+		s.flushes.Wait()
+		if t.Failed() {
+			t.Logf("the server of pid %d logged:\n%s", s.process.Pid, &s.log)
+		}
+	})
+	waitFor(t, "the server to be healthy", func() bool {
+		select {
+		case <-s.exited:
+			t.Fatal("the server ended before it was healthy")
+		default:
+		}
+		response, err := http.Get(s.url + "/health")
+		if err != nil {
+			return false
+		}
+		response.Body.Close()
+		return response.StatusCode == http.StatusOK
+	})
+	return s
+}
+
+// kill ends the process as kill -9 does, if it has not ended.
+func (s *server) kill() {
+	s.killed.Store(true)
+	_ = s.process.Kill()
+	<-s.exited
+}
+
+// waitFor polls until the condition holds.
+func waitFor(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !condition(); {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+		time.Sleep(20 * time.Millisecond) // between two looks at a real process
+	}
+}
+
+// get returns the answer to a GET, which must be 200.
+func (s *server) get(t *testing.T, path string) []byte {
+	t.Helper()
+	response, err := http.Get(s.url + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil || response.StatusCode != http.StatusOK {
+		t.Fatalf("GET %s: %s %v %s", path, response.Status, err, body)
+	}
+	return body
+}
+
+var queueLength = regexp.MustCompile(`(?m)^tidemark_queue_length ([1-9]\d*)$`)
+
+// pushesWait reports whether pushes wait to be stored and answered.
+func (s *server) pushesWait(t *testing.T) bool {
+	t.Helper()
+	return queueLength.Match(s.get(t, "/metrics"))
+}
+
+// schedule calls the flush as Cloud Scheduler does, so many times at once, and does
+// not wait for the answers. It returns when a call is under way.
+func (s *server) schedule(t *testing.T, calls int) {
+	underWay := make(chan struct{}, 2*calls)
+	ctx := httptrace.WithClientTrace(context.Background(), &httptrace.ClientTrace{
+		WroteRequest: func(httptrace.WroteRequestInfo) { underWay <- struct{}{} },
+	})
+	for range calls {
+		s.flushes.Go(func() {
+			if _, err := s.flush(ctx); err != nil && !s.killed.Load() {
+				t.Error(err)
+			}
+			underWay <- struct{}{} // if it never was
+		})
+	}
+	<-underWay
+}
+
+// A flushReport is the answer of POST /flush.
+type flushReport struct {
+	Windows         []any
+	Held, Remaining int
+}
+
+func (s *server) flush(ctx context.Context) (report flushReport, err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url+"/flush", nil)
+	if err != nil {
+		return report, err
+	}
+	request.Header.Set("User-Agent", "Google-Cloud-Scheduler")
+	request.Header.Set("X-CloudScheduler", "true")
+	request.Header.Set("X-CloudScheduler-JobName", "tidemark-flush")
+	request.Header.Set("X-CloudScheduler-ScheduleTime", time.Now().UTC().Format(time.RFC3339))
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return report, err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil || response.StatusCode != http.StatusOK {
+		return report, fmt.Errorf("POST /flush: %s %v %s", response.Status, err, body)
+	}
+	return report, json.Unmarshal(body, &report)
+}
+
+// An auditReport is the answer of GET /audit.
+type auditReport struct {
+	Waiting, Lower, Higher []any
+	More                   bool
+}
+
+func (s *server) audit(t *testing.T) (report auditReport) {
+	t.Helper()
+	body := s.get(t, "/audit")
+	if err := json.Unmarshal(body, &report); err != nil {
+		t.Fatalf("GET /audit: %v: %s", err, body)
+	}
+	return report
+}

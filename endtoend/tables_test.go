@@ -1,0 +1,195 @@
+package endtoend
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"testing"
+	"time"
+
+	"cloud.google.com/go/bigquery"
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/api/googleapi"
+	"google.golang.org/api/iterator"
+	"google.golang.org/api/option"
+)
+
+// tables is a dataset, as another program reads it.
+type tables struct {
+	client  *bigquery.Client
+	dataset string
+}
+
+func openTables(t *testing.T, host, project, dataset string) tables {
+	t.Helper()
+	client, err := bigquery.NewClient(context.Background(), project,
+		option.WithEndpoint("http://"+host+"/bigquery/v2/"), option.WithoutAuthentication())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	client.Location = "US" // without it the emulator finds no job again
+	return tables{client, dataset}
+}
+
+// made reports whether there is a table or view of the name.
+func (db tables) made(t *testing.T, name string) bool {
+	t.Helper()
+	_, err := db.client.Dataset(db.dataset).Table(name).Metadata(t.Context())
+	var answer *googleapi.Error
+	if err != nil && !(errors.As(err, &answer) && answer.Code == http.StatusNotFound) {
+		t.Fatal(err)
+	}
+	return err == nil
+}
+
+// query returns the rows that a query finds in the dataset.
+func (db tables) query(t *testing.T, sql string) []map[string]bigquery.Value {
+	t.Helper()
+	q := db.client.Query(sql)
+	q.DefaultProjectID, q.DefaultDatasetID = db.client.Project(), db.dataset
+	job, err := q.Run(t.Context()) // the emulator answers jobs.query, which Read uses, without rows
+	if err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	rows, err := job.Read(t.Context())
+	if err != nil {
+		// Of a job that failed the emulator says here that it does not exist.
+		if status, statusErr := job.Status(t.Context()); statusErr == nil && status.Err() != nil {
+			err = status.Err()
+		}
+		t.Fatalf("%s: %v", sql, err)
+	}
+	var all []map[string]bigquery.Value
+	for {
+		var row map[string]bigquery.Value
+		if err := rows.Next(&row); errors.Is(err, iterator.Done) {
+			return all
+		} else if err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+		for name, value := range row {
+			if at, ok := value.(time.Time); ok {
+				row[name] = at.UTC()
+			}
+		}
+		all = append(all, row)
+	}
+}
+
+// A windowRow is a row of windowed_traffic.
+type windowRow struct {
+	PageViews int64
+	Final     bool
+}
+
+// windows returns the rows of windowed_traffic by the start of their window.
+func (db tables) windows(t *testing.T) map[time.Time]windowRow {
+	t.Helper()
+	windows := map[time.Time]windowRow{}
+	for _, row := range db.query(t, "SELECT timestamp, page_views, is_final FROM windowed_traffic") {
+		start := row["timestamp"].(time.Time)
+		if _, twice := windows[start]; twice {
+			t.Errorf("two rows for the window %s", start)
+		}
+		windows[start] = windowRow{row["page_views"].(int64), row["is_final"].(bool)}
+	}
+	return windows
+}
+
+// check compares the tables with the messages that were published.
+func (db tables) check(t *testing.T, messages []published) {
+	t.Helper()
+	windows, events := recount(messages)
+	want := map[time.Time]windowRow{}
+	for start, n := range windows {
+		want[start] = windowRow{n, true}
+	}
+	if diff := cmp.Diff(want, db.windows(t)); diff != "" {
+		t.Errorf("windowed_traffic (-want +got):\n%s", diff)
+	}
+	stored := map[string]bool{}
+	for _, row := range db.query(t, "SELECT window_start, event_id, is_late FROM events") {
+		stored[eventKey(row["window_start"].(time.Time), row["event_id"].(string))] = row["is_late"].(bool)
+	}
+	if diff := cmp.Diff(events, stored); diff != "" {
+		t.Errorf("events, and whether they are late (-want +got):\n%s", diff)
+	}
+	db.checkRaw(t, messages)
+	db.checkDeadLetters(t, messages)
+}
+
+// checkRaw compares each raw row with the message that it is of. A message may have
+// several, if its acknowledgement was lost.
+func (db tables) checkRaw(t *testing.T, messages []published) {
+	t.Helper()
+	want := map[string]map[string]bigquery.Value{}
+	for _, p := range messages {
+		if p.reason == "" {
+			want[p.id] = p.rawRow()
+		}
+	}
+	got := map[string]map[string]bigquery.Value{}
+	for _, row := range db.query(t, "SELECT * EXCEPT (processing_timestamp) FROM raw") {
+		id := row["message_id"].(string)
+		if first, twice := got[id]; twice && !cmp.Equal(first, row) {
+			t.Errorf("two raw rows of message %s differ:\n%s", id, cmp.Diff(first, row))
+		}
+		got[id] = row
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("raw rows by message (-want +got):\n%s", diff)
+	}
+}
+
+// A letter is what a dead letter keeps of its message.
+type letter struct {
+	Reason, Data string
+	PublishTime  time.Time
+}
+
+// checkDeadLetters compares the dead letters with the messages that are no events.
+// With the attributes of one that came unwrapped are the other headers.
+func (db tables) checkDeadLetters(t *testing.T, messages []published) {
+	t.Helper()
+	want, attributes := map[string]letter{}, map[string]map[string]string{}
+	for _, p := range messages {
+		if p.reason != "" {
+			want[p.id] = letter{p.reason, string(p.data), p.publishTime}
+			attributes[p.id] = p.attributes
+		}
+	}
+	got := map[string]letter{}
+	for _, row := range db.query(t, "SELECT message_id, reason, data, publish_time, attributes FROM dead_letters ORDER BY message_id, part") {
+		id := row["message_id"].(string)
+		data, _ := row["data"].([]byte) // or null
+		got[id] = letter{row["reason"].(string), got[id].Data + string(data), row["publish_time"].(time.Time)}
+		kept := map[string]string{}
+		if text, ok := row["attributes"].(string); ok {
+			if err := json.Unmarshal([]byte(text), &kept); err != nil {
+				t.Errorf("attributes of dead letter %s: %v: %s", id, err, text)
+			}
+		}
+		for name, value := range attributes[id] {
+			if kept[name] != value {
+				t.Errorf("dead letter %s has the attribute %s=%q, was sent %q", id, name, kept[name], value)
+			}
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("dead letters by message (-want +got):\n%s", diff)
+	}
+}
+
+// deliveries returns how often each message was stored.
+func (db tables) deliveries(t *testing.T) map[string]int64 {
+	t.Helper()
+	stored := map[string]int64{}
+	for _, row := range db.query(t, `SELECT message_id, COUNT(*) AS deliveries FROM (
+			SELECT message_id FROM raw UNION ALL SELECT message_id FROM dead_letter WHERE part = 1
+		) GROUP BY message_id`) {
+		stored[row["message_id"].(string)] = row["deliveries"].(int64)
+	}
+	return stored
+}
