@@ -209,16 +209,11 @@ func (c *bigQueryCheck) objects(ctx context.Context) []Finding {
 	if dataset.Missing {
 		return []Finding{c.missingDataset(dataset)}
 	}
-	missing := slices.ContainsFunc(objects, func(o bigquerytables.Object) bool {
-		return o.Kind == bigquerytables.BaseTable && o.Missing
-	})
 	var findings []Finding
 	for _, o := range objects {
 		switch {
-		case o.Missing && o.Kind == bigquerytables.View:
-			findings = append(findings, missingView(o, missing))
 		case o.Missing:
-			findings = append(findings, c.missingTable(o))
+			findings = append(findings, c.missing(o))
 		case o.Err != nil && isDenied(o.Err):
 			f := c.undetermined(title(o), o.Err)
 			f.Do = []string{"GRANT `roles/bigquery.metadataViewer` ON SCHEMA `" + dataset.ID + "` TO \"" + c.account.grantee() + "\";"}
@@ -248,22 +243,15 @@ func (c *bigQueryCheck) missingDataset(o bigquerytables.Object) Finding {
 	return problem(append(do, "or: "+c.grantOnProject("roles/bigquery.user")), "%s: it does not exist, and %s may not make it (%s)", title(o), c.account, makeDatasets)
 }
 
-func (c *bigQueryCheck) missingTable(o bigquerytables.Object) Finding {
+// missing is the finding of a table or view that is not there. A table is made by what
+// needs it, and the views along with it, or else by the flush that publishes counts.
+func (c *bigQueryCheck) missing(o bigquerytables.Object) Finding {
 	if c.emulated || c.project.may[makeTables] {
 		return ok("%s: will be made by the first push or flush that needs it", title(o))
 	}
 	// A grant on the dataset does not show on the project.
 	return warning([]string{"GRANT `roles/bigquery.dataEditor` ON SCHEMA `" + c.settings.Project + "." + c.settings.Dataset + "` TO \"" + c.account.grantee() + "\"; -- if there is no such grant"},
 		"%s: it does not exist; the first push or flush that needs it makes it, if %s may make tables in the dataset, which is not known (%s)", title(o), c.account, makeTables)
-}
-
-// missingView is the finding of a view that is not there: it is made along with any
-// table, and never alone.
-func missingView(o bigquerytables.Object, withTable bool) Finding {
-	if withTable {
-		return ok("%s: will be made along with the table", title(o))
-	}
-	return warning([]string{o.Make}, "%s: it does not exist, and nothing makes it where all tables do", title(o))
 }
 
 // object checks a dataset, table or view that is there.

@@ -41,9 +41,6 @@ func (d *day) run(t *testing.T) {
 		d.publishSome(t, n)
 		switch {
 		case n == killedPushing:
-			// All of them: those that a dying process has not made wait for the first
-			// call that misses one, and no push needs a view.
-			waitFor(t, "the tables to be made", func() bool { return d.tables.made(t, "dead_letters") })
 			waitFor(t, "pushes that wait to be stored", func() bool {
 				d.publish(t, d.source.event(time.Now()))
 				return d.server.pushesWait(t)

@@ -4,13 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"net/http"
 	"testing"
 	"time"
 
 	"cloud.google.com/go/bigquery"
 	"github.com/google/go-cmp/cmp"
-	"google.golang.org/api/googleapi"
 	"google.golang.org/api/iterator"
 	"google.golang.org/api/option"
 )
@@ -31,17 +29,6 @@ func openTables(t *testing.T, host, project, dataset string) tables {
 	t.Cleanup(func() { client.Close() })
 	client.Location = "US" // without it the emulator finds no job again
 	return tables{client, dataset}
-}
-
-// made reports whether there is a table or view of the name.
-func (db tables) made(t *testing.T, name string) bool {
-	t.Helper()
-	_, err := db.client.Dataset(db.dataset).Table(name).Metadata(t.Context())
-	var answer *googleapi.Error
-	if err != nil && !(errors.As(err, &answer) && answer.Code == http.StatusNotFound) {
-		t.Fatal(err)
-	}
-	return err == nil
 }
 
 // query returns the rows that a query finds in the dataset.

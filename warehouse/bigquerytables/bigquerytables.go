@@ -82,6 +82,8 @@ type Tables struct {
 
 	making singleflight.Group
 	made   atomic.Int64 // how often the tables were made
+
+	viewsSeen atomic.Bool // whether the views are known to be there
 }
 
 var (
@@ -175,7 +177,12 @@ func (b *Tables) Append(ctx context.Context, table warehouse.Table, rows []wareh
 		return err
 	}
 	for _, r := range requests {
-		err := b.withTables(ctx, func() error { return b.appender.send(ctx, table, r) })
+		err := b.withTables(ctx, func() error {
+			if err := b.haveViews(ctx, table); err != nil {
+				return err
+			}
+			return b.appender.send(ctx, table, r)
+		})
 		if err != nil {
 			return b.explain(ctx, table, r, err)
 		}

@@ -202,6 +202,37 @@ func TestManyCallersMakeTheTablesOnce(t *testing.T) {
 	}
 }
 
+// A process that ended before it had made the views leaves them to the next one that
+// publishes counts, which looks for them once.
+func TestViewsThatAreMissingAreMade(t *testing.T) {
+	t.Parallel()
+	f := withTables()
+	tables := serve(t, f, bigquerytables.StorageWrite)
+	if err := tables.Append(t.Context(), rawTable, rawRows(1)); err != nil {
+		t.Fatal(err)
+	}
+	if f.creates != 0 {
+		t.Errorf("a push made %d views, which it does not need", f.creates)
+	}
+	now := time.Now().UTC()
+	count := warehouse.WindowCount{Start: now, End: now, PageViews: 1, WrittenAt: now}.Row()
+	for range 2 {
+		if err := tables.Append(t.Context(), warehouse.AggLogTable(warehouse.DefaultNames), []warehouse.Row{count}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, view := range []string{"events", "windowed_traffic", "dead_letters"} {
+		if f.tables[view] == nil {
+			t.Errorf("view %s was not made", view)
+		}
+	}
+	if f.creates != 3 || f.applied != 3 {
+		t.Errorf("%d views made, %d rows stored, want 3 and 3", f.creates, f.applied)
+	}
+}
+
 // A table that was made may not be seen by appends for a while, as users report of
 // streaming: https://github.com/googleapis/google-cloud-python/issues/4553. The rows that met none are appended once it is seen, and the tables are made once.
 func TestRowsWaitUntilANewTableIsSeen(t *testing.T) {

@@ -41,10 +41,6 @@ type Object struct {
 	// Faults keep rows from being stored or read, and Differences only make it
 	// another than this program would make: dearer, or an older version's.
 	Faults, Differences []Fault
-
-	// Make is the statement that makes a view that is missing. Append and queries
-	// make the views along with whatever they miss themselves, but never miss a view.
-	Make string
 }
 
 // Inspect looks at the dataset, its tables and its views, and changes nothing. The
@@ -158,9 +154,7 @@ func (b *Tables) inspectView(ctx context.Context, v view) Object {
 	o := Object{Kind: View, Name: v.name, ID: b.tableID(v.name)}
 	found := b.look(ctx, &o)
 	switch {
-	case o.Missing:
-		o.Make = b.viewStatement("CREATE VIEW", v)
-	case found == nil:
+	case o.Missing, found == nil:
 	case found.Type != "" && found.Type != bigquery.ViewTable:
 		o.Faults = []Fault{{
 			What: fmt.Sprintf("it is a %s, want a view", found.Type),

@@ -22,12 +22,28 @@ func (b *Tables) makeAll(ctx context.Context) error {
 			return err
 		}
 	}
+	return b.makeViews(ctx)
+}
+
+func (b *Tables) makeViews(ctx context.Context) error {
 	for _, v := range b.views() {
 		if err := b.makeView(ctx, v); err != nil {
 			return err
 		}
 	}
+	b.viewsSeen.Store(true)
 	return nil
+}
+
+// haveViews makes the views that a process has left out which ended while it made the
+// tables: no other append would miss them. It is for the first rows that a process
+// appends to the log of the aggregate, so that no push waits for it, and a count that
+// is published can be read.
+func (b *Tables) haveViews(ctx context.Context, table warehouse.Table) error {
+	if table.Name != b.cfg.Names.AggLog() || b.viewsSeen.Load() {
+		return nil
+	}
+	return restError(b.makeViews(ctx))
 }
 
 // makeDataset asks before it makes, since a service account may well be allowed
