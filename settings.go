@@ -103,7 +103,7 @@ const (
 // of s that each is read into.
 func (s *Settings) table() []Setting {
 	return []Setting{
-		{"BACKEND", "local", "where rows and counters are kept: local (SQLite in DATA_DIR) or gcp (BigQuery and Firestore; not yet on Cloud Run)", oneOf(&s.Backend, "local", "gcp")},
+		{"BACKEND", "local", "where rows and counters are kept: local (SQLite in DATA_DIR) or gcp (BigQuery and Firestore)", oneOf(&s.Backend, "local", "gcp")},
 		{"COUNTERS", "", "where the counters are kept: sqlite or firestore; default by BACKEND", oneOf(&s.Counters, "", "sqlite", "firestore")},
 		{"PORT", "8080", "port to listen on; 0 for any free one", integer(&s.Port, 0, 65535)},
 		{"HOST", "", "address to listen on; default 127.0.0.1, or all addresses when K_SERVICE is set", text(&s.Host)},
