@@ -41,7 +41,7 @@ simulate: ## Simulate SEEDS (500) bad days that were never simulated before
 
 .PHONY: race
 race:
-	$(GO) test -race -shuffle=on ./...
+	$(GO) test -race -shuffle=on -timeout 20m ./...
 
 .PHONY: bench-once
 bench-once:

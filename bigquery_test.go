@@ -201,7 +201,7 @@ func TestFaultsOfBigQueryLoseNothingAndCountNothingTwice(t *testing.T) {
 			settings := cloudSettings(t, p)
 			settings["raw-method"], settings["commit-interval"] = method, "20ms"
 			s := newCloudService(t, settings)
-			bodies := testlog.Traffic(t)[:1500]
+			bodies := testlog.Traffic(t)[:800]
 			want := newService(t, t.TempDir(), map[string]string{"counter-retention": "400000h"})
 			want.pushAll(t, bodies, 8)
 			want.flushAll(t)
@@ -215,7 +215,7 @@ func TestFaultsOfBigQueryLoseNothingAndCountNothingTwice(t *testing.T) {
 			})
 			mixed := slices.Clone(bodies)
 			for i := range 5 {
-				mixed = slices.Insert(mixed, (i+1)*250, poisonedBody(t, fmt.Sprint("poisoned ", i)))
+				mixed = slices.Insert(mixed, (i+1)*130, poisonedBody(t, fmt.Sprint("poisoned ", i)))
 			}
 			verdicts, refusals := s.deliverAll(t, mixed)
 			if verdicts[string(event.Rejected)] != 5 {
