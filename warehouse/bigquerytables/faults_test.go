@@ -177,6 +177,30 @@ func TestAColumnThatIsGoneIsTheTablesFault(t *testing.T) {
 	}
 }
 
+// A table that has lost a column is, once that is added anew, as it was made: BigQuery
+// adds NULLABLE columns only.
+// https://cloud.google.com/bigquery/docs/managing-table-schemas#add_an_empty_column
+func TestNoColumnIsMadeRequired(t *testing.T) {
+	t.Parallel()
+	f := &fake{}
+	if err := serve(t, f, bigquerytables.StorageWrite).Make(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, table := range warehouse.Tables(warehouse.DefaultNames) {
+		fields := f.tables[table.Name]["schema"].(map[string]any)["fields"].([]any)
+		if len(fields) != len(table.Columns) {
+			t.Errorf("%s has %d columns, want %d", table.Name, len(fields), len(table.Columns))
+		}
+		for _, field := range fields {
+			if c := field.(map[string]any); c["mode"] == "REQUIRED" {
+				t.Errorf("%s.%s is REQUIRED", table.Name, c["name"])
+			}
+		}
+	}
+}
+
 func TestManyCallersMakeTheTablesOnce(t *testing.T) {
 	t.Parallel()
 	for _, method := range []bigquerytables.Method{bigquerytables.StorageWrite, bigquerytables.InsertAll} {

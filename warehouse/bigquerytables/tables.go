@@ -149,8 +149,11 @@ func ddlType(t warehouse.Type) string {
 	return string(t)
 }
 
+// tableMetadata returns the table as it is made: its columns are NULLABLE, as the lab's
+// are, though Tidemark leaves none empty that it need not. BigQuery adds no REQUIRED
+// column to a table, so what [Tables.faults] mends would never again be what is made.
 func tableMetadata(t warehouse.Table) *bigquery.TableMetadata {
-	m := &bigquery.TableMetadata{Description: t.Description, Schema: schemaOf(t)}
+	m := &bigquery.TableMetadata{Description: t.Description, Schema: schemaOf(t).Relax()}
 	if t.PartitionBy != "" {
 		m.TimePartitioning = &bigquery.TimePartitioning{Type: bigquery.DayPartitioningType, Field: t.PartitionBy}
 	}
@@ -160,6 +163,7 @@ func tableMetadata(t warehouse.Table) *bigquery.TableMetadata {
 	return m
 }
 
+// schemaOf returns what Tidemark's rows of t hold: a value in each required column.
 func schemaOf(t warehouse.Table) bigquery.Schema {
 	schema := make(bigquery.Schema, len(t.Columns))
 	for i, c := range t.Columns {
