@@ -13,16 +13,14 @@ resource "google_bigquery_dataset" "logs" {
   depends_on                 = [google_project_service.this]
 }
 
-data "google_bigquery_dataset" "logs" {
-  count = var.create_dataset ? 0 : 1
-
-  dataset_id = var.dataset
-  depends_on = [google_project_service.this]
-}
-
 locals {
-  dataset_id = one(concat(google_bigquery_dataset.logs[*].dataset_id, data.google_bigquery_dataset.logs[*].dataset_id))
+  # That of the resource, so that what is in the dataset is made after it.
+  dataset_id = var.create_dataset ? google_bigquery_dataset.logs[0].dataset_id : var.dataset
 }
+
+# Columns that somebody has added, or that a mended one has left as ..._old, are left
+# alone: ignore_auto_generated_schema. Without it an apply drops them with their values,
+# and no deletion_protection stops it.
 
 resource "google_bigquery_table" "raw" {
   dataset_id  = local.dataset_id
@@ -36,7 +34,9 @@ resource "google_bigquery_table" "raw" {
   }
   clustering = ["window_start"]
 
-  deletion_protection = var.deletion_protection
+  ignore_auto_generated_schema = true
+  deletion_protection          = var.deletion_protection
+  depends_on                   = [google_project_service.this]
 }
 
 resource "google_bigquery_table" "windowed_traffic_log" {
@@ -47,7 +47,9 @@ resource "google_bigquery_table" "windowed_traffic_log" {
 
   clustering = ["timestamp"]
 
-  deletion_protection = var.deletion_protection
+  ignore_auto_generated_schema = true
+  deletion_protection          = var.deletion_protection
+  depends_on                   = [google_project_service.this]
 }
 
 resource "google_bigquery_table" "dead_letter" {
@@ -61,7 +63,9 @@ resource "google_bigquery_table" "dead_letter" {
     field = "received_at"
   }
 
-  deletion_protection = var.deletion_protection
+  ignore_auto_generated_schema = true
+  deletion_protection          = var.deletion_protection
+  depends_on                   = [google_project_service.this]
 }
 
 # A view keeps nothing, so nothing protects it.
