@@ -67,6 +67,12 @@ resource "google_service_account_iam_member" "pubsub_signs_as_pusher" {
   role               = "roles/iam.serviceAccountTokenCreator"
   member             = "serviceAccount:service-${data.google_project.this.number}@gcp-sa-pubsub.iam.gserviceaccount.com"
   depends_on         = [google_pubsub_topic.events]
+
+  # A project keeps its number. But a plan that enables an API does not know it yet, and
+  # would take this grant away for a moment.
+  lifecycle {
+    ignore_changes = [member]
+  }
 }
 
 # People become the viewer, who may call the service and nothing else. (Identity tokens

@@ -144,6 +144,42 @@ func references(body *hclsyntax.Body) []hcl.Traversal {
 	return found
 }
 
+// Nothing is made anew because a plan does not know yet what a data source will say: one
+// that depends on APIs is read during the apply whenever an API is added. With another
+// topic, or with one not known, the subscription would lose what waits in it.
+func TestDataSourcesForceNothing(t *testing.T) {
+	m := load(t)
+	used := 0
+	for name, b := range m.resources {
+		for argument, attribute := range b.Attributes {
+			if !refersToData(attribute.Expr.Variables()) || argument == "depends_on" {
+				continue
+			}
+			used++
+			if lifecycle := b.blocks("lifecycle"); len(lifecycle) == 0 || !strings.Contains(lifecycle[0].text("ignore_changes"), argument) {
+				t.Errorf("%s: %s is of a data source, and not among ignore_changes", name, argument)
+			}
+		}
+		for _, nested := range b.Blocks {
+			if refersToData(references(nested.Body)) {
+				t.Errorf("%s: block %s is of a data source", name, nested.Type)
+			}
+		}
+	}
+	for name, local := range m.locals {
+		if refersToData(local.Variables()) {
+			t.Errorf("local.%s is of a data source", name)
+		}
+	}
+	if used != len(m.data) {
+		t.Errorf("%d arguments are of %d data sources, want one of each", used, len(m.data))
+	}
+}
+
+func refersToData(references []hcl.Traversal) bool {
+	return slices.ContainsFunc(references, func(r hcl.Traversal) bool { return r.RootName() == "data" })
+}
+
 func (p provider) checkReference(t *testing.T, m *module, reference hcl.Traversal) {
 	t.Helper()
 	types, declared := p.Resources, m.resources

@@ -5,15 +5,10 @@ resource "google_pubsub_topic" "events" {
   depends_on = [google_project_service.this]
 }
 
-data "google_pubsub_topic" "events" {
-  count = var.create_topic ? 0 : 1
-
-  name       = var.topic
-  depends_on = [google_project_service.this]
-}
-
 locals {
-  topic_id = one(concat(google_pubsub_topic.events[*].id, data.google_pubsub_topic.events[*].id))
+  # Known before an apply: with a topic that is not, the subscription would be made anew,
+  # and lose what waits in it.
+  topic_id = var.create_topic ? google_pubsub_topic.events[0].id : "projects/${var.project}/topics/${var.topic}"
 }
 
 resource "google_pubsub_subscription" "push" {
