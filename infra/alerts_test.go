@@ -1,15 +1,19 @@
 package infra_test
 
 import (
+	"encoding/json"
 	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/zclconf/go-cty/cty"
 )
 
 // Each alert says what it means, and links to a page that says what to do.
@@ -24,6 +28,9 @@ func TestAlerts(t *testing.T) {
 				t.Errorf("alert %s has no %s", name, key)
 			}
 		}
+		if severity := strings.Trim(alert["severity"], `"`); !slices.Contains([]string{"CRITICAL", "ERROR", "WARNING"}, severity) {
+			t.Errorf("alert %s: the provider knows no severity %s", name, severity)
+		}
 		if _, err := os.Stat(filepath.Join("../docs/playbooks", name+".md")); err != nil {
 			t.Errorf("alert %s has no page: %v", name, err)
 		}
@@ -31,7 +38,42 @@ func TestAlerts(t *testing.T) {
 	policy := m.resource(t, "google_monitoring_alert_policy.alerts")
 	compare(t, "for_each", policy.text("for_each"), "var.alerts ? local.alerts : {}")
 	compare(t, "link", policy.block(t, "documentation", "links").text("url"), `"${local.playbooks}/${each.key}.md"`)
-	compare(t, "query", policy.block(t, "conditions", "condition_prometheus_query_language").text("query"), "each.value.query")
+	condition := policy.block(t, "conditions", "condition_prometheus_query_language")
+	compare(t, "query", condition.text("query"), "each.value.query")
+	if interval := m.seconds(t, condition, "evaluation_interval"); interval <= 0 || interval%(30*time.Second) != 0 {
+		t.Errorf("evaluation_interval is %v, want a multiple of 30 s", interval)
+	}
+}
+
+// No position on the dashboard is 0: the API leaves it out of its answer, and Terraform
+// would want to put it back at each plan.
+func TestNoPositionIsZero(t *testing.T) {
+	m := load(t)
+	chart := cty.ObjectVal(map[string]cty.Value{"title": cty.StringVal("t"), "query": cty.StringVal("q"), "unit": cty.StringVal("1")})
+	charts := cty.TupleVal([]cty.Value{chart, chart, chart})
+	text := m.evaluateWith(t, m.resource(t, "google_monitoring_dashboard.tidemark").Attributes["dashboard_json"].Expr, nil,
+		map[string]cty.Value{"local": cty.ObjectVal(map[string]cty.Value{"charts": charts})})
+	var board struct {
+		MosaicLayout struct {
+			Tiles []struct{ XPos, YPos, Width, Height *int }
+		}
+	}
+	if err := json.Unmarshal([]byte(text.AsString()), &board); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, tile := range board.MosaicLayout.Tiles {
+		at := ""
+		for _, side := range []*int{tile.XPos, tile.YPos, tile.Width, tile.Height} {
+			if side == nil {
+				at += "- "
+			} else {
+				at += strconv.Itoa(*side) + " "
+			}
+		}
+		got = append(got, at)
+	}
+	compare(t, "x, y, width and height", got, []string{"- - 24 16 ", "24 - 24 16 ", "- 16 24 16 "})
 }
 
 // Where nothing ever came there is no series, and nothing is less than one of none.

@@ -18,9 +18,8 @@ resource "google_monitoring_dashboard" "tidemark" {
     displayName = "Tidemark (${var.name})"
     mosaicLayout = {
       columns = 48
-      tiles = [for i, chart in local.charts : {
-        xPos   = i % 2 * 24
-        yPos   = floor(i / 2) * 16
+      # The API leaves out a position of 0. Written here, each plan would put it back.
+      tiles = [for i, chart in local.charts : merge({ for side, at in { xPos = i % 2 * 24, yPos = floor(i / 2) * 16 } : side => at if at > 0 }, {
         width  = 24
         height = 16
         widget = {
@@ -36,7 +35,7 @@ resource "google_monitoring_dashboard" "tidemark" {
             }]
           }
         }
-      }]
+      })]
     }
   })
 

@@ -192,14 +192,16 @@ func (m *module) evaluateWith(t *testing.T, e hclsyntax.Expression, given, other
 	return value
 }
 
-// functions are those of Terraform's that validations use.
+// functions are those of Terraform's that the files use.
 var functions = map[string]function.Function{
 	"can":         tryfunc.CanFunc,
 	"contains":    stdlib.ContainsFunc,
 	"floor":       stdlib.FloorFunc,
+	"jsonencode":  stdlib.JSONEncodeFunc,
 	"keys":        stdlib.KeysFunc,
 	"length":      stdlib.LengthFunc,
 	"lookup":      stdlib.LookupFunc,
+	"merge":       stdlib.MergeFunc,
 	"regex":       stdlib.RegexFunc,
 	"setsubtract": setSubtract,
 	"startswith": function.New(&function.Spec{
