@@ -14,7 +14,10 @@ import (
 // A build is what the tests need of cloudbuild.yaml.
 type build struct {
 	Substitutions map[string]string
-	Steps         []struct {
+	Options       struct {
+		SubstitutionOption string `yaml:"substitutionOption"`
+	}
+	Steps []struct {
 		ID, Name, Script string
 		Args             []string
 	}
@@ -66,6 +69,10 @@ func TestCloudBuild(t *testing.T) {
 		if got := strings.Split(strings.TrimSpace(string(calls)), "\n"); !slices.Equal(got, want) {
 			t.Errorf("with service %q:\n%s\nwant\n%s", service, strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
+	}
+	// https://cloud.google.com/build/docs/configuring-builds/substitute-variable-values
+	if b.Options.SubstitutionOption != "ALLOW_LOOSE" {
+		t.Error("a build is refused for a substitution that only a script reads")
 	}
 	if b.Substitutions["_SERVICE"] != "" {
 		t.Error("a build rolls out by default, which the account that make deploy builds with may not")

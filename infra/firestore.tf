@@ -29,4 +29,7 @@ resource "google_firestore_field" "counters" {
     for_each = each.value.ttl ? [1] : []
     content {}
   }
+
+  # They go with the database: to undo them first would take many minutes.
+  deletion_policy = "ABANDON"
 }

@@ -29,6 +29,7 @@ case "$(basename "$0") $*" in
 *"artifacts docker images describe"*) echo sha256:new ;;
 *"run services describe"*) echo "${RUNNING:-us-central1-docker.pkg.dev/p/tidemark/tidemark@sha256:new}" ;;
 "gcloud builds submit"*) exit "${BUILD:-0}" ;;
+*"infra apply"*) exit "${APPLY:-0}" ;;
 "gcloud auth print-identity-token"*) echo token ;;
 "git describe"*) echo v1 ;;
 *"output -raw project") echo p-roject ;;
@@ -141,6 +142,7 @@ func TestDeploy(t *testing.T) {
 	}
 	inOrder(t, calls,
 		"terraform -chdir=infra init",
+		"gcloud services enable cloudresourcemanager.googleapis.com --project=p-roject",
 		"terraform -chdir=infra apply -target=",
 		"gcloud builds submit . --project=p-roject --config=cloudbuild.yaml --substitutions=_IMAGE=us-central1-docker.pkg.dev/p/tidemark/tidemark:v1 --service-account=the-builder --gcs-source-staging-dir=the-build_bucket/source",
 		"gcloud artifacts docker images describe",
@@ -174,6 +176,7 @@ func TestDeployRefuses(t *testing.T) {
 		"another project":     {recordOfOld, []string{"PROJECT=other"}, "is deployed to project p-roject"},
 		"another region":      {recordOfOld, []string{"REGION=europe-west1"}, "is deployed to region us-central1"},
 		"an image that fails": {recordOfOld, []string{"BUILD=1"}, "the build failed"},
+		"what is new":         {recordOfOld, []string{"APPLY=1"}, "run make deploy again"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStage(t)

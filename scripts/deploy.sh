@@ -34,13 +34,18 @@ record() {
 
 record "$(recorded image)"
 tf init -input=false > /dev/null || die "terraform init failed; its output: terraform -chdir=infra init"
+new="not applied. If an API, an account or a grant is new it may not be known everywhere for some minutes: run make deploy again, it goes on where it was"
 
 say "What a build needs"
+# Terraform looks at the project by this API before it enables any.
+gcloud services enable cloudresourcemanager.googleapis.com --project="$project" ||
+	die "the APIs of $project cannot be enabled: are you its owner, and has it billing?"
 apply \
 	-target=google_project_service.this \
 	-target=google_artifact_registry_repository_iam_member.builder_writes_images \
 	-target=google_storage_bucket_iam_member.builder_reads_source \
-	-target=google_project_iam_member.builder_logs
+	-target=google_project_iam_member.builder_logs ||
+	die "$new"
 
 say "The image"
 tag=$(git describe --tags --always --dirty)
@@ -52,7 +57,7 @@ digest=$(gcloud artifacts docker images describe "$image:$tag" --project="$proje
 record "$image@$digest"
 
 say "Everything"
-apply
+apply || die "$new"
 
 # Terraform makes the service with the image, and leaves it alone from then on.
 service=$(output service)
