@@ -9,11 +9,14 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/zclconf/go-cty/cty"
 
 	"github.com/tidemark-dev/tidemark"
 )
@@ -48,6 +51,34 @@ func TestLogMetrics(t *testing.T) {
 	}
 	if !strings.Contains(m.resource(t, "google_logging_metric.lines").text("filter"), "${local.log_lines} AND ${each.value.filter}") {
 		t.Error("the metrics do not go by their filters")
+	}
+}
+
+// What is left out of the log is Cloud Run's own entries of good requests of this
+// service, and nothing that a metric counts or a page tells people to look for.
+func TestExclusion(t *testing.T) {
+	m := load(t)
+	exclusion := m.resource(t, "google_logging_project_exclusion.good_requests")
+	compare(t, "count", exclusion.text("count"), "var.keep_request_log ? 0 : 1")
+	compare(t, "keep_request_log", m.evaluate(t, m.variables["keep_request_log"].Attributes["default"].Expr, nil), cty.False)
+	compare(t, "filter", exclusion.text("filter"), `"${local.log_lines} AND log_id(\"run.googleapis.com/requests\") AND httpRequest.status<400"`)
+	for name, metric := range m.objects(t, "log_metrics") {
+		// An entry of Cloud Run's own has an httpRequest, and no jsonPayload.
+		if !strings.Contains(metric["filter"], "jsonPayload.") {
+			t.Errorf("%s counts by %s, and may count what is left out", name, metric["filter"])
+		}
+	}
+	checked := 0
+	for path, text := range guides(t) {
+		for _, found := range regexp.MustCompile(`httpRequest\.status *([<>=!:]+) *(\d+)`).FindAllStringSubmatch(text, -1) {
+			checked++
+			if status, _ := strconv.Atoi(found[2]); status < 400 || strings.ContainsAny(found[1], "<!") {
+				t.Errorf("%s has people look for %s, which is left out", path, found[0])
+			}
+		}
+	}
+	if checked == 0 {
+		t.Error("no page looks at Cloud Run's entries: this test looks for the wrong thing")
 	}
 }
 

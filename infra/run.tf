@@ -61,7 +61,7 @@ resource "google_cloud_run_v2_service" "tidemark" {
           cpu    = "1"
           memory = "1Gi"
         }
-        cpu_idle          = true # paid for while a request is open, and at no other time
+        cpu_idle          = var.billing == "request" # a processor while a request is open, and at no other time
         startup_cpu_boost = true
       }
 
@@ -95,8 +95,9 @@ resource "google_cloud_run_v2_service" "tidemark" {
   }
 
   lifecycle {
-    # New images are rolled out by digest without Terraform (make deploy, cloudbuild.yaml).
-    ignore_changes = [template[0].containers[0].image, client, client_version]
+    # New images are rolled out by digest without Terraform (make deploy, cloudbuild.yaml),
+    # by gcloud, which leaves its name, and a label on the revision.
+    ignore_changes = [template[0].containers[0].image, template[0].labels, client, client_version]
 
     precondition {
       condition     = var.image != ""

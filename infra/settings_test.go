@@ -222,7 +222,8 @@ func TestFirestoreFields(t *testing.T) {
 	t.Error("no ttl_config")
 }
 
-// Idle costs nothing: no instance is kept, and none has a processor between requests.
+// Idle costs nothing, unless it is asked for: no instance is kept, and none has a
+// processor between requests.
 func TestService(t *testing.T) {
 	m := load(t)
 	service := m.resource(t, "google_cloud_run_v2_service.tidemark")
@@ -232,14 +233,21 @@ func TestService(t *testing.T) {
 	compare(t, "min_instance_count", m.number(t, template.block(t, "scaling"), "min_instance_count"), 0)
 	compare(t, "max_instance_count", template.block(t, "scaling").text("max_instance_count"), "var.max_instances")
 	compare(t, "max_instance_request_concurrency", template.text("max_instance_request_concurrency"), "var.concurrency")
-	compare(t, "cpu_idle", m.value(t, container.block(t, "resources"), "cpu_idle"), cty.True)
+	cpuIdle := container.block(t, "resources").Attributes["cpu_idle"].Expr
+	compare(t, "cpu_idle", m.evaluate(t, cpuIdle, nil), cty.True)
+	compare(t, "cpu_idle, billed by instance", m.evaluate(t, cpuIdle, map[string]cty.Value{"billing": cty.StringVal("instance")}), cty.False)
 	for _, probe := range []string{"startup_probe", "liveness_probe"} {
 		compare(t, probe, m.value(t, container.block(t, probe, "http_get"), "path"), cty.StringVal("/health"))
 	}
 	env := container.block(t, "env")
 	compare(t, "env", env.text("name")+" = "+env.text("value"), "env.key = env.value")
-	if ignored := service.block(t, "lifecycle").text("ignore_changes"); !strings.Contains(ignored, "template[0].containers[0].image") {
+	ignored := service.block(t, "lifecycle").text("ignore_changes")
+	if !strings.Contains(ignored, "template[0].containers[0].image") {
 		t.Errorf("ignore_changes is %s: an apply would roll back the image", ignored)
+	}
+	// gcloud run services update, which rolls an image out, labels the revision.
+	if !strings.Contains(ignored, "template[0].labels") {
+		t.Errorf("ignore_changes is %s: each apply after a roll-out would make a revision", ignored)
 	}
 }
 
@@ -251,6 +259,7 @@ func TestDeletionProtection(t *testing.T) {
 	compare(t, "delete_protection_state", database.text("delete_protection_state"),
 		`var.deletion_protection ? "DELETE_PROTECTION_ENABLED" : "DELETE_PROTECTION_DISABLED"`)
 	compare(t, "deletion_policy", m.value(t, database, "deletion_policy"), cty.StringVal("DELETE"))
+	compare(t, "deletion_policy of the fields", m.resource(t, "google_firestore_field.counters").text("deletion_policy"), quote("ABANDON"))
 	compare(t, "delete_contents_on_destroy", m.resource(t, "google_bigquery_dataset.logs").text("delete_contents_on_destroy"), "!var.deletion_protection")
 	compare(t, "default", m.evaluate(t, m.variables["deletion_protection"].Attributes["default"].Expr, nil), cty.True)
 	for name, b := range m.resources {

@@ -211,6 +211,23 @@ variable "concurrency" {
   }
 }
 
+variable "billing" {
+  description = "What Cloud Run is paid for: request (each request, and a processor while one is open) or instance (the instances, day and night). docs/cost.md says from which rate on instance is the cheaper one."
+  type        = string
+  default     = "request"
+
+  validation {
+    condition     = contains(["request", "instance"], var.billing)
+    error_message = "Want request or instance."
+  }
+}
+
+variable "keep_request_log" {
+  description = "Whether Cloud Run's own log entries of good requests are kept, one for each push. Nothing here needs them, and a busy service pays more for them than for anything else."
+  type        = bool
+  default     = false
+}
+
 # Who may look, and who is told.
 
 variable "viewers" {

@@ -54,13 +54,14 @@ func TestVariables(t *testing.T) {
 		"counter_retention_hours": {numbers(192, 1000), numbers(0, 168, 191, 192.5)}, // beside 168 of messages
 		"max_instances":           {numbers(1, 100), numbers(0, 101, 1.5)},
 		"concurrency":             {numbers(1, 1000), numbers(0, 1001, 1.5)},
+		"billing":                 {text("request", "instance"), text("", "Request", "always")},
 		"viewers":                 {members("user:ann@example.com", "serviceAccount:m@p.iam.gserviceaccount.com"), members("allUsers", "allAuthenticatedUsers", "domain:example.com", "ann@example.com", "user:", "principalSet://x")},
 		"deployer":                {text("", "user:ann@example.com"), text("allUsers", "ann@example.com", "group:g@example.com")},
 		"alert_email":             {text("", "ann@example.com"), text("ann", "a b@example.com")},
 		"dead_letters_tolerated":  {numbers(0, 10), numbers(-1)},
 	}
 	unchecked := map[string]string{
-		"create_topic": "a bool", "create_dataset": "a bool", "deletion_protection": "a bool", "alerts": "a bool",
+		"create_topic": "a bool", "create_dataset": "a bool", "deletion_protection": "a bool", "alerts": "a bool", "keep_request_log": "a bool",
 		"firestore_location": "only Firestore knows its locations",
 	}
 	for name, variable := range m.variables {

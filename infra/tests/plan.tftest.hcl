@@ -52,6 +52,41 @@ run "defaults" {
   }
 }
 
+run "bills" {
+  command = plan
+
+  assert {
+    condition     = google_cloud_run_v2_service.tidemark.template[0].containers[0].resources[0].cpu_idle
+    error_message = "An idle instance is paid for."
+  }
+  assert {
+    condition     = length(google_logging_project_exclusion.good_requests) == 1
+    error_message = "Cloud Run's log of good requests is kept."
+  }
+  assert {
+    condition     = !strcontains(google_monitoring_dashboard.tidemark.dashboard_json, "Pos\":0")
+    error_message = "A position of 0 on the dashboard would be a change in each plan."
+  }
+}
+
+run "bills_otherwise" {
+  command = plan
+
+  variables {
+    billing          = "instance"
+    keep_request_log = true
+  }
+
+  assert {
+    condition     = !google_cloud_run_v2_service.tidemark.template[0].containers[0].resources[0].cpu_idle
+    error_message = "An instance has no processor between requests."
+  }
+  assert {
+    condition     = length(google_logging_project_exclusion.good_requests) == 0
+    error_message = "Cloud Run's log of good requests is left out."
+  }
+}
+
 run "what_is_there_already" {
   command = plan
 
@@ -63,6 +98,10 @@ run "what_is_there_already" {
   assert {
     condition     = length(google_pubsub_topic.events) + length(google_bigquery_dataset.logs) == 0
     error_message = "What is there already would be made, and destroyed later."
+  }
+  assert {
+    condition     = google_pubsub_subscription.push.topic == "projects/my-project-123/topics/my_topic" && google_bigquery_table.raw.dataset_id == "logs"
+    error_message = "What is there already is not used."
   }
 }
 
