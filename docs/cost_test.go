@@ -705,12 +705,12 @@ func (m *model) table() string {
 		}
 		table += "\n"
 	}
-	for i, l := range m.bill(0, false, true) {
-		add(l.name, func(rate float64) string { return dollars(m.bill(rate, false, true)[i].dollars) })
+	for i, l := range m.bill(0, false, false) {
+		add(l.name, func(rate float64) string { return dollars(m.bill(rate, false, false)[i].dollars) })
 	}
-	add("**total, as deployed**", func(rate float64) string { return "**" + dollars(m.total(rate, false, true)) + "**" })
-	add("total without Cloud Run's log of requests", func(rate float64) string { return dollars(m.total(rate, false, false)) })
-	add("total without it, and billed by instance", func(rate float64) string { return dollars(m.total(rate, true, false)) })
+	add("**total, as deployed**", func(rate float64) string { return "**" + dollars(m.total(rate, false, false)) + "**" })
+	add("total with `billing = \"instance\"`", func(rate float64) string { return dollars(m.total(rate, true, false)) })
+	add("total with `keep_request_log = true`", func(rate float64) string { return dollars(m.total(rate, false, true)) })
 	add("Dataflow, one worker", func(rate float64) string { return dollars(m.dataflow(rate)) })
 	add("instances", func(rate float64) string { return fmt.Sprint(m.instances(rate)) })
 	return table
@@ -723,11 +723,11 @@ func (m *model) crossings() string {
 	return fmt.Sprintf(`| Dataflow's one worker is cheaper from | events/s |
 |---|---:|
 | as deployed | %s |
-| without Cloud Run's log of requests | %s |
-| without it, and billed by instance | %s |
+| with `+"`billing = \"instance\"`"+` | %s |
+| with `+"`keep_request_log = true`"+` | %s |
 
 Billing by instance is cheaper than by request from %.1f events/s. The log of requests costs from %.0f events/s.
-`, at(false, true), at(false, false), at(true, false),
+`, at(false, false), at(true, false), at(false, true),
 		crossing(func(r float64) float64 { return m.total(r, false, false) }, func(r float64) float64 { return m.total(r, true, false) }),
 		crossing(func(r float64) float64 { return r * month * m.entry }, func(float64) float64 { return loggedByte.free }))
 }

@@ -1,4 +1,4 @@
-# What the scripts read. (Cold readers: `terraform -chdir=infra output`.)
+# What the scripts read, and people by `terraform -chdir=infra output`.
 
 output "project" {
   description = "Project that this is deployed to."

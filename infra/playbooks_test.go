@@ -216,7 +216,7 @@ func TestNamesOfTheGuidesExist(t *testing.T) {
 	exists := map[string]bool{
 		"ignore_changes": true, "client_version": true, // of Terraform
 		"response_code": true, // of Cloud Monitoring
-		"raw_restored":  true, "raw_old": true,
+		"raw_restored":  true,
 	}
 	for name := range m.variables {
 		exists[name] = true

@@ -61,7 +61,7 @@ resource "google_cloud_run_v2_service" "tidemark" {
           cpu    = "1"
           memory = "1Gi"
         }
-        cpu_idle          = var.billing == "request" # a processor while a request is open, and at no other time
+        cpu_idle          = var.billing == "request" # true: a processor only while a request is open, and paid for as long
         startup_cpu_boost = true
       }
 

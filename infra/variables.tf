@@ -212,7 +212,7 @@ variable "concurrency" {
 }
 
 variable "billing" {
-  description = "What Cloud Run is paid for: request (each request, and a processor while one is open) or instance (the instances, day and night). docs/cost.md says from which rate on instance is the cheaper one."
+  description = "What Cloud Run is paid for: request (each request, and a processor while one is open) or instance (the instances as long as they live: one does day and night, since a flush comes each minute). docs/cost.md says from which rate on instance is the cheaper one."
   type        = string
   default     = "request"
 
@@ -242,7 +242,7 @@ variable "viewers" {
 }
 
 variable "deployer" {
-  description = "A viewer more: whoever ran make deploy, which sets it, so that make smoke can ask for an audit."
+  description = "One more viewer: whoever ran make deploy. It sets this, so that make smoke can ask for an audit."
   type        = string
   default     = ""
 

@@ -21,6 +21,7 @@ provider "google" {
   }
 }
 
+# For its number, which is in the name of Pub/Sub's own account (iam.tf).
 data "google_project" "this" {
   depends_on = [google_project_service.this]
 }
