@@ -15,9 +15,9 @@ var ErrRejected = errors.New("the warehouse refuses the row for its own value")
 // per row: nil if it is stored; an error that wraps [ErrRejected] if it is
 // refused and will always be; any other error if the row may be tried again.
 //
-// A row counts as rejected only if another row of the same append was stored.
-// Where all are refused the fault may as well lie with the table, and no row is
-// given up for that. The cost in the usual case is one append.
+// A row counts as rejected only if another row of the same append was stored, or
+// the refusal is certain. Where all are refused the fault may as well lie with the
+// table, and no row is given up for that. The cost in the usual case is one append.
 func AppendEach[T any](ctx context.Context, rows []T, appendRows func(context.Context, []T) error) []error {
 	outcomes := make([]error, len(rows))
 	if len(rows) == 0 {
@@ -29,7 +29,7 @@ func AppendEach[T any](ctx context.Context, rows []T, appendRows func(context.Co
 	case err == nil:
 	case !errors.As(err, &refused):
 		fill(outcomes, err)
-	case len(refused.Rows) == len(rows) || len(rows) == 1:
+	case !refused.Certain && (len(refused.Rows) == len(rows) || len(rows) == 1):
 		fill(outcomes, fmt.Errorf("every row of the append is refused, so the table may be at fault: %w", err))
 	case len(refused.Rows) == 0:
 		appendOneByOne(ctx, rows, outcomes, appendRows)
@@ -55,7 +55,7 @@ func appendOthers[T any](ctx context.Context, rows []T, refused *RefusedError, o
 		stored = stored || outcome == nil
 	}
 	for i, reason := range refused.Rows {
-		outcomes[i] = verdict(reason, stored)
+		outcomes[i] = verdict(reason, stored || refused.Certain)
 	}
 }
 
@@ -79,8 +79,8 @@ func appendOneByOne[T any](ctx context.Context, rows []T, outcomes []error, appe
 		if i < lastStored {
 			err = appendRows(ctx, rows[i:i+1])
 		}
-		if isRefusal(err) {
-			err = verdict(err, i < lastStored)
+		if refused, ok := errors.AsType[*RefusedError](err); ok {
+			err = verdict(err, i < lastStored || refused.Certain)
 		}
 		outcomes[i] = err
 	}
@@ -91,10 +91,10 @@ func isRefusal(err error) bool {
 	return ok
 }
 
-// verdict is the outcome of a refused row, which depends on whether any other
-// row was stored.
-func verdict(refusal error, othersStored bool) error {
-	if othersStored {
+// verdict is the outcome of a refused row: whether it is known that the table is not
+// at fault.
+func verdict(refusal error, certain bool) error {
+	if certain {
 		return fmt.Errorf("%w: %w", ErrRejected, refusal)
 	}
 	return fmt.Errorf("refused, and no row was stored after it, so the table may be at fault: %w", refusal)

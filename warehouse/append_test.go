@@ -13,6 +13,7 @@ import (
 type table struct {
 	bad    map[string]bool
 	naming bool
+	sure   bool             // refusals are certain
 	down   map[string]error // errors that are no refusal, by row
 
 	stored  []string
@@ -21,7 +22,7 @@ type table struct {
 
 func (t *table) append(_ context.Context, rows []string) error {
 	t.appends++
-	refusal := &warehouse.RefusedError{Err: errors.New("invalid argument")}
+	refusal := &warehouse.RefusedError{Certain: t.sure, Err: errors.New("invalid argument")}
 	refused := false
 	for i, row := range rows {
 		if err := t.down[row]; err != nil {
@@ -57,6 +58,9 @@ func TestAppendEach(t *testing.T) {
 	}{
 		{"no rows are no append", table{}, nil, []string{}, 0},
 		{"all pass in one append", table{}, []string{"a", "b"}, []string{stored, stored}, 1},
+		{"a row alone is rejected if that is certain", table{bad: map[string]bool{"a": true}, naming: true, sure: true}, []string{"a"}, []string{rejected}, 1},
+		{"all rows are rejected if that is certain", table{bad: map[string]bool{"a": true, "b": true}, naming: true, sure: true}, []string{"a", "b"}, []string{rejected, rejected}, 1},
+		{"a row alone is not rejected else", table{bad: map[string]bool{"a": true}, naming: true}, []string{"a"}, []string{failed}, 1},
 		{"a named row is rejected and its mates pass", table{bad: map[string]bool{"b": true}, naming: true},
 			[]string{"a", "b", "c"}, []string{stored, rejected, stored}, 2},
 		{"an unnamed row is found", table{bad: map[string]bool{"b": true}},

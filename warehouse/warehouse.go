@@ -63,8 +63,9 @@ type Discrepancy struct {
 // On an error any of them may have been stored, unless the error says otherwise:
 //
 //   - a [*RefusedError] names rows that the warehouse refuses for their own value,
-//     now and whenever they are tried again. No row of the call was stored. The
-//     caller may append the others.
+//     now and whenever they are tried again. They were not stored; the others may
+//     have been, where there are too many for one request. The caller may append
+//     the others.
 //   - a [*TableError] says that the table is at fault, so no row of any call can
 //     be stored until a person has mended it.
 //   - any other error is passing, and the caller may try again.
@@ -129,6 +130,9 @@ type RefusedError struct {
 	// empty where the warehouse refused the append without naming rows; the
 	// caller then finds out by appending them one by one.
 	Rows map[int]error
+	// Certain is whether the rows named are at fault whatever becomes of others: they
+	// are larger than any table takes.
+	Certain bool
 	// Err is the refusal as a whole, where there is more to say.
 	Err error
 }

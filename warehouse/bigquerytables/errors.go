@@ -21,6 +21,11 @@ var errMissing = errors.New("no such table")
 type refusal struct {
 	rows map[int]error // by index in the request; empty if none was named
 	err  error
+
+	// tooLarge is whether the request was one row of more bytes than a request may
+	// have. unseen is whether it named a column that the table does not have: if it has
+	// it, the column is new, and not seen yet where rows are appended.
+	tooLarge, unseen bool
 }
 
 func (r *refusal) Error() string {
@@ -47,11 +52,17 @@ func (b *Tables) explain(ctx context.Context, table warehouse.Table, r request, 
 		// Not knowing whose fault it is, nobody may give up the rows.
 		return fmt.Errorf("append refused: %v; whether the table is at fault is not known: %w", refused, checkErr)
 	}
+	if refused.unseen {
+		return fmt.Errorf("table %s has a column that appends do not see yet: %w", b.tableID(table.Name), refused)
+	}
 	rows := map[int]error{}
 	for i, err := range refused.rows {
 		rows[r.first+i] = err
 	}
-	return &warehouse.RefusedError{Rows: rows, Err: refused.err}
+	if refused.tooLarge {
+		rows[r.first] = refused.err
+	}
+	return &warehouse.RefusedError{Rows: rows, Certain: refused.tooLarge, Err: refused.err}
 }
 
 // restError returns an error of the REST API, wrapping errMissing where it says

@@ -1,6 +1,7 @@
 package bigquerytables_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,19 +27,23 @@ import (
 type fake struct {
 	storagepb.UnimplementedBigQueryWriteServer
 
-	mu      sync.Mutex
-	tables  map[string]map[string]any // resources by name
-	looks   int                       // at the dataset, which making the tables begins with
-	creates int                       // of tables
-	applied int                       // rows that were stored
-	streams int                       // connections to AppendRows
-	unseen  int                       // so many more appends do not see the tables that there are
+	mu       sync.Mutex
+	tables   map[string]map[string]any // resources by name
+	location string                    // of the dataset; empty for the default
+	looks    int                       // at the dataset, which making the tables begins with
+	creates  int                       // of tables
+	applied  int                       // rows that were stored
+	streams  int                       // connections to AppendRows
+	unseen   int                       // so many more appends do not see the tables that there are
 
 	// onAppend answers the n-th append, from 1: a response, an error that cuts the
 	// connection, or neither, which never answers. Only the response stored is
 	// counted as applied. It is called under mu.
 	onAppend func(n, rows int) (*storagepb.AppendRowsResponse, error)
 	appends  int
+
+	idleCloses bool // a connection is closed as idle once it has answered an append
+	hangOpen   int  // so many more calls that open a stream are never answered
 
 	// onQuery answers a query job.
 	onQuery func(job map[string]any) (int, any)
@@ -107,7 +112,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case path == "":
 		f.looks++
-		answer(w, 200, map[string]any{"location": bigquerytables.DefaultLocation})
+		answer(w, 200, map[string]any{"location": cmp.Or(f.location, bigquerytables.DefaultLocation)})
 	case path == "/tables":
 		f.creates++
 		name, _ = request["tableReference"].(map[string]any)["tableId"].(string)
@@ -150,9 +155,15 @@ func failure(code int, reason string) any {
 	}}}
 }
 
-func (f *fake) GetWriteStream(_ context.Context, r *storagepb.GetWriteStreamRequest) (*storagepb.WriteStream, error) {
+func (f *fake) GetWriteStream(ctx context.Context, r *storagepb.GetWriteStreamRequest) (*storagepb.WriteStream, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.hangOpen--; f.hangOpen >= 0 {
+		f.mu.Unlock()
+		<-ctx.Done()
+		f.mu.Lock()
+		return nil, ctx.Err()
+	}
 	if f.tables[strings.Split(r.Name, "/")[5]] == nil || f.hidden() {
 		return nil, status.Errorf(codes.NotFound, "Requested entity was not found. Entity: %s", r.Name)
 	}
@@ -169,12 +180,20 @@ func (f *fake) AppendRows(stream storagepb.BigQueryWrite_AppendRowsServer) error
 	f.mu.Lock()
 	f.streams++
 	f.mu.Unlock()
+	// A connection is told the schema of the rows in its first request. One that was
+	// refused as a whole tells it nothing here: https://cloud.google.com/bigquery/docs/reference/storage/rpc/google.cloud.bigquery.storage.v1#protodata
+	knowsSchema := false
 	for {
 		request, err := stream.Recv()
 		if err != nil {
 			return nil
 		}
-		response, err := f.append(len(request.GetProtoRows().GetRows().GetSerializedRows()))
+		rows := request.GetProtoRows()
+		if !knowsSchema && rows.GetWriterSchema() == nil {
+			return status.Error(codes.InvalidArgument, "the first request has no schema")
+		}
+		response, err := f.append(len(rows.GetRows().GetSerializedRows()))
+		knowsSchema = knowsSchema || response.GetError() == nil || len(response.GetRowErrors()) > 0
 		if errors.Is(err, io.EOF) {
 			return nil // closes the stream in order, which the client sees as io.EOF
 		}
@@ -187,6 +206,9 @@ func (f *fake) AppendRows(stream storagepb.BigQueryWrite_AppendRowsServer) error
 		}
 		if err := stream.Send(response); err != nil {
 			return fmt.Errorf("send: %w", err)
+		}
+		if f.idleCloses {
+			return status.Error(codes.Aborted, "Closing the stream because client is inactive")
 		}
 	}
 }

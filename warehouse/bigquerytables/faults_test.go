@@ -61,7 +61,7 @@ func TestAppendFailures(t *testing.T) {
 		name    string
 		answers func(n, rows int) (*storagepb.AppendRowsResponse, error)
 		want    func(error) error
-		applied int
+		applied int // where it is none, the caller's time runs out
 	}{
 		// https://cloud.google.com/bigquery/docs/write-api-best-practices: reconnect and try again.
 		{"unavailable once", func(n, _ int) (*storagepb.AppendRowsResponse, error) {
@@ -112,7 +112,11 @@ func TestAppendFailures(t *testing.T) {
 			f := withTables()
 			f.onAppend = test.answers
 			tables := serve(t, f, bigquerytables.StorageWrite)
-			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			limit := 2 * time.Second
+			if test.applied > 0 {
+				limit = 20 * time.Second // of which half is waited for an answer that never comes
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), limit)
 			defer cancel()
 			if err := test.want(tables.Append(ctx, rawTable, rawRows(3))); err != nil {
 				t.Error(err)
@@ -258,7 +262,8 @@ func TestViewsThatAreMissingAreMade(t *testing.T) {
 }
 
 // A table that was made may not be seen by appends for a while, as users report of
-// streaming: https://github.com/googleapis/google-cloud-python/issues/4553. The rows that met none are appended once it is seen, and the tables are made once.
+// streaming: https://github.com/googleapis/google-cloud-python/issues/4553. The rows
+// that met none are appended once it is seen, and the tables are made once.
 func TestRowsWaitUntilANewTableIsSeen(t *testing.T) {
 	t.Parallel()
 	for _, method := range []bigquerytables.Method{bigquerytables.StorageWrite, bigquerytables.InsertAll} {
@@ -321,6 +326,99 @@ func TestAnEstimateIsADryRun(t *testing.T) {
 	f.onQuery = func(map[string]any) (int, any) { return 404, failure(404, "notFound") }
 	if bytes, err := serve(t, f, bigquerytables.StorageWrite).AuditBytes(t.Context(), from, from.Add(time.Hour)); err != nil || bytes != 0 {
 		t.Errorf("before there are tables: %d bytes, %v, want 0", bytes, err)
+	}
+}
+
+// A column that was just added is in the table before streaming inserts see it. It is
+// nobody's own fault meanwhile, or events that have a value for it would be given up.
+func TestANewColumnThatInsertsDoNotSeeYetIsNoFaultOfTheRows(t *testing.T) {
+	t.Parallel()
+	f := withTables()
+	f.onInsert = func(rows []any) (int, any) {
+		var all []any
+		for i, row := range rows {
+			if row.(map[string]any)["json"].(map[string]any)["lat"] != nil {
+				all = append(all, map[string]any{"index": i, "errors": []any{map[string]any{"reason": "invalid", "message": "no such field: lat."}}})
+			}
+		}
+		return 200, map[string]any{"insertErrors": all}
+	}
+	rows := rawRows(2)
+	rows[0][3] = 48.8566 // lat
+	tables := serve(t, f, bigquerytables.InsertAll)
+	outcomes := warehouse.AppendEach(t.Context(), rows, func(ctx context.Context, rows []warehouse.Row) error {
+		return tables.Append(ctx, rawTable, rows)
+	})
+	for i, err := range outcomes {
+		if err == nil || errors.Is(err, warehouse.ErrRejected) {
+			t.Errorf("row %d: %v, want an error that passes", i, err)
+		}
+	}
+}
+
+// A row that no request can carry is refused for ever, also where it has no mates.
+func TestARowThatIsTooLargeIsRejectedAlone(t *testing.T) {
+	t.Parallel()
+	for _, method := range []bigquerytables.Method{bigquerytables.StorageWrite, bigquerytables.InsertAll} {
+		f := withTables()
+		f.onInsert = func([]any) (int, any) {
+			return 413, failure(413, "Request payload size exceeds the limit: 10485760 bytes.")
+		}
+		f.onAppend = func(int, int) (*storagepb.AppendRowsResponse, error) {
+			return refused(codes.InvalidArgument, "AppendRows request too large"), nil
+		}
+		tables := serve(t, f, method)
+		for text, rejected := range map[string]bool{strings.Repeat("<", 9<<20+1): true, strings.Repeat("<", 1000): false} {
+			rows := rawRows(1)
+			rows[0][2] = text // user_agent
+			outcome := warehouse.AppendEach(t.Context(), rows, func(ctx context.Context, rows []warehouse.Row) error {
+				return tables.Append(ctx, rawTable, rows)
+			})[0]
+			if outcome == nil || errors.Is(outcome, warehouse.ErrRejected) != rejected {
+				t.Errorf("%s of %d bytes: %.300v, want it rejected: %v", method, len(text), outcome, rejected)
+			}
+		}
+	}
+}
+
+// In a dataset that is elsewhere queries find nothing, whatever is there.
+func TestADatasetElsewhereIsNamed(t *testing.T) {
+	t.Parallel()
+	f := withTables()
+	f.location = "EU"
+	f.onQuery = func(map[string]any) (int, any) { return 404, failure(404, "notFound") }
+	tables := serve(t, f, bigquerytables.StorageWrite)
+	from := time.Date(2026, 3, 14, 0, 0, 0, 0, time.UTC)
+	_, countErr := tables.CountRaw(t.Context(), []time.Time{from})
+	_, estimateErr := tables.AuditBytes(t.Context(), from, from.Add(time.Hour))
+	for _, err := range []error{tables.Make(t.Context()), countErr, estimateErr} {
+		var fault *warehouse.TableError
+		if !errors.As(err, &fault) || !strings.Contains(err.Error(), "it is in EU, and BIGQUERY_LOCATION is US, mend with: BIGQUERY_LOCATION=EU") {
+			t.Errorf("%v, want a TableError that names both places", err)
+		}
+	}
+}
+
+// Who did the lab has a table where the view is to be. Everybody would go on reading
+// it, and nobody write it.
+func TestATableInThePlaceOfAViewIsNamed(t *testing.T) {
+	t.Parallel()
+	f := withTables()
+	f.tables["windowed_traffic"] = map[string]any{"type": "TABLE"}
+	tables := serve(t, f, bigquerytables.StorageWrite)
+	now := time.Now().UTC()
+	count := warehouse.WindowCount{Start: now, End: now, PageViews: 1, WrittenAt: now}.Row()
+	for _, err := range []error{
+		tables.Append(t.Context(), warehouse.AggLogTable(warehouse.DefaultNames), []warehouse.Row{count}),
+		tables.Make(t.Context()),
+	} {
+		var fault *warehouse.TableError
+		if !errors.As(err, &fault) || !strings.Contains(err.Error(), "it is a TABLE, want a view, mend with: ALTER TABLE `p.logs.windowed_traffic` RENAME TO windowed_traffic_old; CREATE VIEW `p.logs.windowed_traffic`") {
+			t.Errorf("%v, want a TableError that says how to mend it", err)
+		}
+	}
+	if f.applied != 0 {
+		t.Errorf("%d counts published where nobody reads them", f.applied)
 	}
 }
 

@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"cloud.google.com/go/bigquery"
@@ -39,7 +41,7 @@ func (n *inserter) send(ctx context.Context, t warehouse.Table, r request) error
 		return insertRefusal(rows)
 	}
 	if isInvalid(err) {
-		return &refusal{err: err}
+		return &refusal{err: err, tooLarge: len(savers) == 1 && savers[0].(saver).size() > maxRequest}
 	}
 	return restError(err)
 }
@@ -63,6 +65,7 @@ func insertRefusal(rows bigquery.PutMultiError) error {
 			case "stopped":
 			case "invalid":
 				refused.rows[row.RowIndex] = err
+				refused.unseen = refused.unseen || strings.Contains(err.Error(), "no such field")
 			default:
 				return fmt.Errorf("row %d of a streaming insert: %w", row.RowIndex, err)
 			}
@@ -83,6 +86,16 @@ type saver struct {
 	table    warehouse.Table
 	row      warehouse.Row
 	insertID string
+}
+
+// size returns how many bytes the row is in a request.
+func (s saver) size() int {
+	values, id, _ := s.Save()
+	text, err := json.Marshal(map[string]any{"insertId": id, "json": values})
+	if err != nil {
+		return 0
+	}
+	return len(text)
 }
 
 func (s saver) Save() (map[string]bigquery.Value, string, error) {

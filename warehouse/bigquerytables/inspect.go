@@ -74,11 +74,8 @@ func (b *Tables) inspectDataset(ctx context.Context) Object {
 		o.Missing = true
 	case err != nil:
 		o.Err = err
-	case !strings.EqualFold(found.Location, b.cfg.Location): // queries are run there, and would find no dataset
-		o.Faults = []Fault{{
-			What: fmt.Sprintf("it is in %s, and BIGQUERY_LOCATION is %s", found.Location, b.cfg.Location),
-			Mend: []string{"BIGQUERY_LOCATION=" + found.Location},
-		}}
+	default:
+		o.Faults = b.datasetFaults(found)
 	}
 	return o
 }
@@ -154,12 +151,9 @@ func (b *Tables) inspectView(ctx context.Context, v view) Object {
 	o := Object{Kind: View, Name: v.name, ID: b.tableID(v.name)}
 	found := b.look(ctx, &o)
 	switch {
-	case o.Missing, found == nil:
-	case found.Type != "" && found.Type != bigquery.ViewTable:
-		o.Faults = []Fault{{
-			What: fmt.Sprintf("it is a %s, want a view", found.Type),
-			Mend: []string{"ALTER TABLE `" + o.ID + "` RENAME TO " + v.name + "_old;", b.viewStatement("CREATE VIEW", v)},
-		}}
+	case found == nil:
+	case b.viewFaults(v, found) != nil:
+		o.Faults = b.viewFaults(v, found)
 	case found.ViewQuery == "": // as from bqemulator 1.4.0
 		o.Differences = []Fault{{What: "its query is not told, so it is not compared with this version's"}}
 	case strings.TrimSpace(found.ViewQuery) != v.query || found.UseLegacySQL:

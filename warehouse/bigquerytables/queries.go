@@ -86,13 +86,23 @@ func (b *Tables) AuditBytes(ctx context.Context, from, to time.Time) (int64, err
 	q.Parameters = parameters
 	q.DryRun, q.DisableQueryCache = true, true
 	job, err := q.Run(ctx)
-	switch {
-	case isNotFound(err):
-		return 0, nil
-	case err != nil:
+	if isNotFound(err) {
+		if err = b.checkDataset(ctx); err == nil || isNotFound(err) {
+			return 0, nil // there is no table yet
+		}
+	}
+	if err != nil {
 		return 0, fmt.Errorf("estimate an audit of %s: %w", b.tableID(b.cfg.Names.Raw), err)
 	}
-	return job.LastStatus().Statistics.TotalBytesProcessed, nil
+	return bytesProcessed(job.LastStatus()), nil
+}
+
+// bytesProcessed returns how much a query has read, or would read.
+func bytesProcessed(status *bigquery.JobStatus) int64 {
+	if status.Statistics == nil {
+		return 0
+	}
+	return status.Statistics.TotalBytesProcessed
 }
 
 // auditQuery returns the query of Audit. It reads, of the raw rows, the partitions
@@ -171,8 +181,8 @@ func (b *Tables) run(ctx context.Context, name, sql string, parameters []bigquer
 	if err != nil {
 		return nil, fmt.Errorf("query job %s: %w", job.ID(), err)
 	}
-	if b.cfg.Scanned != nil && status.Statistics != nil {
-		b.cfg.Scanned(name, status.Statistics.TotalBytesProcessed)
+	if b.cfg.Scanned != nil {
+		b.cfg.Scanned(name, bytesProcessed(status))
 	}
 	return job.Read(ctx)
 }

@@ -49,15 +49,28 @@ func (b *Tables) haveViews(ctx context.Context, table warehouse.Table) error {
 // makeDataset asks before it makes, since a service account may well be allowed
 // the one and not the other.
 func (b *Tables) makeDataset(ctx context.Context) error {
-	dataset := b.client.Dataset(b.cfg.Dataset)
-	_, err := dataset.Metadata(ctx)
-	if isNotFound(err) {
-		err = dataset.Create(ctx, &bigquery.DatasetMetadata{Location: b.cfg.Location})
+	err := b.checkDataset(ctx)
+	if !isNotFound(err) {
+		return err
 	}
-	if err != nil && !isTaken(err) {
+	err = b.client.Dataset(b.cfg.Dataset).Create(ctx, &bigquery.DatasetMetadata{Location: b.cfg.Location})
+	if isTaken(err) { // by another process
+		return b.checkDataset(ctx)
+	}
+	if err != nil {
 		return fmt.Errorf("make dataset %s in %s: %w", b.id(b.cfg.Dataset), b.cfg.Location, err)
 	}
 	return nil
+}
+
+// checkDataset returns a [*warehouse.TableError] if the dataset is not where queries
+// look for it, and another error if it cannot be looked at.
+func (b *Tables) checkDataset(ctx context.Context) error {
+	found, err := b.client.Dataset(b.cfg.Dataset).Metadata(ctx)
+	if err != nil {
+		return fmt.Errorf("look at dataset %s: %w", b.id(b.cfg.Dataset), err)
+	}
+	return faultsError(b.id(b.cfg.Dataset), b.datasetFaults(found))
 }
 
 func (b *Tables) makeTable(ctx context.Context, t warehouse.Table) error {
@@ -82,14 +95,44 @@ func (b *Tables) checkTable(ctx context.Context, t warehouse.Table) error {
 	if err != nil {
 		return fmt.Errorf("look at table %s: %w", b.tableID(t.Name), err)
 	}
-	if faults := b.faults(t, found.Schema); len(faults) > 0 {
-		texts := make([]string, len(faults))
-		for i, f := range faults {
-			texts[i] = f.What + ", mend with: " + strings.TrimSuffix(strings.Join(f.Mend, " "), ";")
-		}
-		return &warehouse.TableError{Table: b.tableID(t.Name), Err: errors.New(strings.Join(texts, "; "))}
+	return faultsError(b.tableID(t.Name), b.faults(t, found.Schema))
+}
+
+// faultsError returns a [*warehouse.TableError] that names the faults of a dataset,
+// table or view and what mends each, or nil where there are none.
+func faultsError(id string, faults []Fault) error {
+	if len(faults) == 0 {
+		return nil
 	}
-	return nil
+	texts := make([]string, len(faults))
+	for i, f := range faults {
+		texts[i] = f.What + ", mend with: " + strings.TrimSuffix(strings.Join(f.Mend, " "), ";")
+	}
+	return &warehouse.TableError{Table: id, Err: errors.New(strings.Join(texts, "; "))}
+}
+
+// datasetFaults returns what keeps queries from finding the dataset: they are run in
+// BIGQUERY_LOCATION, and see no dataset that is elsewhere.
+func (b *Tables) datasetFaults(found *bigquery.DatasetMetadata) []Fault {
+	if strings.EqualFold(found.Location, b.cfg.Location) {
+		return nil
+	}
+	return []Fault{{
+		What: fmt.Sprintf("it is in %s, and BIGQUERY_LOCATION is %s", found.Location, b.cfg.Location),
+		Mend: []string{"BIGQUERY_LOCATION=" + found.Location},
+	}}
+}
+
+// viewFaults returns what is in the place of a view. A table there would be read by
+// everybody, and written by nobody.
+func (b *Tables) viewFaults(v view, found *bigquery.TableMetadata) []Fault {
+	if found.Type == "" || found.Type == bigquery.ViewTable {
+		return nil
+	}
+	return []Fault{{
+		What: fmt.Sprintf("it is a %s, want a view", found.Type),
+		Mend: []string{"ALTER TABLE `" + b.tableID(v.name) + "` RENAME TO " + v.name + "_old;", b.viewStatement("CREATE VIEW", v)},
+	}}
 }
 
 // faults returns what keeps rows of t out of a table of the schema found. Columns
@@ -179,7 +222,10 @@ type view struct{ name, description, query string }
 
 func (b *Tables) makeView(ctx context.Context, v view) error {
 	table := b.table(v.name)
-	_, err := table.Metadata(ctx, bigquery.WithMetadataView(bigquery.BasicMetadataView))
+	found, err := table.Metadata(ctx, bigquery.WithMetadataView(bigquery.BasicMetadataView))
+	if err == nil {
+		return faultsError(b.tableID(v.name), b.viewFaults(v, found))
+	}
 	if isNotFound(err) {
 		err = table.Create(ctx, &bigquery.TableMetadata{Description: v.description, ViewQuery: v.query})
 	}

@@ -125,7 +125,9 @@ func isDisconnect(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// try appends a request on the table's stream. A stream that has failed is given up.
+// try appends a request on the table's stream. The stream is given up if no answer
+// came, and if the request was refused as a whole: a stream is told the rows' schema in
+// its first request only, so if that was refused it may not know one.
 func (w *writer) try(ctx context.Context, t warehouse.Table, r request) error {
 	s, err := w.stream(ctx, t.Name)
 	if err != nil {
@@ -133,7 +135,12 @@ func (w *writer) try(ctx context.Context, t warehouse.Table, r request) error {
 	}
 	response, err := s.append(ctx, r.wire)
 	err = classify(err, response)
-	if _, isRefusal := errors.AsType[*refusal](err); err != nil && !isRefusal && !errors.Is(ctx.Err(), context.Canceled) {
+	refused, _ := errors.AsType[*refusal](err)
+	if refused != nil {
+		refused.tooLarge = len(r.wire) == 1 && len(r.wire[0]) > maxRequest
+	}
+	unanswered := err != nil && response == nil && !errors.Is(ctx.Err(), context.Canceled)
+	if unanswered || refused != nil && len(refused.rows) == 0 {
 		w.giveUp(t.Name, s)
 	}
 	return err

@@ -16,9 +16,9 @@ import (
 // does: at least once, and visible to queries when it has returned nil.
 //
 // A call may fail before or after it was applied, or never answer; then it
-// returns when ctx ends, and may be applied still later. It is applied whole or
-// not at all. Its errors are those of [warehouse.Ingester], with the index of the
-// row.
+// returns when ctx ends, and may be applied still later. Rows that fit one request
+// are applied whole or not at all; of more, the first may be when later ones are not.
+// Its errors are those of [warehouse.Ingester], with the index of the row.
 type Streams interface {
 	Append(ctx context.Context, table warehouse.Table, rows []warehouse.Row) error
 }

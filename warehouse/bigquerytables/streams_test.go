@@ -1,0 +1,124 @@
+package bigquerytables_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"cloud.google.com/go/bigquery/storage/apiv1/storagepb"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/tidemark-dev/tidemark/warehouse"
+	"github.com/tidemark-dev/tidemark/warehouse/bigquerytables"
+)
+
+// A stream that was closed while nothing was sent is opened again within the append
+// that finds out.
+func TestAStreamClosedWhileIdleIsOpenedAgain(t *testing.T) {
+	t.Parallel()
+	f := withTables()
+	f.idleCloses = true
+	tables := serve(t, f, bigquerytables.StorageWrite)
+	for range 3 {
+		if err := tables.Append(t.Context(), rawTable, rawRows(2)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if f.applied < 6 || f.streams < 3 {
+		t.Errorf("%d rows stored over %d connections, want 6 at least over one for each append", f.applied, f.streams)
+	}
+}
+
+// A table that is gone is made again, also if an open stream says so.
+func TestATableDroppedUnderAnOpenStreamIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	for name, gone := range map[string]error{
+		"not found": status.Error(codes.NotFound, "Requested entity was not found. Entity: projects/p/datasets/logs/tables/raw/streams/_default"),
+		// As BigQuery has it for who may not know: https://github.com/googleapis/java-bigquerystorage/issues/1390
+		"may not exist": status.Error(codes.PermissionDenied, "Permission 'TABLES_UPDATE_DATA' denied on resource 'raw' (or it may not exist)."),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := withTables()
+			tables := serve(t, f, bigquerytables.StorageWrite)
+			if err := tables.Append(t.Context(), rawTable, rawRows(1)); err != nil {
+				t.Fatal(err)
+			}
+			f.mu.Lock()
+			delete(f.tables, "raw")
+			f.onAppend = func(int, int) (*storagepb.AppendRowsResponse, error) {
+				if f.tables["raw"] == nil {
+					return nil, gone
+				}
+				return stored, nil
+			}
+			f.mu.Unlock()
+			if err := tables.Append(t.Context(), rawTable, rawRows(2)); err != nil {
+				t.Fatal(err)
+			}
+			if f.applied != 3 {
+				t.Errorf("%d rows stored, want 3", f.applied)
+			}
+		})
+	}
+}
+
+// A stream that does not open is given up when half of the time is up, and the next
+// one serves the rows.
+func TestAStreamThatDoesNotOpenIsGivenUp(t *testing.T) {
+	t.Parallel()
+	f := withTables()
+	f.hangOpen = 1
+	tables := serve(t, f, bigquerytables.StorageWrite)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := tables.Append(ctx, rawTable, rawRows(2)); err != nil || f.applied != 2 {
+		t.Errorf("%v, %d rows stored, want 2", err, f.applied)
+	}
+}
+
+// Once a table is mended, appends go on: a stream whose rows were refused as a whole
+// may not know their schema, and is not used again.
+func TestAppendsGoOnAfterATableWasMended(t *testing.T) {
+	t.Parallel()
+	f := withTables()
+	f.onAppend = func(n, _ int) (*storagepb.AppendRowsResponse, error) {
+		if n == 1 {
+			return refused(codes.InvalidArgument, "Input schema has more fields than BigQuery schema"), nil
+		}
+		return stored, nil
+	}
+	tables := serve(t, f, bigquerytables.StorageWrite)
+	if err := tables.Append(t.Context(), rawTable, rawRows(2)); !errors.As(err, new(*warehouse.RefusedError)) {
+		t.Fatalf("%v, want a refusal", err)
+	}
+	if err := tables.Append(t.Context(), rawTable, rawRows(2)); err != nil || f.applied != 2 {
+		t.Errorf("after that: %v, %d rows stored, want 2", err, f.applied)
+	}
+}
+
+// A quota or a bad row is no fault of the connection, which is kept.
+func TestAnAnswerKeepsTheConnection(t *testing.T) {
+	t.Parallel()
+	f := withTables()
+	f.onAppend = func(n, _ int) (*storagepb.AppendRowsResponse, error) {
+		switch n {
+		case 2:
+			return refused(codes.ResourceExhausted, "Exceeds 'AppendRows throughput' quota"), nil
+		case 3:
+			return refused(codes.InvalidArgument, "Errors found while processing rows", 1), nil
+		}
+		return stored, nil
+	}
+	tables := serve(t, f, bigquerytables.StorageWrite)
+	for n := 1; n <= 4; n++ {
+		if err := tables.Append(t.Context(), rawTable, rawRows(2)); (err == nil) != (n == 1 || n == 4) {
+			t.Errorf("append %d: %v", n, err)
+		}
+	}
+	if f.streams != 1 {
+		t.Errorf("%d connections, want 1", f.streams)
+	}
+}
