@@ -108,7 +108,7 @@ func (s *Settings) table() []Setting {
 		{"PORT", "8080", "port to listen on; 0 for any free one", integer(&s.Port, 0, 65535)},
 		{"HOST", "", "address to listen on; default 127.0.0.1, or all addresses when K_SERVICE is set", text(&s.Host)},
 		{"DATA_DIR", "./data", "local: directory of the SQLite files, made when needed", nonempty(&s.DataDir)},
-		{"GOOGLE_CLOUD_PROJECT", "", "gcp, firestore: project of the dataset and the database; with LOG_FORMAT=json, also of the traces that log lines name", text(&s.Project)},
+		{"GOOGLE_CLOUD_PROJECT", "", "gcp, firestore: project of the dataset and the database; with LOG_FORMAT=json, also of the traces that log lines name", projectID(&s.Project)},
 		{"BIGQUERY_LOCATION", "US", "gcp: location of the dataset when it is made", nonempty(&s.BigQueryLocation)},
 		{"FIRESTORE_DATABASE", "(default)", "firestore: database of the counters", nonempty(&s.FirestoreDatabase)},
 		{"PIPELINE", "minute-traffic", "name of the pipeline: its counters are its own", pipelineName(&s.Pipeline)},
@@ -190,7 +190,7 @@ func (s *Settings) complete(onCloudRun bool) (problems []error) {
 		s.setText("COMMIT_INTERVAL", map[string]string{"sqlite": "1ms", "firestore": "200ms"}[s.Counters])
 	}
 	problem := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
-	if (s.Backend == "gcp" || s.Counters == "firestore") && s.Project == "" {
+	if (s.Backend == "gcp" || s.Counters == "firestore") && s.texts["GOOGLE_CLOUD_PROJECT"] == "" {
 		problem("BACKEND=%s, COUNTERS=%s needs GOOGLE_CLOUD_PROJECT", s.Backend, s.Counters)
 	}
 	problems = append(problems, s.checkAuth(onCloudRun)...)

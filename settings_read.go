@@ -33,6 +33,16 @@ func nonempty(field *string) func(string) error {
 	}
 }
 
+// projectID reads the id of a project, or nothing.
+func projectID(field *string) func(string) error {
+	return func(text string) error {
+		if *field = text; text == "" {
+			return nil
+		}
+		return warehouse.CheckProject(text)
+	}
+}
+
 // pipelineName reads a name that is also a Firestore document id.
 func pipelineName(field *string) func(string) error {
 	return func(text string) error {

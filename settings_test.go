@@ -62,6 +62,14 @@ func TestANameUsedThriceIsOneProblem(t *testing.T) {
 	}
 }
 
+func TestABadProjectIsOneProblem(t *testing.T) {
+	t.Parallel()
+	_, err := tidemark.Load(nil, env("BACKEND", "gcp", "GOOGLE_CLOUD_PROJECT", "p`"))
+	if err == nil || strings.Count(err.Error(), "GOOGLE_CLOUD_PROJECT") != 1 || !strings.Contains(err.Error(), "is not letters, digits") {
+		t.Errorf("error %v, want one problem", err)
+	}
+}
+
 func TestADurationWithoutUnitIsSeconds(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]time.Duration{"60": time.Minute, "1.5": 1500 * time.Millisecond, "0": 0, "2m": 2 * time.Minute, "1h30m": 90 * time.Minute} {
@@ -75,7 +83,7 @@ func TestADurationWithoutUnitIsSeconds(t *testing.T) {
 func TestEveryProblemIsNamedAtOnceWithItsValue(t *testing.T) {
 	t.Parallel()
 	bad := map[string]string{
-		"BACKEND": "aws", "PORT": "70000", "PIPELINE": "a/b", "DATASET": "my-logs", "RAW_TABLE": "raw; DROP TABLE raw",
+		"BACKEND": "aws", "PORT": "70000", "PIPELINE": "a/b", "DATASET": "my-logs", "GOOGLE_CLOUD_PROJECT": "my project", "RAW_TABLE": "raw; DROP TABLE raw",
 		"WINDOW_DURATION": "7s", "ALLOWED_LATENESS": "-1s", "MAX_CLOCK_SKEW": "soon", "EVENT_TIME": "attribute:", "EVENT_ID": "payload",
 		"EMIT": "often", "COMMIT_INTERVAL": "x", "FLUSH_MAX_WINDOWS": "0", "FLUSH_TIMEOUT": "0", "COUNTER_RETENTION": "0", "RAW_METHOD": "dml",
 		"MAX_BODY": "10MB", "QUEUE_LENGTH": "many", "BATCH_BYTES": "-4MB", "AUTH": "basic", "PUSH_CALLERS": "somebody",
@@ -127,6 +135,7 @@ func TestSettingsAreCheckedAgainstEachOther(t *testing.T) {
 		{[]string{"LOG_LEVEL", "info+2"}, "want debug, info, warn or error"},
 		{[]string{"BACKEND", "gcp"}, "GOOGLE_CLOUD_PROJECT"},
 		{[]string{"COUNTERS", "firestore"}, "GOOGLE_CLOUD_PROJECT"},
+		{[]string{"GOOGLE_CLOUD_PROJECT", "p`; DROP TABLE raw"}, "is not letters, digits"},
 	} {
 		_, err := tidemark.Load(nil, env(tc.env...))
 		if err == nil || !strings.Contains(err.Error(), tc.says) {

@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -216,6 +217,17 @@ func CheckName(name string) error {
 	}
 	if name == "" || len(name) > 200 {
 		return fmt.Errorf("name %q is not of 1 to 200 characters", name)
+	}
+	return nil
+}
+
+var projectID = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9.:-]{0,199}$`)
+
+// CheckProject returns an error if the id of a Google Cloud project cannot be made
+// part of a statement, in backquotes. An id may have a domain before it.
+func CheckProject(id string) error {
+	if !projectID.MatchString(id) {
+		return fmt.Errorf("project %q is not letters, digits, -, . and :, as my-project or example.com:my-project, beginning with a letter, 200 at most", id)
 	}
 	return nil
 }

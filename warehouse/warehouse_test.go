@@ -2,6 +2,7 @@ package warehouse_test
 
 import (
 	"errors"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -53,6 +54,20 @@ func TestNamesCheckNamesEveryFault(t *testing.T) {
 			if !strings.Contains(err.Error(), want) {
 				t.Errorf("%+v: error %q does not say %s", tc.names, err, want)
 			}
+		}
+	}
+}
+
+func TestProjectsThatMayStandInAStatement(t *testing.T) {
+	t.Parallel()
+	for _, id := range []string{"p", "my-project-123", "example.com:my-project", "P" + strings.Repeat("1", 199)} {
+		if err := warehouse.CheckProject(id); err != nil {
+			t.Errorf("%s: %v", id, err)
+		}
+	}
+	for _, id := range []string{"", "1p", "-p", "p`", "p\n", "p q", "p'", "p\\", "p/q", "p_q", "é", "P" + strings.Repeat("1", 200)} {
+		if err := warehouse.CheckProject(id); err == nil || !strings.Contains(err.Error(), strconv.Quote(id)) {
+			t.Errorf("%q: error %v, want one that names it", id, err)
 		}
 	}
 }

@@ -126,10 +126,7 @@ func New(ctx context.Context, cfg Config) (*Tables, error) {
 }
 
 func (c Config) check() error {
-	errs := []error{c.Names.Check(), warehouse.CheckName(c.Dataset)}
-	if c.Project == "" {
-		errs = append(errs, errors.New("no project"))
-	}
+	errs := []error{warehouse.CheckProject(c.Project), c.Names.Check(), warehouse.CheckName(c.Dataset)}
 	if c.Method != "" && c.Method != StorageWrite && c.Method != InsertAll {
 		errs = append(errs, fmt.Errorf("method %q is neither %s nor %s", c.Method, StorageWrite, InsertAll))
 	}
