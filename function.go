@@ -2,6 +2,8 @@ package tidemark
 
 import (
 	"context"
+	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"sync"
@@ -20,29 +22,63 @@ import (
 // stopped: what was not stored was not answered, and comes again.
 const FunctionTarget = "Tidemark"
 
-func init() { functions.HTTP(FunctionTarget, serveFunction) }
+func init() {
+	functions.HTTP(FunctionTarget, (&function{lookup: os.LookupEnv, stderr: os.Stderr}).ServeHTTP)
+}
 
-// function is the service of a function, which is made from the environment by the
-// first request and lives as long as the process.
-var function = sync.OnceValues(func() (*Service, error) {
-	settings, err := Load(nil, os.LookupEnv)
-	log := NewJSONLogger(os.Stderr, settings.LogLevel, settings.Project)
-	if err == nil {
-		var service *Service
-		if service, err = New(context.Background(), settings, log); err == nil {
-			return service, nil
-		}
-	}
-	log.Error("the function cannot start", "error", err.Error())
-	return nil, err
-})
+// A function has the service of a function, which a request makes and which lives
+// as long as the process. Where making it fails, the next request tries again, since
+// credentials or a disk may be back; settings are read once, since they stay as they
+// are.
+type function struct {
+	lookup func(name string) (string, bool) // of the environment
+	stderr io.Writer
 
-// serveFunction answers 500 where the settings are at fault: the log says how.
-func serveFunction(w http.ResponseWriter, r *http.Request) {
-	service, err := function()
+	mu       sync.Mutex
+	log      *slog.Logger // nil before the settings are read
+	settings Settings
+	err      error // of the settings
+	service  *Service
+}
+
+// ServeHTTP answers 500 where there is no service: the log says why.
+func (f *function) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	service, err := f.start()
 	if err != nil {
 		handler.WriteError(w, http.StatusInternalServerError, "INTERNAL", "the function cannot start; its log says why")
 		return
 	}
 	service.Handler().ServeHTTP(w, r)
+}
+
+// start returns the service, and makes it if there is none.
+func (f *function) start() (*Service, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.log == nil {
+		f.readSettings()
+	}
+	if f.err != nil || f.service != nil {
+		return f.service, f.err
+	}
+	service, err := New(context.Background(), f.settings, f.log)
+	if err != nil {
+		f.logFailure(err)
+		return nil, err
+	}
+	f.service = service
+	return service, nil
+}
+
+func (f *function) readSettings() {
+	f.settings, f.err = Load(nil, f.lookup)
+	f.log = NewJSONLogger(f.stderr, f.settings.LogLevel, f.settings.Project)
+	f.log.Info("starting", "settings", f.settings)
+	if f.err != nil {
+		f.logFailure(f.err)
+	}
+}
+
+func (f *function) logFailure(err error) {
+	f.log.Error("the function cannot start", "error", err.Error())
 }

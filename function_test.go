@@ -2,17 +2,23 @@ package tidemark
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"encoding/json"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/GoogleCloudPlatform/functions-framework-go/funcframework"
+	"github.com/google/go-cmp/cmp"
 )
 
 // functionPort has the test binary run as a function on that port.
@@ -58,6 +64,93 @@ func TestAFunctionWithBadSettingsAnswersAnError(t *testing.T) {
 	want := `{"error":{"status":"INTERNAL","message":"the function cannot start; its log says why"}}` + "\n"
 	if code, body := postAt(t, url+"/push/raw", "no event"); code != http.StatusInternalServerError || body != want {
 		t.Errorf("%d %s, want 500 %s", code, body, want)
+	}
+}
+
+// logLines counts the lines of a log by their message.
+func logLines(t *testing.T, log *bytes.Buffer) map[string]int {
+	t.Helper()
+	counts := map[string]int{}
+	for text := range strings.Lines(log.String()) {
+		var line struct {
+			Message  string
+			Settings map[string]string
+		}
+		if err := json.Unmarshal([]byte(text), &line); err != nil {
+			t.Fatalf("%v: %s", err, text)
+		}
+		if line.Message == "starting" && line.Settings["PIPELINE"] != "minute-traffic" {
+			t.Errorf("the settings are %v", line.Settings)
+		}
+		counts[line.Message]++
+	}
+	return counts
+}
+
+// health asks a function for its health, and returns the status of the answer.
+func health(f *function) int {
+	answer := httptest.NewRecorder()
+	f.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/health", nil))
+	return answer.Code
+}
+
+// What keeps a function from starting may pass, and then it starts.
+func TestAFunctionThatCouldNotStartTriesAgain(t *testing.T) {
+	t.Parallel()
+	taken := filepath.Join(t.TempDir(), "taken")
+	if err := os.WriteFile(taken, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	environment := map[string]string{"DATA_DIR": filepath.Join(taken, "data")}
+	f := &function{stderr: &log, lookup: func(name string) (string, bool) { value, ok := environment[name]; return value, ok }}
+	for range 2 {
+		if code := health(f); code != http.StatusInternalServerError {
+			t.Errorf("without its data directory: %d, want 500", code)
+		}
+	}
+	if diff := cmp.Diff(map[string]int{"starting": 1, "the function cannot start": 2}, logLines(t, &log)); diff != "" {
+		t.Errorf("lines by message (-want +got):\n%s", diff)
+	}
+	if err := os.Remove(taken); err != nil {
+		t.Fatal(err)
+	}
+	services := make([]*Service, 16)
+	var wg sync.WaitGroup
+	for i := range services {
+		wg.Go(func() { services[i], _ = f.start() })
+	}
+	wg.Wait()
+	for _, service := range services {
+		if service == nil || service != services[0] {
+			t.Fatalf("services %p, want one", services)
+		}
+	}
+	defer services[0].Close(context.WithoutCancel(t.Context()))
+	if code := health(f); code != http.StatusOK {
+		t.Errorf("once the data directory can be made: %d, want 200", code)
+	}
+}
+
+// Settings stay as they are, so that nothing is tried again with bad ones.
+func TestAFunctionReadsItsSettingsOnce(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	looks := 0
+	f := &function{stderr: &log, lookup: func(name string) (string, bool) {
+		looks++
+		if name == "WINDOW_DURATION" {
+			return "7s", true
+		}
+		return "", false
+	}}
+	health(f)
+	once := looks
+	if code := health(f); code != http.StatusInternalServerError || looks != once {
+		t.Errorf("%d, and %d settings were read after %d, want 500 and none", code, looks-once, once)
+	}
+	if diff := cmp.Diff(map[string]int{"starting": 1, "the function cannot start": 1}, logLines(t, &log)); diff != "" {
+		t.Errorf("lines by message (-want +got):\n%s", diff)
 	}
 }
 
