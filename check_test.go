@@ -61,7 +61,7 @@ func start(t *testing.T, environment map[string]string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tables, err := openTables(t.Context(), settingsOf(t, environment), nil)
+	tables, err := openTables(t.Context(), settingsOf(t, environment), queryOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,9 +37,12 @@ func (t *Service) openStores(ctx context.Context) error {
 		return err
 	}
 	t.counters = counters
-	rows, err := openTables(ctx, t.settings, func(query string, bytes int64) {
-		t.metrics.Scanned(query, bytes)
-		t.log.Info("query", "query", query, "scanned_bytes", bytes)
+	rows, err := openTables(ctx, t.settings, queryOptions{
+		timeout: t.settings.FlushTimeout,
+		scanned: func(query string, bytes int64) {
+			t.metrics.Scanned(query, bytes)
+			t.log.Info("query", "query", query, "scanned_bytes", bytes)
+		},
 	})
 	if err != nil {
 		return err
@@ -59,7 +62,8 @@ func OpenWarehouse(ctx context.Context, s Settings) (warehouse.Warehouse, error)
 	if err := checkMeaning(ctx, s); err != nil {
 		return nil, err
 	}
-	w, err := openTables(ctx, s, nil)
+	// A person waits for them, and no flush.
+	w, err := openTables(ctx, s, queryOptions{timeout: bigquerytables.DefaultQueryTimeout})
 	if err != nil {
 		return nil, err // and not a nil pointer in w
 	}
@@ -166,11 +170,16 @@ type firestoreCounters struct {
 
 func (c firestoreCounters) Close() error { return c.database.Close() }
 
-// openTables opens the tables. Where queries are billed by what they read, scanned is
-// told of each, unless it is nil.
-func openTables(ctx context.Context, s Settings, scanned func(query string, bytes int64)) (warehouse.Warehouse, error) {
+// queryOptions say how queries are run where each is billed by what it reads.
+type queryOptions struct {
+	timeout time.Duration
+	scanned func(query string, bytes int64) // told of each, unless it is nil
+}
+
+// openTables opens the tables.
+func openTables(ctx context.Context, s Settings, queries queryOptions) (warehouse.Warehouse, error) {
 	if s.Backend == "gcp" {
-		return openBigQuery(ctx, s, scanned)
+		return openBigQuery(ctx, s, queries)
 	}
 	w, err := sqlitehouse.Open(ctx, sqliteTables(s))
 	if err != nil {
@@ -192,28 +201,39 @@ func bigQueryConfig(s Settings) bigquerytables.Config {
 	return bigquerytables.Config{
 		Project: s.Project, Dataset: s.Dataset, Location: s.BigQueryLocation, Names: s.Tables,
 		Method:        bigquerytables.Method(s.RawMethod),
-		AppendTimeout: stepTimeout, QueryTimeout: s.FlushTimeout,
-		MaxAhead: s.MaxClockSkew + clockSlack,
-		RESTHost: s.BigQueryEmulator, GRPCHost: s.BigQueryStorageEmulator,
+		AppendTimeout: stepTimeout,
+		MaxAhead:      s.MaxClockSkew + clockSlack,
+		RESTHost:      s.BigQueryEmulator, GRPCHost: s.BigQueryStorageEmulator,
 	}
 }
 
 // openBigQuery connects with the first call, so an error is one of the settings or
 // of the credentials.
-func openBigQuery(ctx context.Context, s Settings, scanned func(query string, bytes int64)) (warehouse.Warehouse, error) {
+func openBigQuery(ctx context.Context, s Settings, queries queryOptions) (warehouse.Warehouse, error) {
 	config := bigQueryConfig(s)
-	config.Scanned = scanned
+	config.QueryTimeout, config.Scanned = queries.timeout, queries.scanned
 	tables, err := bigquerytables.New(ctx, config)
 	if err != nil {
 		return nil, err
 	}
-	return bigQueryWarehouse{streamhouse.New(s.Tables, tables, tables), tables}, nil
+	return bigQueryWarehouse{streamhouse.New(s.Tables, tables, tables), tables, s.FlushTimeout}, nil
 }
 
 // bigQueryWarehouse is a warehouse that closes its connections.
 type bigQueryWarehouse struct {
 	*streamhouse.Warehouse
-	tables *bigquerytables.Tables
+	tables       *bigquerytables.Tables
+	flushTimeout time.Duration
+}
+
+// CountRaw says of a flush that runs into its timeout what to do. (An audit says so
+// itself.)
+func (w bigQueryWarehouse) CountRaw(ctx context.Context, starts []time.Time) ([]int64, error) {
+	counts, err := w.Warehouse.CountRaw(ctx, starts)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("it takes longer than FLUSH_TIMEOUT=%v leaves it; raise that, to %v at most: %w", w.flushTimeout, maxFlushTimeout, err)
+	}
+	return counts, err
 }
 
 func (w bigQueryWarehouse) Close() error { return w.tables.Close() }

@@ -71,8 +71,22 @@ func replayStored(ctx context.Context, s tidemark.Settings, span storedSpan, o r
 	return runReplay(ctx, o, p)
 }
 
-// storedMessages yields the messages of the span.
+// storedMessages yields the messages of the span. Of a table that takes too long to
+// read it says what to do.
 func storedMessages(ctx context.Context, tables warehouse.Archive, span storedSpan, s tidemark.Settings) iter.Seq2[event.Message, error] {
+	return func(yield func(event.Message, error) bool) {
+		for m, err := range readStored(ctx, tables, span, s) {
+			if errors.Is(err, context.DeadlineExceeded) {
+				err = fmt.Errorf("it takes too long; narrow it by --from and --to, and replay one part after the other: %w", err)
+			}
+			if !yield(m, err) {
+				return
+			}
+		}
+	}
+}
+
+func readStored(ctx context.Context, tables warehouse.Archive, span storedSpan, s tidemark.Settings) iter.Seq2[event.Message, error] {
 	return func(yield func(event.Message, error) bool) {
 		if span.table == deadLetterTable {
 			for letter, err := range tables.DeadLetters(ctx, span.from, span.to) {

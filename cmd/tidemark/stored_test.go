@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"iter"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -18,6 +19,7 @@ import (
 	"github.com/tidemark-dev/tidemark"
 	"github.com/tidemark-dev/tidemark/event"
 	"github.com/tidemark-dev/tidemark/internal/envelope"
+	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
 // runCommand runs a command without an environment.
@@ -170,6 +172,30 @@ func TestAnErrorOfTheTableIsThatOfTheReplay(t *testing.T) {
 	read, err := io.ReadAll(bodies)
 	if want := string(envelope.Encode(event.Message{ID: "1"})) + "\n"; string(read) != want || !errors.Is(err, away) {
 		t.Errorf("read %q, %v, want %q and that %v", read, err, want, away)
+	}
+}
+
+// A slowArchive is tables that take too long to read.
+type slowArchive struct{}
+
+func (slowArchive) RawRows(context.Context, time.Time, time.Time) iter.Seq2[warehouse.RawRow, error] {
+	return func(yield func(warehouse.RawRow, error) bool) { yield(warehouse.RawRow{}, context.DeadlineExceeded) }
+}
+
+func (slowArchive) DeadLetters(context.Context, time.Time, time.Time) iter.Seq2[warehouse.DeadLetter, error] {
+	return func(yield func(warehouse.DeadLetter, error) bool) {
+		yield(warehouse.DeadLetter{}, context.DeadlineExceeded)
+	}
+}
+
+func TestATableThatTakesTooLongIsToBeReadInParts(t *testing.T) {
+	t.Parallel()
+	for _, table := range []string{rawTable, deadLetterTable} {
+		for _, err := range storedMessages(t.Context(), slowArchive{}, storedSpan{table: table}, tidemark.Settings{}) {
+			if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "narrow it by --from and --to") {
+				t.Errorf("%s: error %v, want one that says what to do", table, err)
+			}
+		}
 	}
 }
 

@@ -1,0 +1,70 @@
+package tidemark
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A query that a person waits for may take minutes, and one of a flush no longer than
+// the flush.
+func TestOnlyQueriesOfAServiceAreBoundByTheFlushTimeout(t *testing.T) {
+	t.Parallel()
+	var bound time.Duration // of the last query
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var job struct {
+			Configuration struct{ JobTimeoutMs string }
+		}
+		_ = json.NewDecoder(r.Body).Decode(&job)
+		ms, err := strconv.Atoi(job.Configuration.JobTimeoutMs)
+		if err != nil {
+			t.Errorf("%s %s: %v", r.Method, r.URL, err)
+		}
+		bound = time.Duration(ms) * time.Millisecond
+		w.WriteHeader(http.StatusBadRequest)
+	}))
+	defer server.Close()
+	settings := settingsOf(t, map[string]string{
+		"BACKEND": "gcp", "COUNTERS": "sqlite", "GOOGLE_CLOUD_PROJECT": "my-project", "RAW_METHOD": "insert_all", "DATA_DIR": t.TempDir(),
+		"BIGQUERY_EMULATOR_HOST": strings.TrimPrefix(server.URL, "http://"), "FLUSH_TIMEOUT": "20s",
+	})
+
+	tables, err := OpenWarehouse(t.Context(), settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tables.Close()
+	for _, err := range tables.RawRows(t.Context(), time.Time{}, time.Time{}) {
+		if err == nil {
+			t.Error("there are rows")
+		}
+	}
+	if bound <= settings.FlushTimeout {
+		t.Errorf("a command's query is bound to %v, want more than FLUSH_TIMEOUT", bound)
+	}
+
+	service, err := New(t.Context(), settings, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer service.Close(context.WithoutCancel(t.Context()))
+	if _, err := service.warehouse.CountRaw(t.Context(), []time.Time{time.Unix(0, 0)}); err == nil {
+		t.Error("there are counts")
+	}
+	if bound <= 0 || bound > settings.FlushTimeout {
+		t.Errorf("a service's query is bound to %v, want FLUSH_TIMEOUT at most", bound)
+	}
+
+	over, cancel := context.WithTimeout(t.Context(), -time.Second)
+	defer cancel()
+	if _, err := service.warehouse.CountRaw(over, []time.Time{time.Unix(0, 0)}); err == nil || !strings.Contains(err.Error(), "FLUSH_TIMEOUT=20s") {
+		t.Errorf("a query that takes too long: %v, want it to name FLUSH_TIMEOUT", err)
+	}
+}
