@@ -65,7 +65,7 @@ type checker struct {
 	who func(context.Context) (account, error)
 	// Hosts that a test has in place of Google's services; empty for those, and
 	// where the settings name an emulator.
-	bigQueryHost, firestoreHost, adminHost, projectsURL string
+	bigQueryHost, storageHost, firestoreHost, adminHost, projectsURL string
 }
 
 func (c *checker) run(ctx context.Context) []Finding {

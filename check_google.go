@@ -161,6 +161,9 @@ func (c *checker) bigQuery(ctx context.Context) []Finding {
 	if c.bigQueryHost != "" {
 		config.RESTHost = c.bigQueryHost
 	}
+	if c.storageHost != "" {
+		config.GRPCHost = c.storageHost
+	}
 	tables, err := bigquerytables.New(ctx, config)
 	if err != nil {
 		return append(findings, c.failed("BigQuery", err))

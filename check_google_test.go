@@ -11,7 +11,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"cloud.google.com/go/bigquery/storage/apiv1/storagepb"
 	"cloud.google.com/go/firestore/apiv1/admin/adminpb"
 	pb "cloud.google.com/go/firestore/apiv1/firestorepb"
 	"github.com/google/go-cmp/cmp"
@@ -32,12 +34,14 @@ import (
 //
 //   - https://docs.cloud.google.com/bigquery/docs/reference/rest/v2/datasets/get and tables/get
 //   - https://docs.cloud.google.com/bigquery/docs/reference/rest/v2/tables/testIamPermissions
+//   - https://docs.cloud.google.com/bigquery/docs/reference/storage/rpc/google.cloud.bigquery.storage.v1
 //   - https://docs.cloud.google.com/resource-manager/reference/rest/v1/projects/testIamPermissions
 //   - https://docs.cloud.google.com/firestore/docs/reference/rpc/google.firestore.admin.v1
 //   - https://docs.cloud.google.com/firestore/docs/reference/rpc/google.firestore.v1
 type fakeProject struct {
 	adminpb.UnimplementedFirestoreAdminServer
 	pb.UnimplementedFirestoreServer
+	storagepb.UnimplementedBigQueryWriteServer
 
 	mu        sync.Mutex
 	location  string                    // of the dataset; empty for no dataset
@@ -110,7 +114,7 @@ func (p *fakeProject) setField(f *adminpb.Field) {
 // checker serves the project and returns what checks it as jane@example.com.
 func (p *fakeProject) checker(t *testing.T, environment map[string]string) *checker {
 	t.Helper()
-	all := map[string]string{"BACKEND": "gcp", "GOOGLE_CLOUD_PROJECT": "my-project", "RAW_METHOD": "insert_all"}
+	all := map[string]string{"BACKEND": "gcp", "GOOGLE_CLOUD_PROJECT": "my-project"}
 	for name, value := range environment {
 		all[name] = value
 	}
@@ -123,12 +127,13 @@ func (p *fakeProject) checker(t *testing.T, environment map[string]string) *chec
 	server := grpc.NewServer()
 	adminpb.RegisterFirestoreAdminServer(server, p)
 	pb.RegisterFirestoreServer(server, p)
+	storagepb.RegisterBigQueryWriteServer(server, p)
 	go server.Serve(listener)
 	t.Cleanup(server.Stop)
 	return &checker{
 		settings:     settingsOf(t, all),
 		who:          func(context.Context) (account, error) { return account{"user:jane@example.com"}, nil },
-		bigQueryHost: strings.TrimPrefix(rest.URL, "http://"), projectsURL: rest.URL,
+		bigQueryHost: strings.TrimPrefix(rest.URL, "http://"), projectsURL: rest.URL, storageHost: listener.Addr().String(),
 		firestoreHost: listener.Addr().String(), adminHost: listener.Addr().String(),
 	}
 }
@@ -220,6 +225,27 @@ func disabled(service string) error {
 	return s.Err()
 }
 
+func (p *fakeProject) GetWriteStream(_ context.Context, r *storagepb.GetWriteStreamRequest) (*storagepb.WriteStream, error) {
+	if err := p.errors["GetWriteStream"]; err != nil {
+		return nil, err
+	}
+	if r.Name != "projects/my-project/datasets/logs/tables/raw/streams/_default" {
+		return nil, status.Errorf(codes.NotFound, "Requested entity was not found. Entity: %s", r.Name)
+	}
+	return &storagepb.WriteStream{Name: r.Name, Location: "us"}, nil
+}
+
+// AppendRows takes a connection, and no rows.
+func (p *fakeProject) AppendRows(stream storagepb.BigQueryWrite_AppendRowsServer) error {
+	if _, err := stream.Recv(); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.changes = append(p.changes, "AppendRows")
+	return denied
+}
+
 func (p *fakeProject) GetDatabase(_ context.Context, r *adminpb.GetDatabaseRequest) (*adminpb.Database, error) {
 	if err := p.errors["GetDatabase"]; err != nil {
 		return nil, err
@@ -292,6 +318,7 @@ func TestCheckFindsNothingWrongWithWhatInfraMakes(t *testing.T) {
 		"ok dataset my-project.logs: as this version makes it",
 		"ok table my-project.logs.raw: as this version makes it",
 		"ok table my-project.logs.raw: user:jane@example.com may append to it and read it",
+		"ok Storage Write API: the stream of my-project.logs.raw opens",
 		"ok table my-project.logs.windowed_traffic_log: as this version makes it",
 		"ok table my-project.logs.windowed_traffic_log: user:jane@example.com may append to it and read it",
 		"ok table my-project.logs.dead_letter: as this version makes it",
@@ -434,8 +461,21 @@ func TestCheckFindsProblemsOnGoogleCloud(t *testing.T) {
 			damage: func(p *fakeProject) { p.errors["/datasets/logs"] = disabled("bigquery.googleapis.com") },
 			level:  Problem, what: "dataset my-project.logs: it has not been used", do: "gcloud services enable bigquery.googleapis.com --project=my-project",
 		},
+		"the stream is denied": {
+			damage: func(p *fakeProject) { p.errors["GetWriteStream"] = denied },
+			level:  Warning, what: "Storage Write API: whether the stream of my-project.logs.raw opens could not be found out", do: "--impersonate-service-account=ACCOUNT",
+		},
+		"the Storage Write API is not enabled": {
+			damage: func(p *fakeProject) { p.errors["GetWriteStream"] = disabled("bigquerystorage.googleapis.com") },
+			level:  Problem, what: "Storage Write API: ", do: "gcloud services enable bigquerystorage.googleapis.com --project=my-project",
+		},
+		"the Storage Write API is not needed": {
+			damage:      func(p *fakeProject) { p.errors["GetWriteStream"] = denied },
+			environment: map[string]string{"RAW_METHOD": "insert_all"},
+			level:       OK, what: "table my-project.logs.raw: as this version makes it",
+		},
 		"half an emulator": {
-			environment: map[string]string{"BIGQUERY_STORAGE_EMULATOR_HOST": "127.0.0.1:1", "RAW_METHOD": "storage_write"},
+			environment: map[string]string{"BIGQUERY_STORAGE_EMULATOR_HOST": "127.0.0.1:1"},
 			level:       Problem, what: "BIGQUERY_EMULATOR_HOST=, BIGQUERY_STORAGE_EMULATOR_HOST=127.0.0.1:1", do: "both",
 		},
 
@@ -540,6 +580,9 @@ func TestCheckFindsProblemsOnGoogleCloud(t *testing.T) {
 			if (problems > 0) != (test.level == Problem) || test.level == OK && warnings > 0 {
 				t.Errorf("%d warnings, %d problems, want the worst to be a %v:\n%s", warnings, problems, test.level, listing(findings))
 			}
+			if test.environment["RAW_METHOD"] == "insert_all" && strings.Contains(listing(findings), "Storage Write API") {
+				t.Errorf("something is said of an API that is not used:\n%s", listing(findings))
+			}
 			for _, part := range []string{"dataset", "Firestore"} {
 				if !strings.Contains(listing(findings), part) {
 					t.Errorf("nothing is said of the %s:\n%s", part, listing(findings))
@@ -550,6 +593,30 @@ func TestCheckFindsProblemsOnGoogleCloud(t *testing.T) {
 			}
 		})
 	}
+}
+
+// An API that does not answer is a problem: no push would be stored.
+func TestCheckFindsThatTheStorageWriteAPIIsOutOfReach(t *testing.T) {
+	t.Parallel()
+	c := newProject(t).checker(t, nil)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := bigQueryConfig(c.settings)
+	config.RESTHost, config.GRPCHost = c.bigQueryHost, listener.Addr().String()
+	listener.Close()
+	tables, err := bigquerytables.New(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tables.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond) // for which it is tried again
+	defer cancel()
+	check := &bigQueryCheck{checker: c, tables: tables, stream: true}
+	raw := bigquerytables.Object{Kind: bigquerytables.BaseTable, Name: "raw", ID: "my-project.logs.raw"}
+	findings := check.object(ctx, raw)
+	wantFinding(t, findings, Problem, "Storage Write API: open the default stream: ", "see whether this machine reaches the service")
 }
 
 // The emulator has documents and no administration.
