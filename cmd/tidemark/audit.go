@@ -128,9 +128,18 @@ func auditServer(ctx context.Context, server, token string, o auditOptions, repo
 		return withAnswer(err, answer)
 	}
 	// Whatever else may answer 200 there must not pass for a report without
-	// differences.
-	var bounds audit.Estimate
-	if err := json.Unmarshal(answer, &bounds); err != nil || bounds.To.IsZero() || json.Unmarshal(answer, report) != nil {
+	// differences, nor such a report for an estimate: a server that does not know
+	// dry_run has run the audit.
+	var found struct {
+		To    time.Time
+		Bytes *int64 // of an estimate
+		More  *bool  // of a report
+	}
+	readable := json.Unmarshal(answer, &found) == nil && !found.To.IsZero() && json.Unmarshal(answer, report) == nil
+	switch {
+	case o.dryRun && !(readable && found.Bytes != nil):
+		return fmt.Errorf("what %s answers is not the estimate of an audit; if it is an older tidemark, it may have run the audit", server)
+	case !o.dryRun && !(readable && found.More != nil):
 		return fmt.Errorf("what %s answers is not the report of an audit", server)
 	}
 	return nil

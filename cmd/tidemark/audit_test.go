@@ -173,6 +173,24 @@ func TestAuditExitCodes(t *testing.T) {
 		}
 	}
 	for _, tc := range []struct {
+		answer string
+		args   []string
+		code   int
+		says   string
+	}{
+		{`{"from":"2026-03-01T00:00:00Z","to":"2026-03-02T00:00:00Z","waiting":[],"lower":[],"higher":[],"more":false}`, []string{"--dry-run"}, exitNo, "not the estimate of an audit"},
+		{`{"from":"2026-03-01T00:00:00Z","to":"2026-03-02T00:00:00Z","bytes":0}`, []string{"--dry-run"}, exitDone, "0.000 GiB"},
+		{`{"from":"2026-03-01T00:00:00Z","to":"2026-03-02T00:00:00Z","bytes":"0"}`, []string{"--dry-run"}, exitNo, "not the estimate of an audit"},
+		{`{"from":"2026-03-01T00:00:00Z","to":"2026-03-02T00:00:00Z","bytes":0}`, nil, exitNo, "not the report of an audit"},
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte(tc.answer)) }))
+		defer server.Close()
+		code, _, said := runAudit(t, append(tc.args, "--url", server.URL)...)
+		if code != tc.code || !strings.Contains(said, tc.says) {
+			t.Errorf("audit %q, answered %s: exit code %d, want %d; said %q, want %q", tc.args, tc.answer, code, tc.code, said, tc.says)
+		}
+	}
+	for _, tc := range []struct {
 		args []string
 		code int
 		says string

@@ -51,7 +51,7 @@ func TestEveryCommandThatCallsAServerSendsTheToken(t *testing.T) {
 				mu.Lock()
 				defer mu.Unlock()
 				seen = append(seen, r.Header.Get("Authorization"))
-				io.WriteString(w, `{"read_time":"2026-03-14T09:26:53Z","to":"2026-03-14T09:26:53Z"}`)
+				io.WriteString(w, `{"read_time":"2026-03-14T09:26:53Z","to":"2026-03-14T09:26:53Z","more":false}`)
 			}))
 			code, said := runWithToken(t, token, "{}\n", toServer(command, server.URL)...)
 			server.Close()
