@@ -141,7 +141,7 @@ func (s *Settings) table() []Setting {
 		{"LOG_LEVEL", "info", "debug, info, warn or error", logLevel(&s.LogLevel)},
 		{"LOG_FORMAT", "", "text or json; default text on a terminal, else json", oneOf(&s.LogFormat, "", "text", "json")},
 		{"FIRESTORE_EMULATOR_HOST", "", "firestore: host:port of an emulator", hostPort(&s.FirestoreEmulator)},
-		{"PUBSUB_EMULATOR_HOST", "", "gcp: host:port of a Pub/Sub emulator", hostPort(&s.PubSubEmulator)},
+		{"PUBSUB_EMULATOR_HOST", "", "generate --topic: host:port of a Pub/Sub emulator; a server is pushed to, and needs none", hostPort(&s.PubSubEmulator)},
 		{"BIGQUERY_EMULATOR_HOST", "", "gcp: host:port of a BigQuery emulator, REST", hostPort(&s.BigQueryEmulator)},
 		{"BIGQUERY_STORAGE_EMULATOR_HOST", "", "gcp: host:port of a BigQuery emulator, gRPC", hostPort(&s.BigQueryStorageEmulator)},
 	}

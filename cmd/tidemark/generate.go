@@ -77,6 +77,7 @@ interrupt is a normal end.`,
 	check := streamFlags(flags, &config)
 	target := flags.String("url", "", "push endpoint to deliver to, as "+defaultPushURL+"; "+deliver.TokenVariable+", if set, is sent along")
 	topicName := flags.String("topic", "", "Pub/Sub topic to publish to, as projects/my-project/topics/my-topic")
+	emulator := emulatorFlag(flags, p)
 	toStdout := flags.Bool("stdout", false, "print push bodies")
 	start := flags.String("start", "", "with --stdout: when the stream starts, as 2026-03-14T09:26:00Z")
 	flags.IntVar(&config.Count, "count", 0, "end after so many messages; 0 for no limit")
@@ -101,8 +102,10 @@ interrupt is a normal end.`,
 			return printStream(cmd.Context(), config, p.stdout)
 		}
 		if *topicName != "" {
-			to, err := parseTopic(*topicName, p)
-			if err != nil {
+			to, err := parseTopic(*topicName)
+			var emulatorErr error
+			to.emulator, emulatorErr = emulator()
+			if err := errors.Join(err, emulatorErr); err != nil {
 				return usageError{err}
 			}
 			return publishStream(cmd.Context(), config, to, p)

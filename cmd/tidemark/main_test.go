@@ -409,6 +409,8 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"generate", "--stdout", "--topic", "projects/my-project/topics/my-topic"}, nil, exitUsage, []string{"one of --url, --topic and --stdout"}},
 		{[]string{"generate", "--url", "http://127.0.0.1:1/push", "--topic", "projects/my-project/topics/my-topic"}, nil, exitUsage, []string{"one of --url, --topic and --stdout"}},
 		{[]string{"generate", "--topic", "my-topic"}, nil, exitUsage, []string{`--topic="my-topic"`, "projects/my-project/topics/my-topic"}},
+		{[]string{"generate", "--topic", "my-topic", "--pubsub-emulator-host", "localhost"}, nil, exitUsage, []string{`--topic="my-topic"`, `--pubsub-emulator-host="localhost"`, "host:port"}},
+		{[]string{"generate", "--topic", "my-topic"}, map[string]string{"PUBSUB_EMULATOR_HOST": "localhost"}, exitUsage, []string{`PUBSUB_EMULATOR_HOST="localhost"`}},
 		{[]string{"generate", "--topic", "projects/my-project/topics/my/topic"}, nil, exitUsage, []string{"my/topic"}},
 		{[]string{"generate", "--topic", "projects/my-project/topics/t"}, nil, exitUsage, []string{"topics/t"}},
 		{[]string{"generate", "--topic", "projects/my-project/topics/my-topic", "--start", "2026-03-14T09:26:53Z"}, nil, exitUsage, []string{"--start goes with --stdout"}},

@@ -11,12 +11,14 @@ import (
 	"cloud.google.com/go/pubsub/v2"
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"github.com/googleapis/gax-go/v2"
+	"github.com/spf13/pflag"
 	"google.golang.org/api/option"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
+	"github.com/tidemark-dev/tidemark"
 	"github.com/tidemark-dev/tidemark/generator"
 )
 
@@ -38,15 +40,38 @@ type topic struct {
 // project id there may be, also with a domain, and project numbers.
 var topicName = regexp.MustCompile(`^projects/([a-z0-9][a-z0-9.:-]*)/topics/([A-Za-z][A-Za-z0-9._~+%-]{2,254})$`)
 
-// parseTopic reads the full name of a topic. The emulator is that of the
-// environment, if it names one.
-func parseTopic(name string, p process) (topic, error) {
+// parseTopic reads the full name of a topic.
+func parseTopic(name string) (topic, error) {
 	parts := topicName.FindStringSubmatch(name)
 	if parts == nil {
 		return topic{}, fmt.Errorf("--topic=%q is not a topic as projects/my-project/topics/my-topic", name)
 	}
-	emulator, _ := p.lookup("PUBSUB_EMULATOR_HOST")
-	return topic{project: parts[1], id: parts[2], emulator: emulator}, nil
+	return topic{project: parts[1], id: parts[2]}, nil
+}
+
+// emulatorFlag gives a command the flag of the one setting that publishing has. The
+// returned function reads the setting, once the flags are parsed.
+func emulatorFlag(flags *pflag.FlagSet, p process) func() (host string, err error) {
+	var setting tidemark.Setting
+	for _, s := range tidemark.SettingsTable() {
+		if s.Name == "PUBSUB_EMULATOR_HOST" {
+			setting = s
+		}
+	}
+	given := flags.String(setting.Flag(), setting.Default, setting.Usage)
+	return func() (string, error) {
+		all := map[string]string{}
+		if flags.Changed(setting.Flag()) {
+			all[setting.Flag()] = *given
+		}
+		s, err := tidemark.Load(all, func(name string) (string, bool) {
+			if name != setting.Name { // no other setting matters here, nor any fault of one
+				return "", false
+			}
+			return p.lookup(name)
+		})
+		return s.PubSubEmulator, err
+	}
 }
 
 func (t topic) String() string { return "projects/" + t.project + "/topics/" + t.id }

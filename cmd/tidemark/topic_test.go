@@ -108,9 +108,10 @@ func generateTo(ctx context.Context, to topic, args ...string) (code int, said s
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var log bytes.Buffer
+	environment := map[string]string{"PUBSUB_EMULATOR_HOST": to.emulator, "PORT": "of a server, which this is not"}
 	code = run(ctx, append([]string{"generate", "--topic", to.String()}, args...), process{
 		stdin: strings.NewReader(""), stdout: &log, stderr: &log,
-		lookup: func(name string) (string, bool) { return to.emulator, name == "PUBSUB_EMULATOR_HOST" },
+		lookup: func(name string) (string, bool) { value, ok := environment[name]; return value, ok },
 	})
 	return code, log.String()
 }
@@ -248,5 +249,17 @@ func TestMessagesThatAreNotAcceptedAreCounted(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestTheFlagOfTheEmulatorWinsOverTheEnvironment(t *testing.T) {
+	t.Parallel()
+	server := pstest.NewServer()
+	defer server.Close()
+	to := newTopic(t, server.Addr).topic
+	to.emulator = "127.0.0.1:1"
+	code, said := generateTo(t.Context(), to, "--count", "3", "--rate", "60000", "--pubsub-emulator-host", server.Addr)
+	if code != exitDone || !strings.Contains(said, "3 messages accepted, 0 not") {
+		t.Errorf("exit code %d: %s", code, said)
 	}
 }
