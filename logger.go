@@ -25,7 +25,9 @@ func NewJSONLogger(w io.Writer, level slog.Level, project string) *slog.Logger {
 			}
 			switch a.Key {
 			case slog.TimeKey:
-				a.Value = slog.TimeValue(a.Value.Time().UTC())
+				if a.Value.Kind() == slog.KindTime { // an attribute may have this name
+					a.Value = slog.TimeValue(a.Value.Time().UTC())
+				}
 			case slog.MessageKey:
 				a.Key = "message"
 			case slog.LevelKey:
@@ -38,15 +40,17 @@ func NewJSONLogger(w io.Writer, level slog.Level, project string) *slog.Logger {
 		},
 	})
 	if project != "" {
-		handler = traceHandler{root: handler, grow: func(root slog.Handler) slog.Handler { return root }, project: project}
+		handler = traceHandler{root: handler, derive: func(root slog.Handler) slog.Handler { return root }, project: project}
 	}
 	return slog.New(handler)
 }
 
-// A traceHandler adds the trace in a record's context to its line.
+// A traceHandler adds the trace in a record's context to its line, outside of all
+// groups, where Cloud Logging looks. So it keeps the handler without groups, and what
+// is to be done to it after the trace was added.
 type traceHandler struct {
-	root    slog.Handler                    // outside of all groups, where Cloud Logging looks
-	grow    func(slog.Handler) slog.Handler // adds to it what WithAttrs and WithGroup have added
+	root    slog.Handler
+	derive  func(root slog.Handler) slog.Handler // all WithAttrs and WithGroup so far
 	project string
 }
 
@@ -63,17 +67,20 @@ func (h traceHandler) Handle(ctx context.Context, r slog.Record) error {
 		}
 		root = root.WithAttrs(append(attrs, slog.Bool("logging.googleapis.com/trace_sampled", span.IsSampled())))
 	}
-	return h.grow(root).Handle(ctx, r)
+	return h.derive(root).Handle(ctx, r)
 }
 
 func (h traceHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	grow := h.grow
-	h.grow = func(root slog.Handler) slog.Handler { return grow(root).WithAttrs(attrs) }
-	return h
+	return h.with(func(derived slog.Handler) slog.Handler { return derived.WithAttrs(attrs) })
 }
 
 func (h traceHandler) WithGroup(name string) slog.Handler {
-	grow := h.grow
-	h.grow = func(root slog.Handler) slog.Handler { return grow(root).WithGroup(name) }
+	return h.with(func(derived slog.Handler) slog.Handler { return derived.WithGroup(name) })
+}
+
+// with adds one step to derive.
+func (h traceHandler) with(step func(derived slog.Handler) slog.Handler) slog.Handler {
+	before := h.derive
+	h.derive = func(root slog.Handler) slog.Handler { return step(before(root)) }
 	return h
 }

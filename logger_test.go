@@ -220,6 +220,20 @@ func TestSeverityAndTimeAreAsCloudLoggingHasThem(t *testing.T) {
 	}
 }
 
+// An attribute may be named as a field that every line has.
+func TestAnAttributeOfAnyNameIsLogged(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{slog.TimeKey, slog.LevelKey, slog.MessageKey} {
+		for _, value := range []any{"soon", 7, []int{1}, nil, time.Minute} {
+			var log bytes.Buffer
+			tidemark.NewJSONLogger(&log, slog.LevelInfo, "p").Info("line", name, value)
+			if got := lines(t, &log); len(got) != 1 {
+				t.Errorf("%s=%v: lines %v, want one", name, value, got)
+			}
+		}
+	}
+}
+
 // The logger is one as log/slog has them, and a trace stays where Cloud Logging looks,
 // outside of all groups.
 func TestTheLoggerIsALogger(t *testing.T) {
