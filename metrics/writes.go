@@ -63,7 +63,7 @@ type scanned struct{ bytes *prometheus.CounterVec }
 func newScanned(auto promauto.Factory) scanned {
 	s := scanned{auto.NewCounterVec(prometheus.CounterOpts{
 		Name: prefix + "bigquery_scanned_bytes_total",
-		Help: "Bytes that queries of BigQuery read, which is what it bills, by query: count_raw (windows whose counters may have expired), audit, raw_rows and dead_letters (stored messages that are sent again). " +
+		Help: "Bytes that queries of BigQuery read, by query (it bills them, but at least 10 MB for each table of a query): count_raw (windows whose counters may have expired), audit, raw_rows and dead_letters (stored messages that are sent again). " +
 			"count_raw in everyday traffic means that COUNTER_RETENTION is too short for how late events come.",
 	}, []string{"query"})}
 	for _, query := range []string{"count_raw", "audit", "raw_rows", "dead_letters"} {

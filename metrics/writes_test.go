@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -134,6 +135,21 @@ func TestScannedBytesAreSummedByQuery(t *testing.T) {
 			t.Errorf("%s: %v bytes, want %v", query, got, want)
 		}
 	}
+}
+
+// What is read is not quite what is billed, and whoever sets an alert must know.
+func TestTheHelpOfScannedBytesNamesTheLeastThatIsBilled(t *testing.T) {
+	t.Parallel()
+	descriptions, err := New(time.Now).Descriptions()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range descriptions {
+		if d.Name == prefix+"bigquery_scanned_bytes_total" && strings.Contains(d.Help, "at least 10 MB for each table") {
+			return
+		}
+	}
+	t.Errorf("none says so: %+v", descriptions)
 }
 
 func TestAWriteThatPanicsIsNoSuccess(t *testing.T) {

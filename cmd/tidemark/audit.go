@@ -36,8 +36,8 @@ or a row that is not tidemark's is in the aggregate's log and has to be deleted 
 hand.
 
 With --dry-run nothing is compared: it says how many bytes of BigQuery an audit of
-that range would read at most, which is what BigQuery bills. A range with a --from
-reads only what was stored since about then.
+that range would read at most. BigQuery bills those, but at least 10 MB for each of
+the two tables. A range with a --from reads only what was stored since about then.
 
 Exits with 1 if windows differ, or still differ after the repair; those that wait
 do not count.`,
