@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"github.com/tidemark-dev/tidemark/internal/strictjson"
 )
 
 // Anyone lets every program pass, for a server to which only its owner can connect.
@@ -29,7 +31,7 @@ func (Anyone) Check(r *http.Request, _ Role) (string, error) {
 		return "", &ForeignPageError{err}
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead && origin != "" && !numbered(origin) {
-		return "", &ForeignPageError{fmt.Errorf("the page's address %s is a name, which may have led here for this only; use http://localhost or an IP address", quote(origin))}
+		return "", &ForeignPageError{fmt.Errorf("the page's address %s is a name, which may have led here for this only; use http://localhost or an IP address", strictjson.Quote(origin))}
 	}
 	return "", nil
 }

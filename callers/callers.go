@@ -49,6 +49,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/tidemark-dev/tidemark/internal/strictjson"
 )
 
 // A Role is something that a caller may be allowed to do.
@@ -89,7 +91,7 @@ type ForbiddenError struct {
 }
 
 func (e *ForbiddenError) Error() string {
-	return fmt.Sprintf("%s may not %s: %s does not name it", quote(e.Caller), e.Role, e.Role.Setting())
+	return fmt.Sprintf("%s may not %s: %s does not name it", strictjson.Quote(e.Caller), e.Role, e.Role.Setting())
 }
 
 // A ForeignPageError says that a web page of somebody else's sent the request,

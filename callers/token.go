@@ -84,7 +84,7 @@ func (t token) account(audience string, now time.Time) (string, error) {
 	if issuer, err := t.textOf("iss"); err != nil {
 		return "", err
 	} else if issuer != "https://accounts.google.com" && issuer != "accounts.google.com" {
-		return "", unauthenticated("the token's issuer is %s; want a Google identity token", quote(issuer))
+		return "", unauthenticated("the token's issuer is %s; want a Google identity token", strictjson.Quote(issuer))
 	}
 	if err := t.checkAudience(audience); err != nil {
 		return "", err
@@ -118,9 +118,9 @@ func (t token) checkAudience(want string) error {
 		return nil
 	case strings.HasSuffix(got, googleClient):
 		return unauthenticated("the token is a person's own, for the audience %s; want one for %s, which is AUDIENCE: gcloud makes it for a service account, "+
-			"with --impersonate-service-account, --audiences and --include-email", quote(got), quote(want))
+			"with --impersonate-service-account, --audiences and --include-email", strictjson.Quote(got), strictjson.Quote(want))
 	}
-	return unauthenticated("the token is for the audience %s; want %s, which is AUDIENCE", quote(got), quote(want))
+	return unauthenticated("the token is for the audience %s; want %s, which is AUDIENCE", strictjson.Quote(got), strictjson.Quote(want))
 }
 
 // checkTimes checks that now is within the token's time.
@@ -176,13 +176,3 @@ func (t token) timeOf(claim string) (time.Time, error) {
 }
 
 func clock(t time.Time) string { return t.UTC().Format(time.RFC3339) }
-
-// quote makes a claim fit for a message: quoted, and cut where it is longer than
-// any address or audience of Google's.
-func quote(text string) string {
-	const most = 256
-	if len(text) > most {
-		return strconv.Quote(text[:most]) + "..."
-	}
-	return strconv.Quote(text)
-}

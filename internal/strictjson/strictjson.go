@@ -43,9 +43,9 @@ func String(raw json.RawMessage) (string, error) {
 }
 
 // Quote makes outside text fit for an error message: quoted, and cut where it is
-// long.
+// longer than any address of a service account or URL of a service.
 func Quote(text string) string {
-	const most = 64
+	const most = 128
 	if len(text) > most {
 		return strconv.Quote(text[:most]) + "..."
 	}
