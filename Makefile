@@ -21,7 +21,7 @@ test: ## Run the tests: needs Go and make only
 	TIDEMARK_EMULATORS=off $(GO) test -shuffle=on ./...
 
 .PHONY: test-all
-test-all: lint race simulate bench-once ## Run everything: lint, tests with race detector and the emulators found, simulations, each benchmark once
+test-all: lint size race simulate bench-once ## Run everything: lint, the binary's size, tests with race detector and the emulators found, simulations, each benchmark once
 
 PYTHON ?= python3
 
@@ -59,6 +59,14 @@ fuzz: ## Fuzz every parser and law for FUZZTIME (10s) each
 			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $${FUZZTIME:-10s} $$package; \
 		done; \
 	done
+
+MAX_SIZE := 50000000
+
+.PHONY: size
+size: build # the stripped binary, which an instance loads when it starts
+	@bytes=$$(wc -c < bin/tidemark); if [ "$$bytes" -ge $(MAX_SIZE) ]; then \
+		echo "bin/tidemark has $$bytes bytes; want less than $(MAX_SIZE)"; exit 1; \
+	fi
 
 .PHONY: lint
 lint: ## Check format, vet, staticcheck and go.mod

@@ -27,6 +27,12 @@ const (
 // may depend only on the attributes that settings name. All headers go with the
 // message all the same, since any may be an attribute, and a message that ends
 // as a dead letter, now or when the warehouse refuses it, is kept whole.
+//
+// An attribute whose name is that of a header with a meaning of its own takes that
+// meaning: with one named Authorization or X-Serverless-Authorization, or
+// Content-Encoding, the message may be refused on every delivery, since whoever
+// checks callers and bodies cannot tell it from the transport's. A wrapped push has
+// no such limit.
 func (h *Handler) decodeUnwrapped(r *http.Request, body []byte, received time.Time) (event.Message, error) {
 	headers := headerAttributes(r.Header)
 	named := h.namedAttributes(headers)
