@@ -5,7 +5,6 @@ import (
 	stdcmp "cmp"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -15,15 +14,11 @@ import (
 	"testing"
 	"time"
 
-	"cloud.google.com/go/bigquery"
 	"github.com/google/go-cmp/cmp"
-	"google.golang.org/api/iterator"
-	"google.golang.org/api/option"
 
 	"github.com/tidemark-dev/tidemark/event"
 	"github.com/tidemark-dev/tidemark/internal/emulator"
 	"github.com/tidemark-dev/tidemark/internal/testlog"
-	"github.com/tidemark-dev/tidemark/warehouse/bigquerytables"
 )
 
 // cloudSettings are settings of a project of its own on the emulators, with BigQuery
@@ -37,47 +32,28 @@ func cloudSettings(t *testing.T, p *bigQueryProxy) map[string]string {
 	}
 }
 
-// queryBigQuery returns the rows of a query of the dataset logs, each value as text.
-func queryBigQuery(t *testing.T, settings map[string]string, sql string) (rows [][]string) {
+// queryBigQuery returns the rows of a query of the dataset logs.
+func queryBigQuery(t *testing.T, settings map[string]string, sql string) []map[string]any {
 	t.Helper()
-	client, err := bigquery.NewClient(t.Context(), settings["google-cloud-project"],
-		option.WithEndpoint("http://"+settings["bigquery-emulator-host"]+"/bigquery/v2/"), option.WithoutAuthentication())
+	rows, err := emulator.QueryBigQuery(t.Context(), settings["bigquery-emulator-host"], settings["google-cloud-project"], "logs", sql)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer client.Close()
-	client.Location = bigquerytables.DefaultLocation
-	q := client.Query(sql)
-	q.DefaultProjectID, q.DefaultDatasetID = settings["google-cloud-project"], "logs"
-	job, err := q.Run(t.Context())
-	if err != nil {
-		t.Fatalf("%s: %v", sql, err)
-	}
-	found, err := job.Read(t.Context())
-	if err != nil {
-		t.Fatalf("%s: %v", sql, err)
-	}
-	for {
-		var values []bigquery.Value
-		if err := found.Next(&values); errors.Is(err, iterator.Done) {
-			return rows
-		} else if err != nil {
-			t.Fatalf("%s: %v", sql, err)
+	return rows
+}
+
+// windowsInBigQuery returns the page views of windowed_traffic by the window's start.
+func windowsInBigQuery(t *testing.T, settings map[string]string) map[string]int64 {
+	t.Helper()
+	windows := map[string]int64{}
+	for _, row := range queryBigQuery(t, settings, "SELECT timestamp, page_views FROM windowed_traffic") {
+		start := event.FormatTime(row["timestamp"].(time.Time))
+		if _, twice := windows[start]; twice {
+			t.Errorf("two rows for the window %s", start)
 		}
-		row := make([]string, len(values))
-		for i, value := range values {
-			switch v := value.(type) {
-			case time.Time:
-				row[i] = event.FormatTime(v)
-			case []byte:
-				row[i] = string(v)
-			case nil:
-			default:
-				row[i] = fmt.Sprint(v)
-			}
-		}
-		rows = append(rows, row)
+		windows[start] = row["page_views"].(int64)
 	}
+	return windows
 }
 
 // The traffic log through the whole server into BigQuery gives the right tables,
@@ -95,20 +71,13 @@ func TestRealTrafficGivesTheRightTablesInBigQuery(t *testing.T) {
 			s.pushAll(t, traffic, 64)
 			s.flushAll(t)
 
-			windows := map[string]string{}
-			for start, n := range testlog.TrafficWindows(t) {
-				windows[start] = fmt.Sprint(n)
-			}
-			got := map[string]string{}
-			for _, row := range queryBigQuery(t, settings, "SELECT timestamp, page_views FROM logs.windowed_traffic WHERE is_final ORDER BY timestamp") {
-				got[row[0]] = row[1]
-			}
-			if diff := cmp.Diff(windows, got); diff != "" {
+			if diff := cmp.Diff(testlog.TrafficWindows(t), windowsInBigQuery(t, settings)); diff != "" {
 				t.Errorf("windows (-want +got):\n%s", diff)
 			}
-			totals := queryBigQuery(t, settings, "SELECT COUNTIF(NOT is_late), COUNTIF(is_late) FROM events")
-			if want := [][]string{{fmt.Sprint(testlog.Counted), fmt.Sprint(testlog.Late)}}; !cmp.Equal(want, totals) {
-				t.Errorf("counted and late: %v, want %v", totals, want)
+			totals := queryBigQuery(t, settings, `SELECT COUNTIF(NOT is_late) AS counted, COUNTIF(is_late) AS late,
+				(SELECT COUNT(*) FROM windowed_traffic WHERE NOT is_final) AS not_final FROM events`)
+			if want := []map[string]any{{"counted": int64(testlog.Counted), "late": int64(testlog.Late), "not_final": int64(0)}}; !cmp.Equal(want, totals) {
+				t.Errorf("totals %v, want %v", totals, want)
 			}
 			checkStored(t, settings, messages(t, traffic), testlog.DeadLetters)
 			audit, err := s.Audit(t.Context(), time.Time{}, time.Now())
@@ -125,7 +94,7 @@ func checkStored(t *testing.T, settings map[string]string, sent map[string]event
 	t.Helper()
 	var stored []string
 	for _, row := range queryBigQuery(t, settings, "SELECT DISTINCT message_id FROM raw UNION DISTINCT SELECT message_id FROM dead_letter") {
-		stored = append(stored, row[0])
+		stored = append(stored, row["message_id"].(string))
 	}
 	slices.Sort(stored)
 	if diff := cmp.Diff(slices.Sorted(maps.Keys(sent)), stored); diff != "" {
@@ -136,8 +105,9 @@ func checkStored(t *testing.T, settings map[string]string, sent map[string]event
 		t.Errorf("%d dead letters, want %d", len(letters), deadLetters)
 	}
 	for _, row := range letters {
-		if want := string(sent[row[0]].Data); row[1] != want {
-			t.Errorf("dead letter %s has data %q, was sent %q", row[0], row[1], want)
+		data, _ := row["data"].([]byte) // or null
+		if want := sent[row["message_id"].(string)].Data; !bytes.Equal(data, want) {
+			t.Errorf("dead letter %s has data %q, was sent %q", row["message_id"], data, want)
 		}
 	}
 }
@@ -234,13 +204,7 @@ func TestFaultsOfBigQueryLoseNothingAndCountNothingTwice(t *testing.T) {
 				}
 			}
 			p.set(func(p *bigQueryProxy) { p.fault = nil })
-			got := map[string]int64{}
-			for _, row := range queryBigQuery(t, settings, "SELECT timestamp, page_views FROM windowed_traffic") {
-				var n int64
-				fmt.Sscan(row[1], &n)
-				got[row[0]] = n
-			}
-			if diff := cmp.Diff(want.query(t, "SELECT timestamp, page_views FROM windowed_traffic"), got); diff != "" {
+			if diff := cmp.Diff(want.query(t, "SELECT timestamp, page_views FROM windowed_traffic"), windowsInBigQuery(t, settings)); diff != "" {
 				t.Errorf("windows (-want +got):\n%s", diff)
 			}
 			letters := want.query(t, "SELECT 'dead letters', COUNT(*) FROM dead_letters")["dead letters"]

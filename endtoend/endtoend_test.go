@@ -47,7 +47,7 @@ func TestPubSubPushesAndTheTablesAreRightToTheEvent(t *testing.T) {
 			t.Parallel()
 			d := day{
 				program: program, settings: maps.Clone(settings), port: freePort(t),
-				tables: openTables(t, bigQueryHost, project, tc.name), source: tc.source,
+				tables: tables{bigQueryHost, project, tc.name}, source: tc.source,
 			}
 			maps.Copy(d.settings, tc.settings)
 			d.settings["PIPELINE"], d.settings["DATASET"] = tc.name, tc.name

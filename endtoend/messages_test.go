@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"strconv"
 	"time"
-
-	"cloud.google.com/go/bigquery"
 )
 
 // A message is what is published, and what is to come of it.
@@ -137,8 +135,8 @@ func (p published) event() string {
 }
 
 // rawRow returns the row of the raw table that the event is to have.
-func (p published) rawRow() map[string]bigquery.Value {
-	row := map[string]bigquery.Value{
+func (p published) rawRow() map[string]any {
+	row := map[string]any{
 		"message_id": p.id, "event_id": p.event(), "publish_time": p.publishTime, "window_start": p.window(), "is_late": p.late(),
 	}
 	for name, value := range p.row {

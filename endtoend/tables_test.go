@@ -1,68 +1,28 @@
 package endtoend
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"testing"
 	"time"
 
-	"cloud.google.com/go/bigquery"
 	"github.com/google/go-cmp/cmp"
-	"google.golang.org/api/iterator"
-	"google.golang.org/api/option"
+
+	"github.com/tidemark-dev/tidemark/internal/emulator"
 )
 
 // tables is a dataset, as another program reads it.
 type tables struct {
-	client  *bigquery.Client
-	dataset string
-}
-
-func openTables(t *testing.T, host, project, dataset string) tables {
-	t.Helper()
-	client, err := bigquery.NewClient(context.Background(), project,
-		option.WithEndpoint("http://"+host+"/bigquery/v2/"), option.WithoutAuthentication())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { client.Close() })
-	client.Location = "US" // without it the emulator finds no job again
-	return tables{client, dataset}
+	host, project, dataset string
 }
 
 // query returns the rows that a query finds in the dataset.
-func (db tables) query(t *testing.T, sql string) []map[string]bigquery.Value {
+func (db tables) query(t *testing.T, sql string) []map[string]any {
 	t.Helper()
-	q := db.client.Query(sql)
-	q.DefaultProjectID, q.DefaultDatasetID = db.client.Project(), db.dataset
-	job, err := q.Run(t.Context()) // the emulator answers jobs.query, which Read uses, without rows
+	rows, err := emulator.QueryBigQuery(t.Context(), db.host, db.project, db.dataset, sql)
 	if err != nil {
-		t.Fatalf("%s: %v", sql, err)
+		t.Fatal(err)
 	}
-	rows, err := job.Read(t.Context())
-	if err != nil {
-		// Of a job that failed the emulator says here that it does not exist.
-		if status, statusErr := job.Status(t.Context()); statusErr == nil && status.Err() != nil {
-			err = status.Err()
-		}
-		t.Fatalf("%s: %v", sql, err)
-	}
-	var all []map[string]bigquery.Value
-	for {
-		var row map[string]bigquery.Value
-		if err := rows.Next(&row); errors.Is(err, iterator.Done) {
-			return all
-		} else if err != nil {
-			t.Fatalf("%s: %v", sql, err)
-		}
-		for name, value := range row {
-			if at, ok := value.(time.Time); ok {
-				row[name] = at.UTC()
-			}
-		}
-		all = append(all, row)
-	}
+	return rows
 }
 
 // A windowRow is a row of windowed_traffic.
@@ -111,13 +71,13 @@ func (db tables) check(t *testing.T, messages []published) {
 // several, if its acknowledgement was lost.
 func (db tables) checkRaw(t *testing.T, messages []published) {
 	t.Helper()
-	want := map[string]map[string]bigquery.Value{}
+	want := map[string]map[string]any{}
 	for _, p := range messages {
 		if p.reason == "" {
 			want[p.id] = p.rawRow()
 		}
 	}
-	got := map[string]map[string]bigquery.Value{}
+	got := map[string]map[string]any{}
 	for _, row := range db.query(t, "SELECT * EXCEPT (processing_timestamp) FROM raw") {
 		id := row["message_id"].(string)
 		if first, twice := got[id]; twice && !cmp.Equal(first, row) {

@@ -2,14 +2,10 @@ package bigquerytables_test
 
 import (
 	"context"
-	"errors"
 	"testing"
 	"time"
 
-	"cloud.google.com/go/bigquery"
 	"github.com/google/go-cmp/cmp"
-	"google.golang.org/api/iterator"
-	"google.golang.org/api/option"
 
 	"github.com/tidemark-dev/tidemark/internal/emulator"
 	"github.com/tidemark-dev/tidemark/warehouse"
@@ -32,7 +28,7 @@ func TestConformance(t *testing.T) {
 					if err := tables.Make(t.Context()); err != nil {
 						t.Fatal(err)
 					}
-					return streamhouse.New(names, tables, tables), query(t, cfg)
+					return streamhouse.New(names, tables, tables), query(cfg)
 				},
 			})
 		})
@@ -63,50 +59,14 @@ func open(t *testing.T, cfg bigquerytables.Config) *bigquerytables.Tables {
 	return tables
 }
 
-// client returns a client of the emulator, as another program would have.
-func client(t *testing.T, cfg bigquerytables.Config) *bigquery.Client {
-	t.Helper()
-	c, err := bigquery.NewClient(context.Background(), cfg.Project,
-		option.WithEndpoint("http://"+cfg.RESTHost+"/bigquery/v2/"), option.WithoutAuthentication())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	c.Location = bigquerytables.DefaultLocation // without it the emulator finds no job again
-	return c
-}
-
 // query returns the suite's way to read the tables.
-func query(t *testing.T, cfg bigquerytables.Config) warehousetest.Query {
-	c := client(t, cfg)
-	return func(ctx context.Context, sql string) ([]warehousetest.Row, error) {
-		q := c.Query(sql)
-		q.DefaultProjectID, q.DefaultDatasetID = cfg.Project, cfg.Dataset
-		job, err := q.Run(ctx) // the emulator answers jobs.query, which Read uses, without rows
-		if err != nil {
-			return nil, err
-		}
-		rows, err := job.Read(ctx)
-		if err != nil {
-			return nil, err
-		}
-		var all []warehousetest.Row
-		for {
-			var values map[string]bigquery.Value
-			if err := rows.Next(&values); errors.Is(err, iterator.Done) {
-				return all, nil
-			} else if err != nil {
-				return nil, err
-			}
-			row := warehousetest.Row{}
-			for name, value := range values {
-				if t, ok := value.(time.Time); ok {
-					value = t.UTC()
-				}
-				row[name] = value
-			}
+func query(cfg bigquerytables.Config) warehousetest.Query {
+	return func(ctx context.Context, sql string) (all []warehousetest.Row, err error) {
+		rows, err := emulator.QueryBigQuery(ctx, cfg.RESTHost, cfg.Project, cfg.Dataset, sql)
+		for _, row := range rows {
 			all = append(all, row)
 		}
+		return all, err
 	}
 }
 

@@ -73,7 +73,7 @@ func labTables(t *testing.T) bigquerytables.Config {
 // A reader of the lab finds what its own pipeline would have left.
 func TestTheLabsQueriesRunUnchanged(t *testing.T) {
 	t.Parallel()
-	read := query(t, labTables(t))
+	read := query(labTables(t))
 	for sql, want := range map[string][]warehousetest.Row{
 		trafficQuery: {
 			{"timestamp": labStart, "page_views": int64(3)},
