@@ -2,19 +2,17 @@ package endtoend
 
 import (
 	"context"
-	"errors"
 	"testing"
 	"time"
 
 	"cloud.google.com/go/pubsub/v2"
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
-	"google.golang.org/api/option"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/tidemark-dev/tidemark/internal/emulator"
 )
 
 // ackDeadline is the shortest there is: how soon Pub/Sub delivers again what was
@@ -32,35 +30,15 @@ type topic struct {
 // newTopic makes the topic and has it pushed to the endpoint.
 func newTopic(t *testing.T, host, project, name string, push *pubsubpb.PushConfig) *topic {
 	t.Helper()
-	client, err := pubsub.NewClient(context.Background(), project, option.WithEndpoint(host), option.WithoutAuthentication(),
-		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())))
-	if err != nil {
-		t.Fatal(err)
-	}
 	prefix := "projects/" + project
-	to := &topic{
-		client:    client,
-		publisher: client.Publisher(prefix + "/topics/" + name),
-		pushed:    prefix + "/subscriptions/" + name + "-pushed",
-		shown:     prefix + "/subscriptions/" + name + "-shown",
-	}
-	t.Cleanup(func() {
-		to.publisher.Stop()
-		if err := client.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	if _, err := client.TopicAdminClient.CreateTopic(t.Context(), &pubsubpb.Topic{Name: to.publisher.String()}); err != nil {
-		t.Fatal(err)
-	}
-	for subscription, push := range map[string]*pubsubpb.PushConfig{to.pushed: push, to.shown: nil} {
-		if _, err := client.SubscriptionAdminClient.CreateSubscription(t.Context(), &pubsubpb.Subscription{
-			Name: subscription, Topic: to.publisher.String(), PushConfig: push,
-			AckDeadlineSeconds: int32(ackDeadline.Seconds()), RetainAckedMessages: true,
-		}); err != nil {
-			t.Fatal(err)
-		}
-	}
+	to := &topic{pushed: prefix + "/subscriptions/" + name + "-pushed", shown: prefix + "/subscriptions/" + name + "-shown"}
+	path, seconds := prefix+"/topics/"+name, int32(ackDeadline.Seconds())
+	to.client = emulator.NewTopic(t, host, project, path,
+		&pubsubpb.Subscription{Name: to.pushed, PushConfig: push, AckDeadlineSeconds: seconds, RetainAckedMessages: true},
+		&pubsubpb.Subscription{Name: to.shown, AckDeadlineSeconds: seconds},
+	)
+	to.publisher = to.client.Publisher(path)
+	t.Cleanup(to.publisher.Stop)
 	return to
 }
 
@@ -78,23 +56,9 @@ func (to *topic) publish(t *testing.T, m message) string {
 // ctx ends.
 func (to *topic) pull(ctx context.Context, t *testing.T, subscription string) []*pubsubpb.PubsubMessage {
 	t.Helper()
-	response, err := to.client.SubscriptionAdminClient.Pull(ctx, &pubsubpb.PullRequest{Subscription: subscription, MaxMessages: 1000})
-	if errors.Is(err, context.DeadlineExceeded) || status.Code(err) == codes.DeadlineExceeded {
-		return nil
-	}
-	if err != nil {
+	messages, err := emulator.Pull(ctx, to.client, subscription)
+	if err != nil && ctx.Err() == nil && status.Code(err) != codes.DeadlineExceeded {
 		t.Fatalf("pull from %s: %v", subscription, err)
-	}
-	var messages []*pubsubpb.PubsubMessage
-	ack := &pubsubpb.AcknowledgeRequest{Subscription: subscription}
-	for _, received := range response.ReceivedMessages {
-		messages = append(messages, received.Message)
-		ack.AckIds = append(ack.AckIds, received.AckId)
-	}
-	if len(messages) > 0 {
-		if err := to.client.SubscriptionAdminClient.Acknowledge(t.Context(), ack); err != nil {
-			t.Fatal(err)
-		}
 	}
 	return messages
 }

@@ -12,10 +12,7 @@ import (
 	"cloud.google.com/go/pubsub/v2"
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"cloud.google.com/go/pubsub/v2/pstest"
-	"google.golang.org/api/option"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/tidemark-dev/tidemark/internal/emulator"
 )
@@ -32,23 +29,8 @@ type testTopic struct {
 func newTopic(t *testing.T, host string) testTopic {
 	t.Helper()
 	project := emulator.Project()
-	client, err := pubsub.NewClient(context.Background(), project, option.WithEndpoint(host), option.WithoutAuthentication(),
-		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := client.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	to := testTopic{topic{project, "page-views", host}, client, "projects/" + project + "/subscriptions/all"}
-	if _, err := client.TopicAdminClient.CreateTopic(t.Context(), &pubsubpb.Topic{Name: to.String()}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := client.SubscriptionAdminClient.CreateSubscription(t.Context(), &pubsubpb.Subscription{Name: to.subscription, Topic: to.String()}); err != nil {
-		t.Fatal(err)
-	}
+	to := testTopic{topic: topic{project, "page-views", host}, subscription: "projects/" + project + "/subscriptions/all"}
+	to.client = emulator.NewTopic(t, host, project, to.String(), &pubsubpb.Subscription{Name: to.subscription})
 	return to
 }
 
@@ -57,20 +39,9 @@ func (to testTopic) pull(t *testing.T) []*pubsubpb.PubsubMessage {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	response, err := to.client.SubscriptionAdminClient.Pull(ctx, &pubsubpb.PullRequest{Subscription: to.subscription, MaxMessages: 1000})
+	messages, err := emulator.Pull(ctx, to.client, to.subscription)
 	if err != nil {
 		t.Fatal(err)
-	}
-	var messages []*pubsubpb.PubsubMessage
-	ack := &pubsubpb.AcknowledgeRequest{Subscription: to.subscription}
-	for _, received := range response.ReceivedMessages {
-		messages = append(messages, received.Message)
-		ack.AckIds = append(ack.AckIds, received.AckId)
-	}
-	if len(ack.AckIds) > 0 {
-		if err := to.client.SubscriptionAdminClient.Acknowledge(ctx, ack); err != nil {
-			t.Fatal(err)
-		}
 	}
 	return messages
 }

@@ -1,8 +1,15 @@
 package emulator
 
 import (
+	"context"
 	"path/filepath"
 	"testing"
+
+	"cloud.google.com/go/pubsub/v2"
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"google.golang.org/api/option"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 )
 
 // PubSub returns the host and port of a Pub/Sub emulator: that of
@@ -23,4 +30,50 @@ var pubSub = emulator{
 		return []string{"-Xmx256m", "-XX:+UseSerialGC", "-Duser.language=en", "-cp", filepath.Join(lib, "*"),
 			"com.google.cloud.pubsub.testing.v1.Main", "--host=127.0.0.1", "--port=" + port}
 	},
+}
+
+// NewTopic makes a topic and subscriptions to it on the emulator at the host, and
+// returns a client of the project, which is closed when the test ends.
+func NewTopic(t testing.TB, host, project, topic string, subscriptions ...*pubsubpb.Subscription) *pubsub.Client {
+	t.Helper()
+	client, err := pubsub.NewClient(context.Background(), project, option.WithEndpoint(host), option.WithoutAuthentication(),
+		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := client.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if _, err := client.TopicAdminClient.CreateTopic(t.Context(), &pubsubpb.Topic{Name: topic}); err != nil {
+		t.Fatal(err)
+	}
+	for _, subscription := range subscriptions {
+		subscription.Topic = topic
+		if _, err := client.SubscriptionAdminClient.CreateSubscription(t.Context(), subscription); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return client
+}
+
+// Pull takes and acknowledges what a subscription has. Without any it waits, until
+// ctx ends.
+func Pull(ctx context.Context, client *pubsub.Client, subscription string) ([]*pubsubpb.PubsubMessage, error) {
+	response, err := client.SubscriptionAdminClient.Pull(ctx, &pubsubpb.PullRequest{Subscription: subscription, MaxMessages: 1000})
+	if err != nil {
+		return nil, err
+	}
+	var messages []*pubsubpb.PubsubMessage
+	ack := &pubsubpb.AcknowledgeRequest{Subscription: subscription}
+	for _, received := range response.ReceivedMessages {
+		messages = append(messages, received.Message)
+		ack.AckIds = append(ack.AckIds, received.AckId)
+	}
+	if len(messages) == 0 {
+		return nil, nil
+	}
+	// Not on ctx: what was taken would be lost to the caller.
+	return messages, client.SubscriptionAdminClient.Acknowledge(context.WithoutCancel(ctx), ack)
 }
