@@ -44,12 +44,18 @@ type bigQueryProxy struct {
 	upstream   storagepb.BigQueryWriteClient
 	forward    http.Handler
 
-	mu       sync.Mutex
-	fault    func(n int) fault // of the n-th append, from 1; nil for none
-	appends  int
-	requests int    // of any kind
-	poison   string // a row with this in it is refused for its own value; empty for none
-	dropped  string // a column that the table raw no longer has; empty for none
+	mu      sync.Mutex
+	fault   func(n int) fault // of the n-th append, from 1; nil for none
+	poison  string            // a row with this in it is refused for its own value; empty for none
+	dropped string            // a column that the table raw no longer has; empty for none
+	passed  counts
+}
+
+// counts say how many requests have come.
+type counts struct {
+	requests   int // of any kind
+	appends    int // of those
+	unanswered int // appends whose caller did not wait for the answer
 }
 
 func newBigQueryProxy(t *testing.T) *bigQueryProxy {
@@ -87,62 +93,73 @@ func (p *bigQueryProxy) set(change func(*bigQueryProxy)) {
 	change(p)
 }
 
-// counts returns how many appends, and requests of any kind, have come since it was
-// last asked.
-func (p *bigQueryProxy) counts() (appends, requests int) {
+// counts returns what has come since it was last asked.
+func (p *bigQueryProxy) counts() counts {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	appends, requests = p.appends, p.requests
-	p.appends, p.requests = 0, 0
-	return appends, requests
+	passed := p.passed
+	p.passed = counts{}
+	return passed
 }
 
 // verdict says what becomes of an append of the rows to the table: a fault, the
 // indexes of rows that are refused for their own value, or a column that the table
 // does not have.
-func (p *bigQueryProxy) verdict(table string, rows [][]byte) (f fault, bad []int, noColumn bool) {
+func (p *bigQueryProxy) verdict(table string, rows [][]byte) (f fault, bad []int, dropped string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.appends++
-	p.requests++
+	p.passed.appends++
+	p.passed.requests++
 	if p.fault != nil {
-		f = p.fault(p.appends)
+		f = p.fault(p.passed.appends)
 	}
 	if table != "raw" {
-		return f, nil, false
+		return f, nil, ""
 	}
 	for i, row := range rows {
 		if p.poison != "" && bytes.Contains(row, []byte(p.poison)) {
 			bad = append(bad, i)
 		}
 	}
-	return f, bad, p.dropped != ""
+	return f, bad, p.dropped
 }
 
 func (p *bigQueryProxy) GetWriteStream(ctx context.Context, r *storagepb.GetWriteStreamRequest) (*storagepb.WriteStream, error) {
 	return p.upstream.GetWriteStream(ctx, r)
 }
 
+// leftUnanswered notes an append whose caller has left.
+func (p *bigQueryProxy) leftUnanswered() { p.set(func(p *bigQueryProxy) { p.passed.unanswered++ }) }
+
 // AppendRows passes a stream on. Answers that are its own are as
 // https://cloud.google.com/bigquery/docs/reference/storage/rpc/google.cloud.bigquery.storage.v1#appendrowsresponse
 // has them: with errors of rows, nothing of the request was appended.
+//
+// The first request of a connection has the stream's name and the rows' schema, and
+// others may leave them out. Nothing says whether the service keeps the schema of a
+// first request that it refuses, so this keeps it only if it must have read the rows
+// by it: if it stored them or found errors in them.
 func (p *bigQueryProxy) AppendRows(client storagepb.BigQueryWrite_AppendRowsServer) error {
 	server, err := p.upstream.AppendRows(client.Context())
 	if err != nil {
 		return err
 	}
-	var first *storagepb.AppendRowsRequest // which alone has the stream's name and schema
-	introduced := false                    // to the emulator
+	var name string
+	var schema *storagepb.ProtoSchema // that is known by now
+	introduced := false               // to the emulator, which has both then
 	for {
 		request, err := client.Recv()
 		if err != nil {
 			return nil // the client has left
 		}
-		if first == nil {
-			first = request
+		if name == "" {
+			name = request.WriteStream
 		}
-		table := strings.Split(first.WriteStream, "/")[5]
-		f, bad, noColumn := p.verdict(table, request.GetProtoRows().GetRows().GetSerializedRows())
+		known := schema
+		if carried := request.GetProtoRows().GetWriterSchema(); carried != nil {
+			known = carried
+		}
+		f, bad, dropped := p.verdict(strings.Split(name, "/")[5], request.GetProtoRows().GetRows().GetSerializedRows())
 		response := &storagepb.AppendRowsResponse{}
 		refuse := func(code codes.Code, message string) {
 			response.Response = &storagepb.AppendRowsResponse_Error{Error: &rpcstatus.Status{Code: int32(code), Message: message}}
@@ -156,22 +173,30 @@ func (p *bigQueryProxy) AppendRows(client storagepb.BigQueryWrite_AppendRowsServ
 			return nil
 		case f == quota:
 			refuse(codes.ResourceExhausted, "Exceeds 'AppendRows throughput' quota")
-		case noColumn:
+		case known == nil:
+			refuse(codes.InvalidArgument, "no schema")
+		case dropped != "":
 			refuse(codes.InvalidArgument, "Input schema has more fields than BigQuery schema")
 		case len(bad) > 0:
+			schema = known
 			refuse(codes.InvalidArgument, "Errors found while processing rows")
 			for _, i := range bad {
 				response.RowErrors = append(response.RowErrors, &storagepb.RowError{Index: int64(i), Code: storagepb.RowError_FIELDS_ERROR, Message: "bad value"})
 			}
 		default:
+			schema = known
 			if !introduced {
-				request.WriteStream, introduced = first.WriteStream, true
-				request.GetProtoRows().WriterSchema = first.GetProtoRows().GetWriterSchema()
+				request.WriteStream, introduced = name, true
+				request.GetProtoRows().WriterSchema = schema
 			}
-			if err := server.Send(request); err != nil {
-				return err
+			err := server.Send(request)
+			if err == nil {
+				response, err = server.Recv()
 			}
-			if response, err = server.Recv(); err != nil {
+			if client.Context().Err() != nil {
+				p.leftUnanswered()
+			}
+			if err != nil {
 				return err
 			}
 			if f == cutAfter {
@@ -198,7 +223,7 @@ func (p *bigQueryProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	p.mu.Lock()
-	p.requests++
+	p.passed.requests++
 	dropped := p.dropped
 	p.mu.Unlock()
 	if dropped == "" || table != "raw" || r.Method != http.MethodGet {
@@ -231,9 +256,10 @@ func (p *bigQueryProxy) insertAll(w http.ResponseWriter, r *http.Request, table 
 	for i, row := range request.Rows {
 		rows[i] = row
 	}
-	f, bad, noColumn := p.verdict(table, rows)
-	if noColumn {
-		bad = nil
+	f, bad, dropped := p.verdict(table, rows)
+	message := "bad value"
+	if dropped != "" {
+		bad, message = nil, "no such field: "+dropped+"."
 		for i := range rows {
 			bad = append(bad, i)
 		}
@@ -247,22 +273,21 @@ func (p *bigQueryProxy) insertAll(w http.ResponseWriter, r *http.Request, table 
 	case f == cutBefore || f == closed:
 		panic(http.ErrAbortHandler)
 	case len(bad) > 0:
-		writeJSON(w, http.StatusOK, map[string]any{"insertErrors": insertErrors(len(rows), bad, noColumn)})
+		writeJSON(w, http.StatusOK, map[string]any{"insertErrors": insertErrors(len(rows), bad, message)})
 	case f == cutAfter:
 		p.forward.ServeHTTP(httptest.NewRecorder(), r)
 		panic(http.ErrAbortHandler)
 	default:
 		p.forward.ServeHTTP(w, r)
+		if r.Context().Err() != nil {
+			p.leftUnanswered()
+		}
 	}
 }
 
-// insertErrors is what BigQuery says of rows of which some are bad: the others were
-// stopped.
-func insertErrors(rows int, bad []int, noColumn bool) (all []any) {
-	message := "bad value"
-	if noColumn {
-		message = "no such field: ip."
-	}
+// insertErrors is what BigQuery says of rows of which some are bad, with the message
+// for each of these: the others were stopped.
+func insertErrors(rows int, bad []int, message string) (all []any) {
 	isBad := map[int]bool{}
 	for _, i := range bad {
 		isBad[i] = true
