@@ -34,6 +34,7 @@ const (
 	cutBefore       // the connection is cut before the append arrives
 	cutAfter        // the connection is cut when it was applied
 	closed          // the stream is closed in order, as one that was idle: io.EOF
+	hangs           // never answered, and not applied
 )
 
 // bigQueryProxy stands between a service and the emulator, counts what passes, and
@@ -44,11 +45,12 @@ type bigQueryProxy struct {
 	upstream   storagepb.BigQueryWriteClient
 	forward    http.Handler
 
-	mu      sync.Mutex
-	fault   func(n int) fault // of the n-th append, from 1; nil for none
-	poison  string            // a row with this in it is refused for its own value; empty for none
-	dropped string            // a column that the table raw no longer has; empty for none
-	passed  counts
+	mu        sync.Mutex
+	fault     func(n int) fault // of the n-th append, from 1; nil for none
+	hangsOpen bool              // GetWriteStream never answers
+	poison    string            // a row with this in it is refused for its own value; empty for none
+	dropped   string            // a column that the table raw no longer has; empty for none
+	passed    counts
 }
 
 // counts say how many requests have come.
@@ -125,6 +127,13 @@ func (p *bigQueryProxy) verdict(table string, rows [][]byte) (f fault, bad []int
 }
 
 func (p *bigQueryProxy) GetWriteStream(ctx context.Context, r *storagepb.GetWriteStreamRequest) (*storagepb.WriteStream, error) {
+	p.mu.Lock()
+	hangs := p.hangsOpen
+	p.mu.Unlock()
+	if hangs {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
 	return p.upstream.GetWriteStream(ctx, r)
 }
 
@@ -171,6 +180,10 @@ func (p *bigQueryProxy) AppendRows(client storagepb.BigQueryWrite_AppendRowsServ
 			return status.Error(codes.Unavailable, "connection reset by peer")
 		case f == closed:
 			return nil
+		case f == hangs:
+			<-client.Context().Done()
+			p.leftUnanswered()
+			return client.Context().Err()
 		case f == quota:
 			refuse(codes.ResourceExhausted, "Exceeds 'AppendRows throughput' quota")
 		case known == nil:
@@ -271,6 +284,10 @@ func (p *bigQueryProxy) insertAll(w http.ResponseWriter, r *http.Request, table 
 	case f == quota:
 		writeJSON(w, http.StatusForbidden, apiError(http.StatusForbidden, "quotaExceeded"))
 	case f == cutBefore || f == closed:
+		panic(http.ErrAbortHandler)
+	case f == hangs:
+		<-r.Context().Done()
+		p.leftUnanswered()
 		panic(http.ErrAbortHandler)
 	case len(bad) > 0:
 		writeJSON(w, http.StatusOK, map[string]any{"insertErrors": insertErrors(len(rows), bad, message)})

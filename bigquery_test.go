@@ -3,6 +3,7 @@ package tidemark_test
 import (
 	"bytes"
 	stdcmp "cmp"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/tidemark-dev/tidemark/event"
 	"github.com/tidemark-dev/tidemark/flush"
+	"github.com/tidemark-dev/tidemark/internal/deliver"
 	"github.com/tidemark-dev/tidemark/internal/emulator"
 	"github.com/tidemark-dev/tidemark/internal/testlog"
 )
@@ -284,6 +286,56 @@ func (s service) refusedFor(t *testing.T, body []byte, reason string) {
 		t.Logf("refused: %s", answer.Error.Message) // as where the emulator was too slow to be asked
 	}
 	t.Errorf("no refusal says %q", reason)
+}
+
+// A push whose append is never answered is refused in time to come again, and so is a
+// flush. Afterwards all is stored and counted as if nothing had been.
+func TestAHangingBigQueryIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	appendsHang := func(p *bigQueryProxy) { p.fault = func(int) fault { return hangs } }
+	for _, tc := range []struct {
+		name, method string
+		hang         func(*bigQueryProxy)
+	}{
+		{"append", "storage_write", appendsHang},
+		{"insert", "insert_all", appendsHang},
+		{"opening a stream", "storage_write", func(p *bigQueryProxy) { p.hangsOpen = true }},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			p := newBigQueryProxy(t)
+			settings := cloudSettings(t, p)
+			settings["raw-method"] = tc.method
+			bodies := testlog.Traffic(t)[:100]
+			want := newService(t, t.TempDir(), map[string]string{"counter-retention": "400000h"})
+			want.pushAll(t, bodies, 8)
+			want.flushAll(t)
+			newCloudService(t, settings).deliverAll(t, bodies[:50], 8) // makes the tables, which needs no stream
+			s := newCloudService(t, settings)
+
+			p.set(tc.hang)
+			s.client.Timeout = deliver.AckDeadline              // Pub/Sub would not wait longer
+			s.refusedFor(t, bodies[50], "append 1 rows to raw") // not only by the handler, which waits longer
+			// A caller who leaves ends the flush, which would take its FLUSH_TIMEOUT.
+			ctx, leave := context.WithTimeout(t.Context(), time.Second)
+			defer leave()
+			if report := s.Flush(ctx); len(report.Errors) == 0 || len(report.Windows) != 0 {
+				t.Errorf("a flush that cannot append: %+v, want errors and no window", report)
+			}
+			p.set(func(p *bigQueryProxy) { p.fault, p.hangsOpen = nil, false })
+
+			s.deliverAll(t, bodies[50:], 8)
+			s.flushRepeatedly(t)
+			if diff := cmp.Diff(want.query(t, "SELECT timestamp, page_views FROM windowed_traffic"), windowsInBigQuery(t, settings)); diff != "" {
+				t.Errorf("windows (-want +got):\n%s", diff)
+			}
+			checkStored(t, settings, messages(t, bodies), int(want.query(t, "SELECT 'dead letters', COUNT(*) FROM dead_letters")["dead letters"]))
+			audit, err := s.Audit(t.Context(), time.Time{}, time.Now())
+			if err != nil || !audit.Clean() || len(audit.Waiting) != 0 {
+				t.Errorf("audit %+v, %v", audit, err)
+			}
+		})
+	}
 }
 
 // Concurrent pushes share appends, a flush is one append however many windows it
