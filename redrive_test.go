@@ -182,7 +182,7 @@ func TestTheTablesAreNotOpenedUnderOtherSettingsThanAreOnRecord(t *testing.T) {
 	if err := open(); err != nil {
 		t.Errorf("before anything is on record: %v", err)
 	}
-	s.push(t, "/push", testlog.Traffic(t)[0])
+	s.deliverAll(t, testlog.Traffic(t)[:1], 1)
 	if err := open(); err != nil {
 		t.Errorf("with the settings on record: %v", err)
 	}

@@ -223,7 +223,7 @@ func TestRealTrafficGivesTheRightWindowsWithCountersInFirestore(t *testing.T) {
 				"counters": "firestore", "google-cloud-project": emulator.Project(), "firestore-emulator-host": host,
 				"counter-retention": retention, "commit-interval": "1ms",
 			})
-			s.pushAll(t, traffic, 64)
+			s.deliverAll(t, traffic, 64)
 			flushTraffic(t, s)
 			checkTrafficTables(t, s, traffic)
 		})
