@@ -202,8 +202,6 @@ func TestFaultsOfBigQueryLoseNothingAndCountNothingTwice(t *testing.T) {
 			want.pushAll(t, bodies, 8)
 			want.flushAll(t)
 
-			// The quota is not to be had in the request of insertAll that Go's client repeats by
-			// itself, so that one is tested alone.
 			faults := []fault{none, refused, none, cutAfter, none, closed, none, cutBefore, cutAfter, none, none, quota, none}
 			p.set(func(p *bigQueryProxy) {
 				p.poison = poison
