@@ -2,6 +2,7 @@ package endtoend
 
 import (
 	"encoding/json"
+	"fmt"
 	"testing"
 	"time"
 
@@ -45,8 +46,9 @@ func (db tables) windows(t *testing.T) map[time.Time]windowRow {
 	return windows
 }
 
-// check compares the tables with the messages that were published.
-func (db tables) check(t *testing.T, messages []published) {
+// check compares the tables with the messages that were published, and pushed by the
+// subscription.
+func (db tables) check(t *testing.T, messages []published, subscription string) {
 	t.Helper()
 	windows, events := recount(messages)
 	want := map[time.Time]windowRow{}
@@ -64,7 +66,7 @@ func (db tables) check(t *testing.T, messages []published) {
 		t.Errorf("events, and whether they are late (-want +got):\n%s", diff)
 	}
 	db.checkRaw(t, messages)
-	db.checkDeadLetters(t, messages)
+	db.checkDeadLetters(t, messages, subscription)
 }
 
 // checkRaw compares each raw row with the message that it is of. A message may have
@@ -92,26 +94,40 @@ func (db tables) checkRaw(t *testing.T, messages []published) {
 
 // A letter is what a dead letter keeps of its message.
 type letter struct {
-	Reason, Data string
-	PublishTime  time.Time
+	Reason, Data, Subscription string
+	PublishTime                time.Time
+	Parts                      []string // "1 of 2", "2 of 2"
 }
 
-// checkDeadLetters compares the dead letters with the messages that are no events.
-// With the attributes of one that came unwrapped are the other headers.
-func (db tables) checkDeadLetters(t *testing.T, messages []published) {
+// maxPart is how much of a message's data one row of a dead letter has.
+const maxPart = 4 << 20
+
+// checkDeadLetters compares the dead letters with the messages of the subscription
+// that are no events. With the attributes of one that came unwrapped are the other
+// headers.
+func (db tables) checkDeadLetters(t *testing.T, messages []published, subscription string) {
 	t.Helper()
 	want, attributes := map[string]letter{}, map[string]map[string]string{}
 	for _, p := range messages {
-		if p.reason != "" {
-			want[p.id] = letter{p.reason, string(p.data), p.publishTime}
-			attributes[p.id] = p.attributes
+		if p.reason == "" {
+			continue
 		}
+		l := letter{Reason: p.reason, Data: string(p.data), Subscription: subscription, PublishTime: p.publishTime}
+		parts := max(1, (len(p.data)+maxPart-1)/maxPart)
+		for part := range parts {
+			l.Parts = append(l.Parts, fmt.Sprintf("%d of %d", part+1, parts))
+		}
+		want[p.id], attributes[p.id] = l, p.attributes
 	}
 	got := map[string]letter{}
-	for _, row := range db.query(t, "SELECT message_id, reason, data, publish_time, attributes FROM dead_letters ORDER BY message_id, part") {
+	for _, row := range db.query(t, "SELECT message_id, reason, data, subscription, publish_time, part, parts, attributes FROM dead_letters ORDER BY message_id, part") {
 		id := row["message_id"].(string)
 		data, _ := row["data"].([]byte) // or null
-		got[id] = letter{row["reason"].(string), got[id].Data + string(data), row["publish_time"].(time.Time)}
+		from, _ := row["subscription"].(string)
+		got[id] = letter{
+			Reason: row["reason"].(string), Data: got[id].Data + string(data), Subscription: from, PublishTime: row["publish_time"].(time.Time),
+			Parts: append(got[id].Parts, fmt.Sprintf("%d of %d", row["part"], row["parts"])),
+		}
 		kept := map[string]string{}
 		if text, ok := row["attributes"].(string); ok {
 			if err := json.Unmarshal([]byte(text), &kept); err != nil {
