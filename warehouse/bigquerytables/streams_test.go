@@ -2,7 +2,6 @@ package bigquerytables_test
 
 import (
 	"context"
-	"errors"
 	"testing"
 	"time"
 
@@ -10,7 +9,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/tidemark-dev/tidemark/warehouse"
 	"github.com/tidemark-dev/tidemark/warehouse/bigquerytables"
 )
 
@@ -79,23 +77,31 @@ func TestAStreamThatDoesNotOpenIsGivenUp(t *testing.T) {
 	}
 }
 
-// Once a table is mended, appends go on: a stream whose rows were refused as a whole
-// may not know their schema, and is not used again.
-func TestAppendsGoOnAfterATableWasMended(t *testing.T) {
+// Once a table is mended, or a quota free again, appends go on: a stream whose first
+// rows nobody looked at may not know their schema, and is not used again.
+func TestAppendsGoOnAfterAFirstOneThatFailed(t *testing.T) {
 	t.Parallel()
-	f := withTables()
-	f.onAppend = func(n, _ int) (*storagepb.AppendRowsResponse, error) {
-		if n == 1 {
-			return refused(codes.InvalidArgument, "Input schema has more fields than BigQuery schema"), nil
-		}
-		return stored, nil
-	}
-	tables := serve(t, f, bigquerytables.StorageWrite)
-	if err := tables.Append(t.Context(), rawTable, rawRows(2)); !errors.As(err, new(*warehouse.RefusedError)) {
-		t.Fatalf("%v, want a refusal", err)
-	}
-	if err := tables.Append(t.Context(), rawTable, rawRows(2)); err != nil || f.applied != 2 {
-		t.Errorf("after that: %v, %d rows stored, want 2", err, f.applied)
+	for name, first := range map[string]*storagepb.AppendRowsResponse{
+		"refused":    refused(codes.InvalidArgument, "Input schema has more fields than BigQuery schema"),
+		"over quota": refused(codes.ResourceExhausted, "Exceeds 'AppendRows throughput' quota"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := withTables()
+			f.onAppend = func(n, _ int) (*storagepb.AppendRowsResponse, error) {
+				if n == 1 {
+					return first, nil
+				}
+				return stored, nil
+			}
+			tables := serve(t, f, bigquerytables.StorageWrite)
+			if err := tables.Append(t.Context(), rawTable, rawRows(2)); err == nil {
+				t.Fatal("the first append succeeded")
+			}
+			if err := tables.Append(t.Context(), rawTable, rawRows(2)); err != nil || f.applied != 2 {
+				t.Errorf("after that: %v, %d rows stored, want 2", err, f.applied)
+			}
+		})
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"cloud.google.com/go/bigquery/storage/apiv1/storagepb"
@@ -73,6 +74,10 @@ type stream struct {
 	client  *managedwriter.Client
 	managed *managedwriter.ManagedStream
 	err     error
+
+	// schemaKnown is whether the service has looked at rows of it, so that it knows
+	// their schema, of which it is told in the first request only.
+	schemaKnown atomic.Bool
 }
 
 func (w *writer) requests(t warehouse.Table, rows []warehouse.Row) ([]request, error) {
@@ -126,8 +131,7 @@ func isDisconnect(err error) bool {
 }
 
 // try appends a request on the table's stream. The stream is given up if no answer
-// came, and if the request was refused as a whole: a stream is told the rows' schema in
-// its first request only, so if that was refused it may not know one.
+// came, and if the answer leaves open whether it knows the schema of the rows.
 func (w *writer) try(ctx context.Context, t warehouse.Table, r request) error {
 	s, err := w.stream(ctx, t.Name)
 	if err != nil {
@@ -135,12 +139,16 @@ func (w *writer) try(ctx context.Context, t warehouse.Table, r request) error {
 	}
 	response, err := s.append(ctx, r.wire)
 	err = classify(err, response)
-	refused, _ := errors.AsType[*refusal](err)
-	if refused != nil {
+	refused, isRefusal := errors.AsType[*refusal](err)
+	if isRefusal {
 		refused.tooLarge = len(r.wire) == 1 && len(r.wire[0]) > maxRequest
 	}
-	unanswered := err != nil && response == nil && !errors.Is(ctx.Err(), context.Canceled)
-	if unanswered || refused != nil && len(refused.rows) == 0 {
+	if err == nil || len(response.GetRowErrors()) > 0 {
+		s.schemaKnown.Store(true)
+		return err
+	}
+	unanswered := response == nil && !errors.Is(ctx.Err(), context.Canceled)
+	if unanswered || isRefusal || response != nil && !s.schemaKnown.Load() {
 		w.giveUp(t.Name, s)
 	}
 	return err
