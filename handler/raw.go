@@ -47,7 +47,7 @@ func (h *Handler) decodeUnwrapped(r *http.Request, body []byte, received time.Ti
 	if m.ID == "" {
 		if h.requireMessageID {
 			return event.Message{}, refuse(errInvalid, errors.New("header x-goog-pubsub-message-id is missing: an unwrapped push needs the message's metadata; "+
-				"set it on the subscription with --push-no-wrapper-write-metadata, or deliver wrapped, to /push"))
+				"set it on the subscription with --push-no-wrapper-write-metadata, or deliver wrapped, to /push; by hand, send such a header of your own"))
 		}
 		m.ID = event.DerivedID(body, named)
 	}

@@ -44,7 +44,7 @@ var topicName = regexp.MustCompile(`^projects/([a-z0-9][a-z0-9.:-]*)/topics/([A-
 func parseTopic(name string) (topic, error) {
 	parts := topicName.FindStringSubmatch(name)
 	if parts == nil {
-		return topic{}, fmt.Errorf("--topic=%q is not a topic as projects/my-project/topics/my-topic", name)
+		return topic{}, fmt.Errorf("--topic=%q is not a topic as projects/my-project/topics/my-topic, whose last part has 3 to 255 characters and begins with a letter", name)
 	}
 	return topic{project: parts[1], id: parts[2]}, nil
 }
