@@ -27,12 +27,7 @@ func BigQuery(t testing.TB) (restHost, grpcHost string) {
 		return restHost, grpcHost
 	}
 	bigQuery.once.Do(func() { bigQuery.err = bigQuery.start() })
-	if errors.Is(bigQuery.err, errMissing) && os.Getenv("CI") != "true" {
-		t.Skipf("BigQuery emulator: %v; install it by make bqemulator, or name a running one in BIGQUERY_EMULATOR_HOST and BIGQUERY_STORAGE_EMULATOR_HOST", bigQuery.err)
-	}
-	if bigQuery.err != nil {
-		t.Fatalf("BigQuery emulator: %v", bigQuery.err)
-	}
+	require(t, "BigQuery emulator", bigQuery.err, "install it by make bqemulator, or name a running one in BIGQUERY_EMULATOR_HOST and BIGQUERY_STORAGE_EMULATOR_HOST")
 	return bigQuery.restHost, bigQuery.grpcHost
 }
 

@@ -75,6 +75,19 @@ func skipIfOff(t testing.TB) {
 	}
 }
 
+// require ends the test unless err is nil: it is skipped, with what to do, where
+// something is not installed, and fails where that is CI, or for any other error.
+func require(t testing.TB, what string, err error, remedy string) {
+	t.Helper()
+	switch {
+	case err == nil:
+	case errors.Is(err, errMissing) && os.Getenv("CI") != "true":
+		t.Skipf("%s: %v; %s", what, err, remedy)
+	default:
+		t.Fatalf("%s: %v", what, err)
+	}
+}
+
 func (e *emulator) use(t testing.TB) string {
 	t.Helper()
 	skipIfOff(t)
@@ -82,12 +95,7 @@ func (e *emulator) use(t testing.TB) string {
 		return host
 	}
 	e.once.Do(func() { e.host, e.err = e.start() })
-	if errors.Is(e.err, errMissing) && os.Getenv("CI") != "true" {
-		t.Skipf("%s emulator: %v; install it, or name a running one in %s", e.name, e.err, e.variable)
-	}
-	if e.err != nil {
-		t.Fatalf("%s emulator: %v", e.name, e.err)
-	}
+	require(t, e.name+" emulator", e.err, "install it, or name a running one in "+e.variable)
 	return e.host
 }
 
@@ -142,18 +150,15 @@ func CloudCLI(t testing.TB, name string) (command, sdk string) {
 	t.Helper()
 	skipIfOff(t)
 	command, err := exec.LookPath(name)
-	switch {
-	case err == nil:
-		sdk = debianSDK()
-		if _, err := os.Stat(sdk); err != nil {
-			sdk = askedSDK()
-		}
-		return command, sdk
-	case os.Getenv("CI") != "true":
-		t.Skipf("%s: %v; it comes with the Google Cloud CLI", name, err)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", errMissing, err)
 	}
-	t.Fatal(err)
-	return "", ""
+	require(t, name, err, "it comes with the Google Cloud CLI")
+	sdk = debianSDK()
+	if _, err := os.Stat(sdk); err != nil {
+		sdk = askedSDK()
+	}
+	return command, sdk
 }
 
 func freeHost() (string, error) {
