@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -96,12 +97,34 @@ func (c *checker) directory() []Finding {
 		return []Finding{problem(chooseDir, "data directory %s: it is a file", dir)}
 	}
 	if err := tryToWrite(dir); err != nil {
-		return []Finding{problem([]string{`sudo chown -R "$(id -un)" ` + shellQuote(dir)}, "data directory %s cannot be written by this user: %v", dir, err)}
+		return []Finding{problem(takeOver(dir), "data directory %s cannot be written by this user: %v", dir, err)}
 	}
 	return []Finding{ok("data directory %s: writable", dir), c.lock()}
 }
 
-var chooseDir = []string{"choose another directory with DATA_DIR"}
+var chooseDir = []string{`choose another directory with DATA_DIR, as DATA_DIR="$HOME/tidemark"`}
+
+// takeOver returns what a user does who cannot write the directory. A directory that
+// holds nothing but Tidemark's files can be given to the user. Any other directory
+// may be the system's, as /etc: a change of its owner could break the machine.
+func takeOver(dir string) []string {
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) == 0 {
+		return chooseDir
+	}
+	command := `sudo chown "$(id -un)" ` + shellQuote(dir)
+	for _, entry := range entries {
+		if !entry.Type().IsRegular() || !ownFile.MatchString(entry.Name()) {
+			return chooseDir
+		}
+		command += " " + shellQuote(filepath.Join(dir, entry.Name()))
+	}
+	return []string{command}
+}
+
+// ownFile matches the names of the files in a data directory: of the lock, and of
+// the databases with what SQLite keeps beside them.
+var ownFile = regexp.MustCompile(`^(lock|(counters|warehouse)\.db(-wal|-shm|-journal)?)$`)
 
 // newDirectory checks whether the data directory, which is not there, can be made.
 func (c *checker) newDirectory() Finding {
@@ -114,7 +137,7 @@ func (c *checker) newDirectory() Finding {
 		parent = filepath.Dir(parent)
 	}
 	if err := tryToWrite(parent); err != nil {
-		return problem([]string{`sudo install -d -o "$(id -un)" ` + shellQuote(dir)}, "data directory %s is not there and cannot be made: %v", dir, err)
+		return problem(chooseDir, "data directory %s does not exist and cannot be created: %v", dir, err)
 	}
 	return ok("data directory %s: will be made by the first start", dir)
 }
@@ -215,12 +238,15 @@ func (c *checker) tableFile(ctx context.Context) []Finding {
 
 // fileProblem is the finding of a file that cannot be used.
 func (c *checker) fileProblem(path string, err error) Finding {
-	do := []string{"mv " + shellQuote(path) + " " + shellQuote(path+".old"), "and the next start makes a new one; or choose another directory with DATA_DIR"}
-	if _, later := errors.AsType[*sqlitefile.VersionError](err); later {
-		do = []string{"run the later version of tidemark, or choose another directory with DATA_DIR"}
-	}
-	if errors.Is(err, fs.ErrPermission) {
-		do = []string{`sudo chown -R "$(id -un)" ` + shellQuote(c.settings.DataDir)}
+	_, later := errors.AsType[*sqlitefile.VersionError](err)
+	do := chooseDir
+	switch {
+	case later:
+		do = []string{"run the later version of tidemark, or " + chooseDir[0]}
+	case errors.Is(err, fs.ErrPermission):
+		do = takeOver(c.settings.DataDir)
+	case sqlitefile.IsDamaged(err):
+		do = []string{"mv " + shellQuote(path) + " " + shellQuote(path+".old"), "the next start creates a new file; if the file is another program's, " + chooseDir[0]}
 	}
 	return problem(do, "%s: %s", path, oneLine(err))
 }

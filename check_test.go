@@ -3,6 +3,7 @@ package tidemark
 import (
 	"database/sql"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -202,7 +203,11 @@ func TestCheckFindsProblemsOnOneMachine(t *testing.T) {
 		},
 		"a directory that cannot be made": {
 			environment: map[string]string{"DATA_DIR": "/proc/tide mark/data"}, level: Problem,
-			what: "cannot be made", do: "'/proc/tide mark/data'",
+			what: "cannot be created", do: "another directory",
+		},
+		"a directory of the system": {
+			environment: map[string]string{"DATA_DIR": "/proc"}, level: Problem,
+			what: "data directory /proc cannot be written", do: "another directory",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -225,6 +230,44 @@ func TestCheckFindsProblemsOnOneMachine(t *testing.T) {
 				t.Errorf("a problem stopped other checks:\n%s", listing(findings))
 			}
 		})
+	}
+}
+
+// A change of the owner of a directory of the system can break a machine, so that no
+// such command is suggested.
+func TestOnlyADirectoryOfOurOwnFilesIsTakenOver(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "tide mark")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	start(t, map[string]string{"DATA_DIR": dir})
+	want := []string{fmt.Sprintf(`sudo chown "$(id -un)" '%[1]s' '%[1]s/counters.db' '%[1]s/warehouse.db'`, dir)}
+	if diff := cmp.Diff(want, takeOver(dir)); diff != "" {
+		t.Errorf("a directory of our files (-want +got):\n%s", diff)
+	}
+	for name, dirOf := range map[string]func(t *testing.T) string{
+		"another program's file": func(t *testing.T) string {
+			if err := os.WriteFile(filepath.Join(dir, "passwd"), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			return dir
+		},
+		"an empty directory": func(t *testing.T) string { return t.TempDir() },
+		"a link to another file": func(t *testing.T) string {
+			dir := t.TempDir()
+			if err := os.Symlink("/etc/passwd", filepath.Join(dir, "counters.db")); err != nil {
+				t.Fatal(err)
+			}
+			return dir
+		},
+		"the root":          func(*testing.T) string { return "/" },
+		"the system's":      func(*testing.T) string { return "/etc" },
+		"no such directory": func(t *testing.T) string { return filepath.Join(t.TempDir(), "none") },
+	} {
+		if got := strings.Join(takeOver(dirOf(t)), "\n"); strings.Contains(got, "sudo") || !strings.Contains(got, "another directory") {
+			t.Errorf("%s: suggests %q", name, got)
+		}
 	}
 }
 

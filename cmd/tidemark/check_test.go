@@ -21,7 +21,7 @@ func TestCheckExitCodes(t *testing.T) {
 		}},
 		{[]string{"--data-dir", used}, exitDone, []string{"a server is running", "problems: 0, warnings: 0"}},
 		{[]string{"--data-dir", "check_test.go"}, exitNo, []string{
-			"problem  data directory check_test.go: it is a file\n         choose another directory with DATA_DIR\n", "problems: 3",
+			"problem  data directory check_test.go: it is a file\n         choose another directory with DATA_DIR, as DATA_DIR=\"$HOME/tidemark\"\n", "problems: 3",
 		}},
 		{[]string{"--window-duration", "7s"}, exitUsage, []string{"7s"}},
 		{[]string{"--backend", "gcp"}, exitUsage, []string{"GOOGLE_CLOUD_PROJECT"}},

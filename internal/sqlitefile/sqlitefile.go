@@ -232,6 +232,13 @@ func IsUnwritable(err error) bool {
 	return code == sqlite3.SQLITE_READONLY || code == sqlite3.SQLITE_CANTOPEN || code == sqlite3.SQLITE_PERM
 }
 
+// IsDamaged reports whether an error says that the file is no database, or a broken
+// one.
+func IsDamaged(err error) bool {
+	code := Code(err)
+	return code == sqlite3.SQLITE_NOTADB || code == sqlite3.SQLITE_CORRUPT
+}
+
 // Close closes the file. The last process that has it open folds the write-ahead
 // log into it and removes the log.
 func (f *File) Close() error {
