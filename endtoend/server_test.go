@@ -14,7 +14,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -32,7 +34,48 @@ func build(t *testing.T) string {
 	if output, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build the program: %v\n%s", err, output)
 	}
+	for _, path := range sources(t) {
+		file, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file.Close()
+	}
 	return program
+}
+
+// sources returns what the program is built from: its packages' directories, the files
+// embedded in them, and go.mod. The go command runs a test again if a file or directory
+// that the test has opened has changed. It does not see what a program that the test
+// starts, as the compiler, has opened: so build opens these.
+func sources(t *testing.T) (paths []string) {
+	t.Helper()
+	const format = `{{if .Module}}{{if .Module.Main}}{{.Module.GoMod}}{{"\n"}}{{.Dir}}{{range .EmbedFiles}}{{"\n"}}{{$.Dir}}/{{.}}{{end}}{{end}}{{end}}`
+	output, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-f", format, "github.com/tidemark-dev/tidemark/cmd/tidemark").Output()
+	if err != nil {
+		t.Fatalf("list the packages of the program: %v", err)
+	}
+	for line := range strings.Lines(string(output)) {
+		if path := strings.TrimSpace(line); path != "" {
+			paths = append(paths, path)
+		}
+	}
+	slices.Sort(paths)
+	return slices.Compact(paths)
+}
+
+func TestThePackagesOfTheProgramAreItsSources(t *testing.T) {
+	t.Parallel()
+	paths := sources(t)
+	for _, name := range []string{"go.mod", "cmd/tidemark", "flush", "internal/envelope", "warehouse/bigquerytables"} {
+		path, err := filepath.Abs(filepath.Join("..", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Contains(paths, path) {
+			t.Errorf("%s is not among the sources of the program: %q", path, paths)
+		}
+	}
 }
 
 // freePort returns a port that nobody has, for a server that is to come back on
