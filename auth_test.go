@@ -38,11 +38,12 @@ func TestTheSettingsSayWhoMayCall(t *testing.T) {
 	} {
 		t.Run(method.name, func(t *testing.T) {
 			t.Parallel()
-			s, err := tidemark.Load(nil, env(append(method.env, "DATA_DIR", t.TempDir(), "AUDIENCE", "https://x",
+			s, err := tidemark.Load(nil, env(append(method.env, "DATA_DIR", t.TempDir(), "BACKEND", "gcp", "GOOGLE_CLOUD_PROJECT", "my-project", "AUDIENCE", "https://x",
 				"PUSH_CALLERS", "push@x", "FLUSH_CALLERS", "flush@x", "VIEW_CALLERS", "view@x")...))
 			if err != nil {
 				t.Fatal(err)
 			}
+			s.Backend, s.Counters = "local", "sqlite" // which Load refuses on Cloud Run
 			running, err := tidemark.New(t.Context(), s, slog.New(slog.DiscardHandler))
 			if err != nil {
 				t.Fatal(err)

@@ -103,7 +103,7 @@ const (
 // of s that each is read into.
 func (s *Settings) table() []Setting {
 	return []Setting{
-		{"BACKEND", "local", "where rows and counters are kept: local (SQLite in DATA_DIR) or gcp (BigQuery and Firestore)", oneOf(&s.Backend, "local", "gcp")},
+		{"BACKEND", "local", "where rows and counters are kept: local (SQLite in DATA_DIR; not on Cloud Run) or gcp (BigQuery and Firestore)", oneOf(&s.Backend, "local", "gcp")},
 		{"COUNTERS", "", "where the counters are kept: sqlite or firestore; default by BACKEND", oneOf(&s.Counters, "", "sqlite", "firestore")},
 		{"PORT", "8080", "port to listen on; 0 for any free one", integer(&s.Port, 0, 65535)},
 		{"HOST", "", "address to listen on; default 127.0.0.1, or all addresses when K_SERVICE is set", text(&s.Host)},
@@ -192,6 +192,10 @@ func (s *Settings) complete(onCloudRun bool) (problems []error) {
 	problem := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
 	if (s.Backend == "gcp" || s.Counters == "firestore") && s.texts["GOOGLE_CLOUD_PROJECT"] == "" {
 		problem("BACKEND=%s, COUNTERS=%s needs GOOGLE_CLOUD_PROJECT", s.Backend, s.Counters)
+	}
+	if onCloudRun && s.onDisk() {
+		problem("BACKEND=%s, COUNTERS=%s on Cloud Run (K_SERVICE is set) would keep what was acknowledged in files of one instance, which Cloud Run deletes with it: "+
+			"set BACKEND=gcp, and COUNTERS=firestore or not at all", s.Backend, s.Counters)
 	}
 	problems = append(problems, s.checkAuth(onCloudRun)...)
 	if _, err := window.New(s.WindowDuration, s.AllowedLateness); err != nil {
