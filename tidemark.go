@@ -200,14 +200,12 @@ func (w watched) Submit(ctx context.Context, m event.Message, v event.Verdict) (
 func (t *Service) OpenWindows(ctx context.Context) ([]flush.Window, error) {
 	windows := t.settings.windows()
 	now := time.Now()
+	first := windows.End(windows.LastDue(now, t.settings.FlushQuiet)) // where the last due window ends
 	latest := windows.Start(now.Add(t.settings.MaxClockSkew))
 	var open []flush.Window
-	for w, err := range t.counters.Pending(ctx, latest) {
+	for w, err := range t.counters.Pending(ctx, first, latest) {
 		if err != nil {
 			return nil, err
-		}
-		if !windows.DueAt(w.Start, t.settings.FlushQuiet).After(now) {
-			continue
 		}
 		n, err := t.counters.Count(ctx, w.Start)
 		if err != nil {

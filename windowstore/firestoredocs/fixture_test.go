@@ -71,7 +71,7 @@ func wantCount(t *testing.T, store windowstore.Store, window, want int) {
 func pending(t *testing.T, store windowstore.Store) []windowstore.PendingWindow {
 	t.Helper()
 	var windows []windowstore.PendingWindow
-	for w, err := range store.Pending(t.Context(), end) {
+	for w, err := range store.Pending(t.Context(), time.Time{}, end) {
 		if err != nil {
 			t.Fatal(err)
 		}
