@@ -115,8 +115,8 @@ func eachBatch(doc *pb.Document, yield func([]byte) bool) error {
 func (d *documents) query(ctx context.Context, parent string, query *pb.StructuredQuery, each func(*pb.Document) error) (readTime time.Time, err error) {
 	request := &pb.RunQueryRequest{Parent: parent, QueryType: &pb.RunQueryRequest_StructuredQuery{StructuredQuery: query}}
 	var final error // not to be repeated
-	err = retry(ctx, func() error {
-		stream, err := d.client.RunQuery(ctx, request, once())
+	err = d.retry(ctx, func(a *attempt) error {
+		stream, err := a.client.RunQuery(a.ctx, request, once())
 		if err != nil {
 			return err
 		}
@@ -129,6 +129,7 @@ func (d *documents) query(ctx context.Context, parent string, query *pb.Structur
 				return err
 			}
 			if err == nil {
+				a.answered()
 				if response.ReadTime != nil {
 					readTime = response.ReadTime.AsTime()
 				}

@@ -118,7 +118,7 @@ func TestRetryPausesMoreAndMoreUntilItSucceeds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		n := 0
-		err := retry(t.Context(), func() error {
+		err := retry(t, time.Minute, func(*attempt) error {
 			if n++; n <= 10 {
 				return status.Error(codes.Aborted, "contention")
 			}
@@ -133,10 +133,8 @@ func TestRetryPausesMoreAndMoreUntilItSucceeds(t *testing.T) {
 func TestRetryEndsAtTheDeadline(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		defer cancel()
 		began := time.Now()
-		err := retry(ctx, func() error { return status.Error(codes.ResourceExhausted, "quota") })
+		err := retry(t, 10*time.Second, func(*attempt) error { return status.Error(codes.ResourceExhausted, "quota") })
 		if took := time.Since(began); took != 10*time.Second {
 			t.Errorf("retry took %v, want 10s", took)
 		}
@@ -144,4 +142,17 @@ func TestRetryEndsAtTheDeadline(t *testing.T) {
 			t.Errorf("retry: %v, want the deadline and the last answer", err)
 		}
 	})
+}
+
+// retry retries the call within the timeout.
+func retry(t *testing.T, timeout time.Duration, call func(*attempt) error) error {
+	t.Helper()
+	db, err := Open(t.Context(), Config{Project: "p", EmulatorHost: "127.0.0.1:1"}) // where nobody listens
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+	defer cancel()
+	return db.retry(ctx, call)
 }
