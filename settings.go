@@ -55,6 +55,7 @@ type Settings struct {
 	PushCallers  []string
 	FlushCallers []string
 	ViewCallers  []string
+	AllowedHosts []string
 
 	LogLevel  slog.Level
 	LogFormat string
@@ -138,6 +139,7 @@ func (s *Settings) table() []Setting {
 		{"PUSH_CALLERS", "", "iam, oidc: accounts that may push, separated by commas; one at least", accounts(&s.PushCallers)},
 		{"FLUSH_CALLERS", "", "iam, oidc: accounts that may flush and repair; one at least", accounts(&s.FlushCallers)},
 		{"VIEW_CALLERS", "", "iam, oidc: accounts that may read audits and metrics; default nobody", accounts(&s.ViewCallers)},
+		{"ALLOWED_HOSTS", "", "none: names of this server, separated by commas, by which audits, metrics and the pages of a browser may ask for it, besides addresses, localhost and HOST", hostNames(&s.AllowedHosts)},
 		{"LOG_LEVEL", "info", "debug, info, warn or error", logLevel(&s.LogLevel)},
 		{"LOG_FORMAT", "", "text or json; default text on a terminal, else json", oneOf(&s.LogFormat, "", "text", "json")},
 		{"FIRESTORE_EMULATOR_HOST", "", "firestore: host:port of an emulator", hostPort(&s.FirestoreEmulator)},

@@ -45,6 +45,7 @@ func (m *module) environmentItems(t *testing.T) []hclsyntax.ObjectConsItem {
 var notForCloudRun = []string{
 	"PORT", "HOST", // Cloud Run says
 	"DATA_DIR", "COUNTERS", // of BACKEND=local
+	"ALLOWED_HOSTS", // of AUTH=none
 	"FIRESTORE_EMULATOR_HOST", "PUBSUB_EMULATOR_HOST", "BIGQUERY_EMULATOR_HOST", "BIGQUERY_STORAGE_EMULATOR_HOST",
 }
 
