@@ -34,17 +34,18 @@ type Reason string
 
 // The reasons. All but Rejected are decided by [Classifier.Classify].
 const (
-	Empty            Reason = "empty"             // no data
-	BadUTF8          Reason = "bad_utf8"          // data is not UTF-8
-	BadJSON          Reason = "bad_json"          // data is not exactly one JSON value
-	NotAnObject      Reason = "not_an_object"     // data is JSON, but not an object
-	MissingField     Reason = "missing_field"     // a required key is absent
-	WrongType        Reason = "wrong_type"        // a value has another JSON type, or a number does not fit
-	BadTime          Reason = "bad_time"          // event time cannot be read
-	TooFarAhead      Reason = "too_far_ahead"     // event time is further past publish time than the clock skew allows
-	MissingAttribute Reason = "missing_attribute" // the attribute configured for event time or event id is absent
-	Rejected         Reason = "rejected"          // the warehouse refuses the row for its own value
-	Panic            Reason = "panic"             // classification panicked
+	Empty             Reason = "empty"              // no data
+	BadUTF8           Reason = "bad_utf8"           // data is not UTF-8
+	BadJSON           Reason = "bad_json"           // data is not exactly one JSON value
+	NotAnObject       Reason = "not_an_object"      // data is JSON, but not an object
+	MissingField      Reason = "missing_field"      // a required key is absent
+	WrongType         Reason = "wrong_type"         // a value has another JSON type, or a number does not fit
+	BadTime           Reason = "bad_time"           // event time cannot be read
+	TooFarAhead       Reason = "too_far_ahead"      // event time is further past publish time than the clock skew allows
+	MissingAttribute  Reason = "missing_attribute"  // the attribute configured for event time or event id is absent
+	AmbiguousMetadata Reason = "ambiguous_metadata" // the message came with two ids, publish times or subscriptions
+	Rejected          Reason = "rejected"           // the warehouse refuses the row for its own value
+	Panic             Reason = "panic"              // classification panicked
 )
 
 // invalid is an error with the reason it is a dead letter for.
