@@ -18,7 +18,7 @@ func newCallers(s Settings) (handler.CallerChecker, error) {
 	}
 	switch s.Auth {
 	case "none":
-		return callers.Anyone{}, nil
+		return callers.Anyone{Hosts: append([]string{s.Host}, s.AllowedHosts...)}, nil
 	case "iam":
 		return callers.NewIAM(config), nil
 	case "oidc":

@@ -38,11 +38,12 @@ func TestTheSettingsSayWhoMayCall(t *testing.T) {
 	} {
 		t.Run(method.name, func(t *testing.T) {
 			t.Parallel()
-			s, err := tidemark.Load(nil, env(append(method.env, "DATA_DIR", t.TempDir(), "AUDIENCE", "https://x",
+			s, err := tidemark.Load(nil, env(append(method.env, "DATA_DIR", t.TempDir(), "BACKEND", "gcp", "GOOGLE_CLOUD_PROJECT", "my-project", "AUDIENCE", "https://x",
 				"PUSH_CALLERS", "push@x", "FLUSH_CALLERS", "flush@x", "VIEW_CALLERS", "view@x")...))
 			if err != nil {
 				t.Fatal(err)
 			}
+			s.Backend, s.Counters = "local", "sqlite" // which Load refuses on Cloud Run
 			running, err := tidemark.New(t.Context(), s, slog.New(slog.DiscardHandler))
 			if err != nil {
 				t.Fatal(err)
@@ -77,5 +78,36 @@ func TestTheSettingsSayWhoMayCall(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// With AUTH=none a name reads if a setting says that it is this server's.
+func TestTheSettingsSayWhichNamesRead(t *testing.T) {
+	t.Parallel()
+	s, err := tidemark.Load(nil, env("DATA_DIR", t.TempDir(), "HOST", "box.lan", "ALLOWED_HOSTS", "tidemark.internal, tidemark"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	running, err := tidemark.New(t.Context(), s, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := running.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	for host, want := range map[string]int{
+		"127.0.0.1:8080": 200, "box.lan:8080": 200, "tidemark.internal": 200, "tidemark:8080": 200, "rebound.example.com": 403,
+	} {
+		for _, path := range []string{"/audit", "/metrics"} {
+			r := httptest.NewRequest(http.MethodGet, path, nil)
+			r.Host = host
+			w := httptest.NewRecorder()
+			running.Handler().ServeHTTP(w, r)
+			if w.Code != want {
+				t.Errorf("%s of %s is answered %d, want %d", path, host, w.Code, want)
+			}
+		}
 	}
 }

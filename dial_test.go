@@ -37,7 +37,7 @@ func TestNothingIsDialledBeforeItIsNeeded(t *testing.T) {
 	}
 	for _, r := range []*http.Request{
 		httptest.NewRequest(http.MethodGet, "/health", nil),
-		httptest.NewRequest(http.MethodGet, "/metrics", nil),
+		httptest.NewRequest(http.MethodGet, "http://localhost/metrics", nil),
 		httptest.NewRequest(http.MethodPost, "/push?dry_run=1", strings.NewReader(`{"message": {"data": "e30=", "messageId": "1"}}`)),
 	} {
 		answer := httptest.NewRecorder()

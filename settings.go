@@ -55,6 +55,7 @@ type Settings struct {
 	PushCallers  []string
 	FlushCallers []string
 	ViewCallers  []string
+	AllowedHosts []string
 
 	LogLevel  slog.Level
 	LogFormat string
@@ -93,11 +94,17 @@ func (s Setting) Flag() string { return strings.ReplaceAll(strings.ToLower(s.Nam
 // Pub/Sub has accepted.
 const minBody = 14 << 20
 
+// Bounds that follow from the time limits of the server.
+const (
+	maxFlushTimeout   = writeTimeout - 10*time.Second
+	maxCommitInterval = 5 * time.Second
+)
+
 // table lists the settings in the order of their documentation, with the field
 // of s that each is read into.
 func (s *Settings) table() []Setting {
 	return []Setting{
-		{"BACKEND", "local", "where rows and counters are kept: local (SQLite in DATA_DIR) or gcp (BigQuery and Firestore)", oneOf(&s.Backend, "local", "gcp")},
+		{"BACKEND", "local", "where rows and counters are kept: local (SQLite in DATA_DIR; not on Cloud Run) or gcp (BigQuery and Firestore)", oneOf(&s.Backend, "local", "gcp")},
 		{"COUNTERS", "", "where the counters are kept: sqlite or firestore; default by BACKEND", oneOf(&s.Counters, "", "sqlite", "firestore")},
 		{"PORT", "8080", "port to listen on; 0 for any free one", integer(&s.Port, 0, 65535)},
 		{"HOST", "", "address to listen on; default 127.0.0.1, or all addresses when K_SERVICE is set", text(&s.Host)},
@@ -132,6 +139,7 @@ func (s *Settings) table() []Setting {
 		{"PUSH_CALLERS", "", "iam, oidc: accounts that may push, separated by commas; one at least", accounts(&s.PushCallers)},
 		{"FLUSH_CALLERS", "", "iam, oidc: accounts that may flush and repair; one at least", accounts(&s.FlushCallers)},
 		{"VIEW_CALLERS", "", "iam, oidc: accounts that may read audits and metrics; default nobody", accounts(&s.ViewCallers)},
+		{"ALLOWED_HOSTS", "", "none: names of this server, separated by commas, by which audits, metrics and the pages of a browser may ask for it, besides addresses, localhost and HOST", hostNames(&s.AllowedHosts)},
 		{"LOG_LEVEL", "info", "debug, info, warn or error", logLevel(&s.LogLevel)},
 		{"LOG_FORMAT", "", "text or json; default text on a terminal, else json", oneOf(&s.LogFormat, "", "text", "json")},
 		{"FIRESTORE_EMULATOR_HOST", "", "firestore: host:port of an emulator", hostPort(&s.FirestoreEmulator)},
@@ -187,6 +195,10 @@ func (s *Settings) complete(onCloudRun bool) (problems []error) {
 	if (s.Backend == "gcp" || s.Counters == "firestore") && s.texts["GOOGLE_CLOUD_PROJECT"] == "" {
 		problem("BACKEND=%s, COUNTERS=%s needs GOOGLE_CLOUD_PROJECT", s.Backend, s.Counters)
 	}
+	if onCloudRun && s.onDisk() {
+		problem("BACKEND=%s, COUNTERS=%s on Cloud Run (K_SERVICE is set) would keep what was acknowledged in files of one instance, which Cloud Run deletes with it: "+
+			"set BACKEND=gcp, and COUNTERS=firestore or not at all", s.Backend, s.Counters)
+	}
 	problems = append(problems, s.checkAuth(onCloudRun)...)
 	if _, err := window.New(s.WindowDuration, s.AllowedLateness); err != nil {
 		problem("WINDOW_DURATION, ALLOWED_LATENESS: %w", err)
@@ -197,11 +209,11 @@ func (s *Settings) complete(onCloudRun bool) (problems []error) {
 	if s.MaxBody < minBody {
 		problem("MAX_BODY=%s: less than 14MB would refuse messages that Pub/Sub accepts, for ever", s.texts["MAX_BODY"])
 	}
-	if s.FlushTimeout < time.Second || s.FlushTimeout > MaxFlushTimeout {
-		problem("FLUSH_TIMEOUT=%v: it must be from 1s to %v, so that its report can still be answered", s.FlushTimeout, MaxFlushTimeout)
+	if s.FlushTimeout < time.Second || s.FlushTimeout > maxFlushTimeout {
+		problem("FLUSH_TIMEOUT=%v: it must be from 1s to %v, so that its report can still be answered", s.FlushTimeout, maxFlushTimeout)
 	}
-	if s.CommitInterval > MaxCommitInterval {
-		problem("COMMIT_INTERVAL=%v: more than %v leaves too little of the time in which a push must be answered", s.CommitInterval, MaxCommitInterval)
+	if s.CommitInterval > maxCommitInterval {
+		problem("COMMIT_INTERVAL=%v: more than %v leaves too little of the time in which a push must be answered", s.CommitInterval, maxCommitInterval)
 	}
 	if s.CounterRetention == 0 {
 		problem("COUNTER_RETENTION=0: counters must be kept longer than Pub/Sub keeps messages")

@@ -62,22 +62,36 @@ func tableName(field *string) func(string) error {
 	}
 }
 
-// accounts reads a list of e-mail addresses separated by commas.
-func accounts(field *[]string) func(string) error {
+// list reads items separated by commas, each of which isItem must take.
+func list(field *[]string, isItem func(string) bool, want string) func(string) error {
 	return func(text string) error {
-		*field = nil
-		for account := range strings.SplitSeq(text, ",") {
-			account = strings.TrimSpace(account)
-			if account == "" && text == "" {
-				continue
+		if *field = nil; text == "" {
+			return nil
+		}
+		for item := range strings.SplitSeq(text, ",") {
+			if item = strings.TrimSpace(item); !isItem(item) {
+				return fmt.Errorf("%q is not one %s", item, want)
 			}
-			if !isAddress(account) {
-				return fmt.Errorf("%q is not one e-mail address (as a@b.iam.gserviceaccount.com, without serviceAccount: before it, and no pattern)", account)
-			}
-			*field = append(*field, account)
+			*field = append(*field, item)
 		}
 		return nil
 	}
+}
+
+// accounts reads a list of e-mail addresses.
+func accounts(field *[]string) func(string) error {
+	return list(field, isAddress, "e-mail address (as a@b.iam.gserviceaccount.com, without serviceAccount: before it, and no pattern)")
+}
+
+// hostNames reads a list of names of hosts.
+func hostNames(field *[]string) func(string) error {
+	return list(field, isHostName, "name of a host (as tidemark.internal, without http:// before it or a port after it, and no pattern)")
+}
+
+// isHostName tells whether a browser can send the name: what could never match would be
+// a host that is refused for ever.
+func isHostName(name string) bool {
+	return name != "" && strings.Trim(strings.ToLower(name), "abcdefghijklmnopqrstuvwxyz0123456789-_.") == ""
 }
 
 // isAddress tells whether a token can have the address: what could never match would

@@ -126,6 +126,13 @@ func TestSettingsAreCheckedAgainstEachOther(t *testing.T) {
 		{[]string{"AUTH", "oidc", "PUSH_CALLERS", "p@x\u200b"}, "not one e-mail address"},
 		{[]string{"AUTH", "oidc", "PUSH_CALLERS", "p@x;q@x"}, "not one e-mail address"},
 		{[]string{"AUTH", "oidc", "PUSH_CALLERS", " "}, "not one e-mail address"},
+		{[]string{"ALLOWED_HOSTS", "tidemark.internal:8080"}, "not one name of a host"},
+		{[]string{"ALLOWED_HOSTS", "http://tidemark.internal"}, "without http://"},
+		{[]string{"ALLOWED_HOSTS", "*.internal"}, "no pattern"},
+		{[]string{"ALLOWED_HOSTS", "tidemark,"}, "not one name of a host"},
+		{[]string{"K_SERVICE", "tidemark"}, "BACKEND=local, COUNTERS=sqlite on Cloud Run"},
+		{[]string{"K_SERVICE", "tidemark", "COUNTERS", "firestore", "GOOGLE_CLOUD_PROJECT", "my-project"}, "BACKEND=local, COUNTERS=firestore on Cloud Run"},
+		{[]string{"K_SERVICE", "tidemark", "BACKEND", "gcp", "GOOGLE_CLOUD_PROJECT", "my-project", "COUNTERS", "sqlite"}, "BACKEND=gcp, COUNTERS=sqlite on Cloud Run"},
 		{[]string{"RAW_TABLE", "windowed_traffic"}, "used twice"},
 		{[]string{"COMMIT_INTERVAL", "1h"}, "COMMIT_INTERVAL=1h"},
 		{[]string{"FLUSH_TIMEOUT", "10m"}, "FLUSH_TIMEOUT=10m"},
@@ -146,7 +153,7 @@ func TestSettingsAreCheckedAgainstEachOther(t *testing.T) {
 
 func TestWhoMayCallIsReadAsItIsWritten(t *testing.T) {
 	t.Parallel()
-	callers := []string{"AUDIENCE", "https://x/", "PUSH_CALLERS", "a@x, B@x", "FLUSH_CALLERS", "f@x"}
+	callers := []string{"BACKEND", "gcp", "GOOGLE_CLOUD_PROJECT", "my-project", "AUDIENCE", "https://x/", "PUSH_CALLERS", "a@x, B@x", "FLUSH_CALLERS", "f@x"}
 	for auth, env := range map[string]func(string) (string, bool){
 		"iam":  env(append(callers, "K_SERVICE", "tidemark")...),
 		"oidc": env(append(callers, "AUTH", "oidc")...),
@@ -180,10 +187,10 @@ func TestTheSettingsAreLoggedOnceByName(t *testing.T) {
 	}
 }
 
-// The README's table of settings is this code's.
-func TestTheREADMEHasEverySetting(t *testing.T) {
+// The table of docs/settings.md is the one of this code.
+func TestEverySettingIsOnItsPage(t *testing.T) {
 	t.Parallel()
-	readme, err := os.ReadFile("README.md")
+	page, err := os.ReadFile("docs/settings.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,9 +202,9 @@ func TestTheREADMEHasEverySetting(t *testing.T) {
 		}
 		want += fmt.Sprintf("| `%s` | %s | %s |\n", s.Name, value, s.Usage)
 	}
-	_, rest, _ := strings.Cut(string(readme), "<!-- settings -->\n")
+	_, rest, _ := strings.Cut(string(page), "<!-- settings -->\n")
 	got, _, found := strings.Cut(rest, "<!-- /settings -->")
 	if diff := cmp.Diff(want, got); !found || diff != "" {
-		t.Errorf("the README's table of settings is not the code's (-code +README):\n%s\nIt should be:\n%s", diff, want)
+		t.Errorf("docs/settings.md does not have the table of the code (-code +page):\n%s\nIt should be:\n%s", diff, want)
 	}
 }

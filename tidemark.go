@@ -21,9 +21,25 @@ import (
 	"github.com/tidemark-dev/tidemark/windowstore"
 )
 
-// maxHeaderBytes leaves room for the attributes of an unwrapped push, of which Pub/Sub
-// allows 100, with names of 256 bytes and values of 1024.
-const maxHeaderBytes = 256 << 10
+// Time limits of the server. A push is answered well inside the subscription's
+// ack deadline of 60 s, and everything accepted is answered within the 10 s that
+// Cloud Run leaves between SIGTERM and SIGKILL.
+const (
+	stepTimeout = 10 * time.Second // one write of a batch
+	pushTimeout = 25 * time.Second // one push, with its wait for a batch
+
+	drainTimeout    = 6 * time.Second // for what was accepted to be stored
+	shutdownTimeout = 8 * time.Second // for the answers that it was not to go out
+
+	readHeaderTimeout = 10 * time.Second
+	readTimeout       = time.Minute
+	writeTimeout      = 2 * time.Minute // longer than any answer takes to make
+	idleTimeout       = 2 * time.Minute
+
+	// maxHeaderBytes leaves room for the attributes of an unwrapped push, of which
+	// Pub/Sub allows 100, with names of 256 bytes and values of 1024.
+	maxHeaderBytes = 256 << 10
+)
 
 // maxInFlight is how many of the largest bodies may be held in memory at once.
 const maxInFlight = 16
@@ -85,7 +101,7 @@ func New(ctx context.Context, s Settings, log *slog.Logger) (*Service, error) {
 		QueueBytes:  maxInFlight * s.MaxBody,
 		BatchRows:   s.BatchRows,
 		BatchBytes:  s.BatchBytes,
-		StepTimeout: StepTimeout,
+		StepTimeout: stepTimeout,
 		Now:         time.Now,
 		Logger:      log,
 	})
@@ -104,7 +120,7 @@ func New(ctx context.Context, s Settings, log *slog.Logger) (*Service, error) {
 		Audit:            t.auditor,
 		MaxBody:          int64(s.MaxBody),
 		MaxInFlightBytes: maxInFlight * int64(s.MaxBody),
-		RequestTimeout:   PushTimeout,
+		RequestTimeout:   pushTimeout,
 		RequireMessageID: s.Backend != "local",
 		Now:              time.Now,
 		Logger:           log,
@@ -184,14 +200,12 @@ func (w watched) Submit(ctx context.Context, m event.Message, v event.Verdict) (
 func (t *Service) OpenWindows(ctx context.Context) ([]flush.Window, error) {
 	windows := t.settings.windows()
 	now := time.Now()
+	first := windows.End(windows.LastDue(now, t.settings.FlushQuiet)) // where the last due window ends
 	latest := windows.Start(now.Add(t.settings.MaxClockSkew))
 	var open []flush.Window
-	for w, err := range t.counters.Pending(ctx, latest) {
+	for w, err := range t.counters.Pending(ctx, first, latest) {
 		if err != nil {
 			return nil, err
-		}
-		if !windows.DueAt(w.Start, t.settings.FlushQuiet).After(now) {
-			continue
 		}
 		n, err := t.counters.Count(ctx, w.Start)
 		if err != nil {
@@ -217,10 +231,10 @@ func (t *Service) Serve(ctx context.Context, listener net.Listener) error {
 		Handler:           t.handler,
 		Protocols:         &protocols,
 		BaseContext:       func(net.Listener) context.Context { return accepted },
-		ReadHeaderTimeout: ReadHeaderTimeout,
-		ReadTimeout:       ReadTimeout,
-		WriteTimeout:      WriteTimeout,
-		IdleTimeout:       IdleTimeout,
+		ReadHeaderTimeout: readHeaderTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(t.log.Handler(), slog.LevelWarn),
 		// OPTIONS * is no route, and answered as one.
@@ -248,8 +262,8 @@ var errShutdown = errors.New("shutting down")
 func (t *Service) drain(ctx context.Context, server *http.Server, giveUp context.CancelCauseFunc) error {
 	t.log.Info("shutting down", "waiting", t.committer.QueueLength())
 	t.handler.Drain()
-	defer time.AfterFunc(ShutdownGrace, func() { giveUp(errShutdown) }).Stop()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ShutdownTimeout)
+	defer time.AfterFunc(drainTimeout, func() { giveUp(errShutdown) }).Stop()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
 	err := server.Shutdown(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {

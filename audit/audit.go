@@ -69,7 +69,7 @@ type Warehouse interface {
 // Counters is what an audit needs of the counter store; windowstore.Store has the
 // contract.
 type Counters interface {
-	Pending(ctx context.Context, through time.Time) iter.Seq2[windowstore.PendingWindow, error]
+	Pending(ctx context.Context, from, through time.Time) iter.Seq2[windowstore.PendingWindow, error]
 }
 
 // Config says what an [Auditor] compares. Every field is required.
@@ -156,11 +156,11 @@ func (a *Auditor) run(ctx context.Context, from, to time.Time) (Report, error) {
 // their start in Unix seconds.
 func (a *Auditor) waiting(ctx context.Context, from, to time.Time) (map[int64]bool, error) {
 	waiting := map[int64]bool{}
-	for w, err := range a.cfg.Counters.Pending(ctx, to.Add(-1)) {
+	for w, err := range a.cfg.Counters.Pending(ctx, from, to.Add(-1)) {
 		if err != nil {
 			return nil, fmt.Errorf("find the windows that wait for a flush: %w", err)
 		}
-		if !w.Start.Before(from) && w.Start.Before(to) && w.ReadTime.Sub(a.since(w)) <= a.cfg.HoldMax+flushMargin {
+		if w.ReadTime.Sub(a.since(w)) <= a.cfg.HoldMax+flushMargin {
 			waiting[w.Start.Unix()] = true
 		}
 	}

@@ -64,11 +64,11 @@ func (s *tables) wait(start, written time.Time) {
 	}})
 }
 
-func (s *tables) Pending(_ context.Context, through time.Time) iter.Seq2[windowstore.PendingWindow, error] {
+func (s *tables) Pending(_ context.Context, from, through time.Time) iter.Seq2[windowstore.PendingWindow, error] {
 	return func(yield func(windowstore.PendingWindow, error) bool) {
 		defer s.afterRead()
 		for _, w := range s.pending {
-			if !w.Start.After(through) && !yield(w, nil) {
+			if !w.Start.Before(from) && !w.Start.After(through) && !yield(w, nil) {
 				return
 			}
 		}

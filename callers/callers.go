@@ -94,12 +94,12 @@ func (e *ForbiddenError) Error() string {
 	return fmt.Sprintf("%s may not %s: %s does not name it", strictjson.Quote(e.Caller), e.Role, e.Role.Setting())
 }
 
-// A ForeignPageError says that a web page of somebody else's sent the request,
-// through the browser of somebody who may.
+// A ForeignPageError says that a web page of somebody else's sent the request, or may
+// have, through the browser of somebody who may call.
 type ForeignPageError struct{ Err error }
 
 func (e *ForeignPageError) Error() string {
-	return "a web page of another site sent this, which AUTH=none does not take: " + e.Err.Error()
+	return "a web page of another site may have sent this: " + e.Err.Error()
 }
 func (e *ForeignPageError) Unwrap() error { return e.Err }
 

@@ -621,33 +621,89 @@ func TestManyRequestsFetchTheKeysOnce(t *testing.T) {
 	})
 }
 
-func TestAnyoneIsNoPageOfAnotherSite(t *testing.T) {
+// What browsers say of the page that sends, and what programs do not say.
+func TestPagesOfOtherSitesAreRefused(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
-		method, host string
-		headers      []string
-		passes       bool
+		method, url string
+		headers     []string
+		passes      bool
 	}{
-		{"POST", "127.0.0.1:8080", nil, true},
-		{"POST", "tidemark.internal:8080", nil, true},
-		{"POST", "127.0.0.1:8080", []string{"Origin", "http://127.0.0.1:8080"}, true},
-		{"POST", "localhost:8080", []string{"Origin", "http://localhost:8080", "Sec-Fetch-Site", "same-origin"}, true},
-		{"POST", "[::1]:8080", []string{"Origin", "http://[::1]:8080"}, true},
-		{"POST", "127.0.0.1:8080", []string{"Origin", "edge"}, true},              // an attribute
-		{"GET", "127.0.0.1:8080", []string{"Sec-Fetch-Site", "cross-site"}, true}, // a link to it
-		{"POST", "127.0.0.1:8080", []string{"Origin", "https://example.com"}, false},
-		{"POST", "127.0.0.1:8080", []string{"Origin", "null"}, false},
-		{"POST", "127.0.0.1:8080", []string{"Origin", "http://127.0.0.1:9090"}, false},
-		{"POST", "127.0.0.1:8080", []string{"Sec-Fetch-Site", "cross-site"}, false},
-		{"POST", "localhost:8080", []string{"Sec-Fetch-Site", "same-site", "Origin", "http://localhost:3000"}, false},
-		{"POST", "rebound.example.com:8080", []string{"Origin", "http://rebound.example.com:8080"}, false},
-		{"POST", "localhost.example.com:8080", []string{"Origin", "http://localhost.example.com:8080", "Sec-Fetch-Site", "same-origin"}, false},
+		{"POST", "http://127.0.0.1:8080/push", nil, true},
+		{"POST", "http://host.docker.internal:8080/push", nil, true},
+		{"POST", "http://127.0.0.1:8080/push", []string{"Origin", "http://127.0.0.1:8080"}, true},
+		{"POST", "http://localhost:8080/push", []string{"Origin", "http://localhost:8080", "Sec-Fetch-Site", "same-origin"}, true},
+		{"POST", "http://tidemark.example/push", []string{"Origin", "http://localhost:8080", "Sec-Fetch-Site", "same-origin"}, true}, // through a proxy
+		{"POST", "http://[::1]:8080/push", []string{"Origin", "http://[::1]:8080"}, true},
+		{"POST", "http://127.0.0.1:8080/push", []string{"Origin", "edge"}, true},         // an attribute
+		{"GET", "http://127.0.0.1:8080/audit", []string{"Sec-Fetch-Site", "none"}, true}, // a bookmark
+		{"GET", "http://127.0.0.1:8080/audit", []string{"Sec-Fetch-Site", "same-origin", "Sec-Fetch-Mode", "cors"}, true},
+
+		{"POST", "http://127.0.0.1:8080/push", []string{"Origin", "https://example.com"}, false},
+		{"POST", "http://127.0.0.1:8080/push", []string{"Origin", "null"}, false},
+		{"POST", "http://127.0.0.1:8080/push", []string{"Origin", "http://127.0.0.1:9090"}, false},
+		{"POST", "http://127.0.0.1:8080/push", []string{"Origin", "edge", "Origin", "https://example.com"}, false},
+		{"POST", "http://127.0.0.1:8080/push", []string{"Sec-Fetch-Site", "cross-site"}, false},
+		{"POST", "http://127.0.0.1:8080/push", []string{"Sec-Fetch-Site", "same-origin", "Sec-Fetch-Site", "cross-site"}, false},
+		{"POST", "http://localhost:8080/push", []string{"Sec-Fetch-Site", "same-site", "Origin", "http://localhost:3000"}, false},
+		{"GET", "http://127.0.0.1:8080/audit", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "no-cors", "Sec-Fetch-Dest", "image"}, false},
+		{"GET", "http://127.0.0.1:8080/audit", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document"}, false},
+		{"HEAD", "http://127.0.0.1:8080/audit", []string{"Sec-Fetch-Site", "cross-site"}, false},
+		{"GET", "http://192.168.0.7:8080/audit", []string{"Origin", "https://example.com"}, false},
+
+		// A link to the page is followed; the page is shown in no frame.
+		{"GET", "http://127.0.0.1:8080/", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document"}, true},
+		{"GET", "http://127.0.0.1:8080/?column=orders", []string{"Sec-Fetch-Site", "same-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document"}, true},
+		{"GET", "http://127.0.0.1:8080/", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "iframe"}, false},
+		{"GET", "http://127.0.0.1:8080/", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "no-cors", "Sec-Fetch-Dest", "document"}, false},
+		{"POST", "http://127.0.0.1:8080/", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document"}, false},
 	} {
-		r := request(tc.headers...)
-		r.Method, r.Host = tc.method, tc.host
-		caller, err := callers.Anyone{}.Check(r, callers.Push)
-		if _, foreign := errors.AsType[*callers.ForeignPageError](err); caller != "" || (err == nil) != tc.passes || foreign == tc.passes {
-			t.Errorf("%s to %s with %q: caller %q, error %v; want it to pass: %v", tc.method, tc.host, tc.headers, caller, err, tc.passes)
+		r := httptest.NewRequest(tc.method, tc.url, nil)
+		for i := 0; i < len(tc.headers); i += 2 {
+			r.Header.Add(tc.headers[i], tc.headers[i+1])
+		}
+		err := callers.CheckSite(r)
+		if _, foreign := errors.AsType[*callers.ForeignPageError](err); (err == nil) != tc.passes || foreign == tc.passes {
+			t.Errorf("%s %s with %q: error %v; want it to pass: %v", tc.method, tc.url, tc.headers, err, tc.passes)
+		}
+	}
+}
+
+// A page whose name was made to mean 127.0.0.1 counts for its browser as this
+// server's own: it can be told by its name only.
+func TestAReboundNameReadsAndWritesNothing(t *testing.T) {
+	t.Parallel()
+	anyone := callers.Anyone{Hosts: []string{"", "tidemark.internal", "Box.Example"}}
+	for host, own := range map[string]bool{
+		"127.0.0.1:8080": true, "127.0.0.1": true, "192.168.0.7:8080": true, "[::1]:8080": true, "[::1]": true, "[fe80::1]:80": true,
+		"localhost:8080": true, "LOCALHOST": true,
+		"tidemark.internal:8080": true, "TIDEMARK.internal": true, "box.example": true,
+		"rebound.example.com:8080": false, "localhost.example.com:8080": false, "x.tidemark.internal": false,
+		"127.0.0.1.example.com": false, "": false, ":8080": false, "0x7f.1": false,
+	} {
+		for _, tc := range []struct {
+			method, origin string
+			role           callers.Role
+			passes         bool
+		}{
+			{"GET", "", callers.View, own},
+			{"HEAD", "", callers.View, own},
+			{"GET", "http://" + host, callers.View, own},
+			{"POST", "http://" + host, callers.Push, own},
+			{"POST", "http://" + host, callers.Flush, own},
+			{"POST", "", callers.Push, true}, // an emulator in a container has a name of its own for this machine
+			{"POST", "edge", callers.Push, true},
+			{"POST", "", callers.Flush, true},
+		} {
+			r := httptest.NewRequest(tc.method, "/", nil)
+			r.Host = host
+			if tc.origin != "" {
+				r.Header.Set("Origin", tc.origin)
+			}
+			caller, err := anyone.Check(r, tc.role)
+			if _, foreign := errors.AsType[*callers.ForeignPageError](err); caller != "" || (err == nil) != tc.passes || foreign == tc.passes {
+				t.Errorf("%s as %s to %s from %q: caller %q, error %v; want it to pass: %v", tc.method, tc.role, host, tc.origin, caller, err, tc.passes)
+			}
 		}
 	}
 }

@@ -39,7 +39,7 @@ import (
 // Counters is what a flush needs of the counter store; windowstore.Store has the
 // contract.
 type Counters interface {
-	Pending(ctx context.Context, through time.Time) iter.Seq2[windowstore.PendingWindow, error]
+	Pending(ctx context.Context, from, through time.Time) iter.Seq2[windowstore.PendingWindow, error]
 	Count(ctx context.Context, start time.Time) (int64, error)
 	KeepAtLeast(ctx context.Context, keep time.Duration) (least time.Duration, err error)
 	Settle(ctx context.Context, shards []windowstore.Shard, expireAt time.Time) error
@@ -144,7 +144,7 @@ func (r *run) gather(ctx context.Context) {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout/2)
 	defer cancel()
-	for w, err := range r.cfg.Counters.Pending(ctx, r.through()) {
+	for w, err := range r.cfg.Counters.Pending(ctx, time.Time{}, r.through()) {
 		if err != nil {
 			r.fail(fmt.Errorf("list pending windows: %w", err))
 			break

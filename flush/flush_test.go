@@ -68,11 +68,11 @@ func (b *backend) call(name string) error {
 	return b.fail[name]
 }
 
-func (b *backend) Pending(ctx context.Context, through time.Time) iter.Seq2[windowstore.PendingWindow, error] {
+func (b *backend) Pending(ctx context.Context, from, through time.Time) iter.Seq2[windowstore.PendingWindow, error] {
 	return func(yield func(windowstore.PendingWindow, error) bool) {
 		var starts []time.Time
 		for start, s := range b.shards {
-			if s.pending && !start.After(through) {
+			if s.pending && !start.Before(from) && !start.After(through) {
 				starts = append(starts, start)
 			}
 		}

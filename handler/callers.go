@@ -17,10 +17,13 @@ type CallerChecker interface {
 	Check(r *http.Request, role callers.Role) (caller string, err error)
 }
 
-// only returns the endpoint for callers that have the role. It has nothing done for
-// others, and their bodies are not read.
+// only returns the endpoint for callers that have the role, and for no page of another
+// site. It has nothing done for others, and their bodies are not read.
 func (h *Handler) only(role callers.Role, e endpoint) endpoint {
 	return func(w http.ResponseWriter, r *http.Request, line *requestLine) error {
+		if err := callers.CheckSite(r); err != nil {
+			return err
+		}
 		caller, err := h.callers.Check(r, role)
 		if caller != "" {
 			line.add(slog.String("caller", clip(caller, maxLogged)))

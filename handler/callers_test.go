@@ -265,20 +265,67 @@ func TestAnOpenDoorIsToldToItsOwnerOnly(t *testing.T) {
 	}
 }
 
-// A page that the owner of an unguarded server looks at is not the owner.
-func TestAForeignPageWritesNothing(t *testing.T) {
+// A page that the owner looks at is not the owner, whoever checks callers.
+func TestNoRouteTakesAForeignPage(t *testing.T) {
 	t.Parallel()
 	flushes, audits := 0, &fakeAudit{}
 	f := newFixture(t, func(c *handler.Config) {
+		c.Callers = takeAll{}
 		c.Audit = audits
 		c.Flush = func(context.Context) flush.Report { flushes++; return flush.Report{} }
+		c.Metrics = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("metrics were served") })
 	})
-	for _, path := range []string{"/push", "/push/raw", "/push/raw?dry_run=1", "/flush", "/audit"} {
-		wantError(t, f.do(post(path, record, "Origin", "https://example.com", "Sec-Fetch-Site", "cross-site")), 403, "PERMISSION_DENIED")
+	for _, route := range f.Routes() {
+		if route.Path == "/health" {
+			continue
+		}
+		for _, headers := range [][]string{{"Sec-Fetch-Site", "cross-site"}, {"Origin", "https://foreign.example"}} {
+			r := httptest.NewRequest(route.Method, route.Path, strings.NewReader(record))
+			r.Header.Set(headers[0], headers[1])
+			if res := f.do(r); res.StatusCode != http.StatusForbidden {
+				t.Errorf("%s %s with %q is answered %d, want 403", route.Method, route.Path, headers, res.StatusCode)
+			}
+		}
 	}
+	wantError(t, f.do(post("/push/raw?dry_run=1", record, "Sec-Fetch-Site", "cross-site")), 403, "PERMISSION_DENIED")
 	if n := len(f.ingest.submissions()) + flushes + len(audits.calls); n > 0 {
 		t.Errorf("%d were done", n)
 	}
+}
+
+type takeAll struct{}
+
+func (takeAll) Check(*http.Request, callers.Role) (string, error) { return "", nil }
+
+// A name that was made to mean this machine reads nothing of an unguarded server, and
+// a container's name for this machine pushes.
+func TestAReboundNameReadsNothing(t *testing.T) {
+	t.Parallel()
+	flushes, audits := 0, &fakeAudit{}
+	f := newFixture(t, func(c *handler.Config) {
+		c.Callers = callers.Anyone{}
+		c.Audit = audits
+		c.Flush = func(context.Context) flush.Report { flushes++; return flush.Report{} }
+		c.Metrics = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "{}") })
+	})
+	on := func(host string, r *http.Request) *http.Response {
+		r.Host = host
+		return f.do(r)
+	}
+	for _, path := range []string{"/audit", "/audit?dry_run=1", "/metrics"} {
+		message := wantError(t, on("rebound.example.com", httptest.NewRequest(http.MethodGet, path, nil)), 403, "PERMISSION_DENIED")
+		if !strings.Contains(message, "ALLOWED_HOSTS") || !strings.Contains(message, "rebound.example.com") {
+			t.Errorf("the answer says %q", message)
+		}
+	}
+	if len(audits.calls) > 0 {
+		t.Errorf("%d audits", len(audits.calls))
+	}
+	for _, host := range []string{"127.0.0.1:8080", "localhost:8080"} {
+		wantOK(t, on(host, httptest.NewRequest(http.MethodGet, "/audit", nil)))
+	}
+	wantOK(t, on("host.docker.internal:8080", post("/push", wrapped(record, "1", onTime))))
+	wantOK(t, on("host.docker.internal:8080", post("/flush", "")))
 }
 
 // Whatever the spelling of the path and whatever the method, a pusher and a stranger

@@ -96,7 +96,7 @@ func newFixture(t *testing.T, change ...func(*handler.Config)) *fixture {
 	t.Helper()
 	f := &fixture{ingest: &fakeIngest{}}
 	c := handler.Config{
-		Callers: callers.Anyone{},
+		Callers: callers.Anyone{Hosts: []string{"example.com"}}, // httptest's
 		Classifier: event.Classifier{
 			Windows:      window.Fixed{Duration: time.Minute, AllowedLateness: 2 * time.Minute},
 			MaxClockSkew: 5 * time.Minute,

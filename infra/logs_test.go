@@ -167,6 +167,7 @@ func newService(t *testing.T, env ...string) service {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.Backend, s.Counters = "local", "sqlite" // also where K_SERVICE is set, with which Load refuses them
 	log, line := recorder()
 	started, err := tidemark.New(t.Context(), s, log)
 	if err != nil {

@@ -227,7 +227,7 @@ func TestSmoke(t *testing.T) {
 // lets it through, and its status.
 func strangerAnswer(t *testing.T) string {
 	t.Helper()
-	s := newService(t, "K_SERVICE=tidemark", "AUDIENCE=a", "PUSH_CALLERS=p@x", "FLUSH_CALLERS=f@x")
+	s := newService(t, "K_SERVICE=tidemark", "BACKEND=gcp", "GOOGLE_CLOUD_PROJECT=my-project", "AUDIENCE=a", "PUSH_CALLERS=p@x", "FLUSH_CALLERS=f@x")
 	w := httptest.NewRecorder()
 	s.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/flush", nil))
 	return fmt.Sprintf("%s\n%d", w.Body, w.Code)

@@ -159,9 +159,9 @@ var Bugs = []Bug{
 	}},
 	{"settle before publish", func(h *hooks) {
 		h.store = func(next windowstore.Store, documents shardstore.Documents) windowstore.Store {
-			return &brokenStore{Store: next, pending: func(ctx context.Context, through time.Time) iter.Seq2[windowstore.PendingWindow, error] {
+			return &brokenStore{Store: next, pending: func(ctx context.Context, from, through time.Time) iter.Seq2[windowstore.PendingWindow, error] {
 				return func(yield func(windowstore.PendingWindow, error) bool) {
-					for w, err := range next.Pending(ctx, through) {
+					for w, err := range next.Pending(ctx, from, through) {
 						if err == nil {
 							_ = next.Settle(ctx, w.Shards, time.Now().Add(192*time.Hour))
 						}
@@ -187,7 +187,7 @@ var Bugs = []Bug{
 	{"settle what was written since the read", func(h *hooks) {
 		h.store = func(next windowstore.Store, documents shardstore.Documents) windowstore.Store {
 			return &brokenStore{Store: next, settle: func(ctx context.Context, shards []windowstore.Shard, expireAt time.Time) error {
-				for w, err := range next.Pending(ctx, time.Now()) { // reads the versions anew
+				for w, err := range next.Pending(ctx, time.Time{}, time.Now()) { // reads the versions anew
 					if err == nil && len(shards) > 0 && w.Start.Equal(shards[0].Window) {
 						shards = w.Shards
 					}
@@ -230,14 +230,14 @@ var Bugs = []Bug{
 		h.store = func(next windowstore.Store, documents shardstore.Documents) windowstore.Store {
 			counts := map[time.Time]int64{}
 			return &brokenStore{Store: next,
-				pending: func(ctx context.Context, through time.Time) iter.Seq2[windowstore.PendingWindow, error] {
+				pending: func(ctx context.Context, from, through time.Time) iter.Seq2[windowstore.PendingWindow, error] {
 					return func(yield func(windowstore.PendingWindow, error) bool) {
-						for w, err := range next.Pending(ctx, through) { // a look ahead
+						for w, err := range next.Pending(ctx, from, through) { // a look ahead
 							if err == nil {
 								counts[w.Start], _ = next.Count(ctx, w.Start)
 							}
 						}
-						next.Pending(ctx, through)(yield)
+						next.Pending(ctx, from, through)(yield)
 					}
 				},
 				count: func(ctx context.Context, start time.Time) (int64, error) {
@@ -363,7 +363,7 @@ func (b *brokenWarehouse) AppendCounts(ctx context.Context, rows []warehouse.Win
 type brokenStore struct {
 	windowstore.Store
 	add         func(context.Context, []windowstore.Increment) error
-	pending     func(context.Context, time.Time) iter.Seq2[windowstore.PendingWindow, error]
+	pending     func(context.Context, time.Time, time.Time) iter.Seq2[windowstore.PendingWindow, error]
 	count       func(context.Context, time.Time) (int64, error)
 	keepAtLeast func(context.Context, time.Duration) (time.Duration, error)
 	settle      func(context.Context, []windowstore.Shard, time.Time) error
@@ -376,11 +376,11 @@ func (b *brokenStore) Add(ctx context.Context, increments []windowstore.Incremen
 	return b.Store.Add(ctx, increments)
 }
 
-func (b *brokenStore) Pending(ctx context.Context, through time.Time) iter.Seq2[windowstore.PendingWindow, error] {
+func (b *brokenStore) Pending(ctx context.Context, from, through time.Time) iter.Seq2[windowstore.PendingWindow, error] {
 	if b.pending != nil {
-		return b.pending(ctx, through)
+		return b.pending(ctx, from, through)
 	}
-	return b.Store.Pending(ctx, through)
+	return b.Store.Pending(ctx, from, through)
 }
 
 func (b *brokenStore) Count(ctx context.Context, start time.Time) (int64, error) {

@@ -10,7 +10,7 @@
 // has reached the aggregate. Only settled shards expire.
 //
 //	Add      S[shard] ∪= keys; pending; no expiry
-//	Pending  windows with a pending shard, with the version of each such shard
+//	Pending  windows of a range with a pending shard, with the version of each such shard
 //	Count    | ∪ S[shard] | over all shards of the window
 //	publish  append (window, count) to the aggregate, whose value is the greatest
 //	Settle   if version unchanged: not pending; expires

@@ -76,12 +76,14 @@ type Store interface {
 	// It registers first, and writes nothing where that fails.
 	Add(ctx context.Context, increments []Increment) error
 
-	// Pending yields the windows that start at through or before and have
-	// pending shards, oldest first, each once. Every Add that had returned before
-	// Pending was called is seen. It holds a bounded number of windows in memory,
-	// and the caller may use the store between two of them. An error ends the
-	// sequence.
-	Pending(ctx context.Context, through time.Time) iter.Seq2[PendingWindow, error]
+	// Pending yields the windows that start at from or later and at through or
+	// before, and have pending shards: oldest first, each once. The zero time as
+	// from is before every window; a through before from is an empty range. Every
+	// Add that had returned before the sequence was ranged over is seen. Pending
+	// holds a bounded number of windows in memory and reads no further ahead than
+	// that, so a caller that stops early has not paid for the rest. The caller may
+	// use the store between two windows. An error ends the sequence.
+	Pending(ctx context.Context, from, through time.Time) iter.Seq2[PendingWindow, error]
 
 	// Count returns how many distinct keys the window that starts at start holds,
 	// over all its shards, pending or not. It sees every Add that had returned

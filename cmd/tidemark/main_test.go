@@ -388,7 +388,7 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"serve", "extra"}, nil, exitUsage, []string{"extra"}},
 		{[]string{"serve", "--window-duration", "7s", "--port", "http"}, map[string]string{"EMIT": "often"}, exitUsage,
 			[]string{"7s", `--port="http"`, `EMIT="often"`}},
-		{[]string{"serve"}, map[string]string{"K_SERVICE": "tidemark"}, exitUsage, []string{"AUTH=iam"}},
+		{[]string{"serve"}, map[string]string{"K_SERVICE": "tidemark"}, exitUsage, []string{"AUTH=iam", "BACKEND=gcp"}},
 		{[]string{"serve", "--data-dir", inUse, "--port", "0"}, nil, exitNo, []string{"another tidemark server", "DATA_DIR"}},
 		{[]string{"flush", "--data-dir", inUse}, nil, exitDone, nil}, // beside the server
 		{[]string{"flush", "--url", "nowhere"}, nil, exitUsage, []string{"nowhere"}},

@@ -155,7 +155,7 @@ func (d *documents) Merge(ctx context.Context, writes []shardstore.ShardWrite) e
 	return nil
 }
 
-func (d *documents) QueryPending(ctx context.Context, from shardstore.Cursor, through time.Time, limit int) ([]shardstore.ShardInfo, time.Time, error) {
+func (d *documents) QueryPending(ctx context.Context, after shardstore.Cursor, through time.Time, limit int) ([]shardstore.ShardInfo, time.Time, error) {
 	p, err := d.lock(ctx)
 	if err != nil {
 		return nil, time.Time{}, err
@@ -166,7 +166,7 @@ func (d *documents) QueryPending(ctx context.Context, from shardstore.Cursor, th
 		if doc.pending == nil || doc.pending.After(through) {
 			continue
 		}
-		if from.Set && cmp.Or(doc.pending.Compare(from.Window), cmp.Compare(name, from.Name)) <= 0 {
+		if cmp.Or(doc.pending.Compare(after.Window), cmp.Compare(name, after.Name)) <= 0 {
 			continue
 		}
 		page = append(page, shardstore.ShardInfo{Name: name, Window: doc.window, CreateTime: doc.created, UpdateTime: doc.updated})

@@ -169,10 +169,13 @@ func TestPendingComesByWindowAndNameInPages(t *testing.T) {
 		if len(page) < 2 {
 			break
 		}
-		cursor = shardstore.Cursor{Set: true, Window: page[1].Window, Name: page[1].Name}
+		cursor = shardstore.Cursor{Window: page[1].Window, Name: page[1].Name}
 	}
 	if diff := cmp.Diff([]string{"z", "b", "c", "a"}, got); diff != "" {
 		t.Errorf("names (-want +got):\n%s", diff)
+	}
+	if page, _ := f.pending(shardstore.Cursor{Window: minute(1)}, 2, 9); len(page) != 3 || page[0].Name != "b" {
+		t.Errorf("after a cursor without a name came %v, want the window's own documents first", page)
 	}
 }
 

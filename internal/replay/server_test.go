@@ -22,12 +22,11 @@ import (
 var now = time.Date(2026, 7, 1, 12, 0, 0, 250_000_000, time.UTC)
 
 // server keeps the bodies it is sent, and answers as its handler says; without
-// one it counts every message. What it is asked with dry_run is only counted.
+// one it counts every message.
 type server struct {
 	*httptest.Server
 	mu     sync.Mutex
 	bodies []string
-	asked  int // with dry_run
 }
 
 func newServer(t *testing.T, handle func(w http.ResponseWriter, delivery int, body []byte)) *server {
@@ -40,11 +39,7 @@ func newServer(t *testing.T, handle func(w http.ResponseWriter, delivery int, bo
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if r.URL.Query().Get("dry_run") == "1" {
-			s.asked++
-		} else {
-			s.bodies = append(s.bodies, string(body))
-		}
+		s.bodies = append(s.bodies, string(body))
 		if handle == nil {
 			fmt.Fprint(w, `{"status": "counted"}`)
 			return
@@ -82,7 +77,6 @@ func options(url, input string) Options {
 		Input:       strings.NewReader(input),
 		URL:         url,
 		Concurrency: 1,
-		Anyway:      true,
 		Now:         func() time.Time { return now },
 		Sleep:       func(ctx context.Context, _ time.Duration) error { return ctx.Err() },
 	}

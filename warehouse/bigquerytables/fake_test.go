@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -94,6 +95,15 @@ func resource(columns []warehouse.Column) map[string]any {
 		fields = append(fields, map[string]any{"name": c.Name, "type": c.Type, "mode": mode})
 	}
 	return map[string]any{"schema": map[string]any{"fields": fields}}
+}
+
+// narrow changes a column of a table as the REST API describes it.
+func narrow(table map[string]any, column string, change map[string]any) {
+	for _, field := range table["schema"].(map[string]any)["fields"].([]any) {
+		if field := field.(map[string]any); field["name"] == column {
+			maps.Copy(field, change)
+		}
+	}
 }
 
 // ServeHTTP is the REST API: datasets, tables and insertAll.

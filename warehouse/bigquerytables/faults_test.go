@@ -181,6 +181,40 @@ func TestAColumnThatIsGoneIsTheTablesFault(t *testing.T) {
 	}
 }
 
+// A column that has been narrowed refuses long values only, so the refusal names their
+// rows and the others would pass: https://cloud.google.com/bigquery/docs/reference/standard-sql/data-types#parameterized_data_types
+func TestANarrowedColumnIsTheTablesFault(t *testing.T) {
+	t.Parallel()
+	for _, method := range []bigquerytables.Method{bigquerytables.StorageWrite, bigquerytables.InsertAll} {
+		f := withTables()
+		narrow(f.tables["raw"], "user_agent", map[string]any{"maxLength": "100"})
+		f.onAppend = func(_, rows int) (*storagepb.AppendRowsResponse, error) {
+			if rows == 1 {
+				return stored, nil
+			}
+			return refused(codes.InvalidArgument, "Errors found while processing rows", 1), nil
+		}
+		f.onInsert = func(rows []any) (int, any) {
+			if len(rows) == 1 {
+				return 200, map[string]any{}
+			}
+			return 200, map[string]any{"insertErrors": []any{
+				map[string]any{"index": 1, "errors": []any{map[string]any{"reason": "invalid", "message": "Field user_agent: STRING(100) has maximum length 100 but got a value with length 101"}}},
+			}}
+		}
+		tables := serve(t, f, method)
+		outcomes := warehouse.AppendEach(t.Context(), rawRows(2), func(ctx context.Context, rows []warehouse.Row) error {
+			return tables.Append(ctx, rawTable, rows)
+		})
+		for i, err := range outcomes {
+			const want = "column user_agent is STRING(100), want STRING, mend with: ALTER TABLE `p.logs.raw` ALTER COLUMN user_agent SET DATA TYPE STRING"
+			if !errors.As(err, new(*warehouse.TableError)) || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: row %d: %v, want a TableError that says %q", method, i, err, want)
+			}
+		}
+	}
+}
+
 // A table that has lost a column is, once that is added anew, as it was made: BigQuery
 // adds NULLABLE columns only.
 // https://cloud.google.com/bigquery/docs/managing-table-schemas#add_an_empty_column

@@ -160,8 +160,13 @@ func (b *Tables) faults(t warehouse.Table, found bigquery.Schema) []Fault {
 				mend = append([]string{alter + "ALTER COLUMN " + c.Name + " DROP NOT NULL;"}, mend...)
 			}
 			fault(mend, "column %s is %s, want %s", c.Name, foundType(field), c.Type)
-		case field.Required && c.Nullable:
-			fault([]string{alter + "ALTER COLUMN " + c.Name + " DROP NOT NULL;"}, "column %s is REQUIRED, want NULLABLE", c.Name)
+		default:
+			if foundType(field) != string(c.Type) { // it has a length, which longer values do not fit
+				fault([]string{alter + "ALTER COLUMN " + c.Name + " SET DATA TYPE " + ddlType(c.Type) + ";"}, "column %s is %s, want %s", c.Name, foundType(field), c.Type)
+			}
+			if field.Required && c.Nullable {
+				fault([]string{alter + "ALTER COLUMN " + c.Name + " DROP NOT NULL;"}, "column %s is REQUIRED, want NULLABLE", c.Name)
+			}
 		}
 	}
 	for _, field := range found {
@@ -172,11 +177,21 @@ func (b *Tables) faults(t warehouse.Table, found bigquery.Schema) []Fault {
 	return faults
 }
 
+// foundType returns the type of a column with its length, or its precision and scale.
 func foundType(f *bigquery.FieldSchema) string {
-	if f.Repeated {
-		return "ARRAY<" + string(f.Type) + ">"
+	text := string(f.Type)
+	switch {
+	case f.MaxLength > 0:
+		text += fmt.Sprintf("(%d)", f.MaxLength)
+	case f.Scale > 0:
+		text += fmt.Sprintf("(%d, %d)", f.Precision, f.Scale)
+	case f.Precision > 0:
+		text += fmt.Sprintf("(%d)", f.Precision)
 	}
-	return string(f.Type)
+	if f.Repeated {
+		return "ARRAY<" + text + ">"
+	}
+	return text
 }
 
 // ddlType returns the type's name in GoogleSQL.

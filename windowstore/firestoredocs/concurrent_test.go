@@ -13,7 +13,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/tidemark-dev/tidemark/flush"
-	"github.com/tidemark-dev/tidemark/internal/emulator"
 	"github.com/tidemark-dev/tidemark/warehouse"
 	"github.com/tidemark-dev/tidemark/window"
 	"github.com/tidemark-dev/tidemark/windowstore"
@@ -24,57 +23,58 @@ import (
 // a writer had not been told is stored, its successor adds again. In the end the
 // aggregate is the number of ids.
 func TestWritersAndFlushersThatDieCountExactly(t *testing.T) {
-	t.Parallel()
-	const writers, adds, keysPerAdd = 16, 12, 8
-	w := &mortals{random: rand.New(rand.NewPCG(rand.Uint64(), 1))}
-	db := open(t, emulator.Project(), grpc.WithChainUnaryInterceptor(w.unary), grpc.WithChainStreamInterceptor(w.stream))
-	docs := db.Pipeline("p")
-	start := time.Now().UTC().Truncate(time.Minute).Add(-10 * time.Minute) // due
-	aggregate := &counts{}
+	onEach(t, func(t *testing.T, on place) {
+		const writers, adds, keysPerAdd = 16, 12, 8
+		w := &mortals{random: rand.New(rand.NewPCG(rand.Uint64(), 1))}
+		db := on.open(t, grpc.WithChainUnaryInterceptor(w.unary), grpc.WithChainStreamInterceptor(w.stream))
+		docs := db.Pipeline("p")
+		start := time.Now().UTC().Truncate(time.Minute).Add(-10 * time.Minute) // due
+		aggregate := &counts{}
 
-	done := make(chan struct{})
-	var flushers, adders sync.WaitGroup
-	for range 2 {
-		flushers.Go(func() {
-			for {
-				select {
-				case <-done:
-					return
-				default:
-					w.live(t.Context(), func(ctx context.Context) { flusher(newStore(docs), aggregate).Run(ctx) })
-				}
-			}
-		})
-	}
-	for a := range writers {
-		adders.Go(func() {
-			store := newStore(docs)
-			for i := range adds {
-				from := (a*adds + i) * (keysPerAdd - 1) // its first key is the last of the one before
-				batch := []windowstore.Increment{{Window: start, Keys: keys(from, from+keysPerAdd)}}
-				for err := errors.New("not yet"); err != nil; {
-					if died := w.live(t.Context(), func(ctx context.Context) { err = store.Add(ctx, batch) }); died {
-						store = newStore(docs)
+		done := make(chan struct{})
+		var flushers, adders sync.WaitGroup
+		for range 2 {
+			flushers.Go(func() {
+				for {
+					select {
+					case <-done:
+						return
+					default:
+						w.live(t.Context(), func(ctx context.Context) { flusher(newStore(docs), aggregate).Run(ctx) })
 					}
 				}
-			}
-		})
-	}
-	adders.Wait()
-	close(done)
-	flushers.Wait()
-	w.immortal()
-	report := flusher(newStore(docs), aggregate).Run(t.Context())
-	if want := int64(writers*adds*(keysPerAdd-1) + 1); aggregate.of(start) != want || len(report.Errors) > 0 {
-		t.Errorf("the aggregate is %d, want %d; errors: %v", aggregate.of(start), want, report.Errors)
-	}
-	if windows := pending(t, newStore(docs)); len(windows) > 0 {
-		t.Errorf("pending: %v", windows)
-	}
-	if w.deaths < 20 {
-		t.Errorf("%d deaths: the test tries nothing", w.deaths)
-	}
-	t.Logf("%d calls, %d deaths, %d appends", w.calls, w.deaths, aggregate.appends)
+			})
+		}
+		for a := range writers {
+			adders.Go(func() {
+				store := newStore(docs)
+				for i := range adds {
+					from := (a*adds + i) * (keysPerAdd - 1) // its first key is the last of the one before
+					batch := []windowstore.Increment{{Window: start, Keys: keys(from, from+keysPerAdd)}}
+					for err := errors.New("not yet"); err != nil; {
+						if died := w.live(t.Context(), func(ctx context.Context) { err = store.Add(ctx, batch) }); died {
+							store = newStore(docs)
+						}
+					}
+				}
+			})
+		}
+		adders.Wait()
+		close(done)
+		flushers.Wait()
+		w.immortal()
+		report := flusher(newStore(docs), aggregate).Run(t.Context())
+		if want := int64(writers*adds*(keysPerAdd-1) + 1); aggregate.of(start) != want || len(report.Errors) > 0 {
+			t.Errorf("the aggregate is %d, want %d; errors: %v", aggregate.of(start), want, report.Errors)
+		}
+		if windows := pending(t, newStore(docs)); len(windows) > 0 {
+			t.Errorf("pending: %v", windows)
+		}
+		if w.deaths < 20 {
+			t.Errorf("%d deaths: the test tries nothing", w.deaths)
+		}
+		t.Logf("%d calls, %d deaths, %d appends", w.calls, w.deaths, aggregate.appends)
+	})
 }
 
 func flusher(store *shardstore.Store, aggregate warehouse.Aggregate) *flush.Flusher {

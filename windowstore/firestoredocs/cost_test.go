@@ -279,7 +279,7 @@ func (b *billed) LowerLeastKept(ctx context.Context, keep time.Duration, updateT
 
 // pending yields the windows that are pending, without charge.
 func (b *billed) pending(ctx context.Context) iter.Seq2[windowstore.PendingWindow, error] {
-	return newStore(b.Documents).Pending(ctx, end)
+	return newStore(b.Documents).Pending(ctx, time.Time{}, end)
 }
 
 func windowOf(shard string) (start int64) {

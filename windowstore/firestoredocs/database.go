@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"sync"
 	"time"
 
 	firestore "cloud.google.com/go/firestore/apiv1"
 	"google.golang.org/api/option"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/tidemark-dev/tidemark/windowstore/shardstore"
@@ -34,23 +36,66 @@ type Config struct {
 // A Database is a Firestore database that holds the counters of any number of
 // pipelines. It may be used concurrently.
 type Database struct {
-	client  *firestore.Client
-	path    string // projects/<project>/databases/<database>
-	timeout time.Duration
+	config Config
+	path   string // projects/<project>/databases/<database>
+
+	mu         sync.Mutex
+	connection *connection // the one that new calls use
+}
+
+// A connection is a client of the API with a connection of its own.
+type connection struct {
+	client *firestore.Client
+	calls  int // that are under way
 }
 
 // Open returns the database. It connects with the first call, so an error is one
 // of the configuration or of the credentials.
 func Open(ctx context.Context, config Config) (*Database, error) {
-	db := &Database{path: config.path(), timeout: config.timeout()}
-	options, err := clientOptions(config)
-	if err == nil {
-		db.client, err = firestore.NewClient(ctx, options...)
-	}
-	if err != nil {
+	db := &Database{config: config, path: config.path()}
+	var err error
+	if db.connection, err = connect(ctx, config); err != nil {
 		return nil, fmt.Errorf("open Firestore database %s: %w", db.path, err)
 	}
 	return db, nil
+}
+
+func connect(ctx context.Context, config Config) (*connection, error) {
+	options, err := clientOptions(config)
+	if err != nil {
+		return nil, err
+	}
+	client, err := firestore.NewClient(ctx, options...)
+	if err != nil {
+		return nil, err
+	}
+	return &connection{client: client}, nil
+}
+
+// take returns the connection for one call, which the caller gives back with leave.
+func (db *Database) take() *connection {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	db.connection.calls++
+	return db.connection
+}
+
+// leave ends a call. If the call got no answer, calls that begin later use another
+// connection: this one may be dead without a sign of it. Calls that are under way
+// keep it, and the last of them closes it.
+func (db *Database) leave(c *connection, answered bool) {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if !answered && c == db.connection {
+		// Not in the call's context: the connection outlives the call. Without new
+		// credentials the old connection is the best there is.
+		if next, err := connect(context.Background(), db.config); err == nil {
+			db.connection = next
+		}
+	}
+	if c.calls--; c.calls == 0 && c != db.connection {
+		c.client.Close() // no call is left that its error could matter to
+	}
 }
 
 // path returns the database's name in the API.
@@ -60,8 +105,13 @@ func (c Config) path() string {
 
 func (c Config) timeout() time.Duration { return cmp.Or(c.CallTimeout, time.Minute) }
 
+// keepAlive finds out that a connection has died while calls wait on it, which TCP
+// alone would take many minutes for.
+var keepAlive = keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}
+
 func clientOptions(config Config) ([]option.ClientOption, error) {
 	dial := append([]grpc.DialOption{
+		grpc.WithKeepaliveParams(keepAlive),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32), grpc.MaxCallSendMsgSize(math.MaxInt32)),
 	}, config.DialOptions...)
 	if config.EmulatorHost != "" {
@@ -92,12 +142,12 @@ func (db *Database) Pipeline(name string) shardstore.Documents {
 }
 
 // Close closes the connection. Nothing else may be called during or after it.
-func (db *Database) Close() error { return db.client.Close() }
+func (db *Database) Close() error { return db.connection.client.Close() }
 
 // bound returns the context of one call: with a deadline in any case, and with
 // the header by which the service finds the database.
 func (db *Database) bound(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(metadata.AppendToOutgoingContext(ctx, "google-cloud-resource-prefix", db.path), db.timeout)
+	return context.WithTimeout(metadata.AppendToOutgoingContext(ctx, "google-cloud-resource-prefix", db.path), db.config.timeout())
 }
 
 // documents is a pipeline's part of a database.

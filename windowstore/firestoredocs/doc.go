@@ -30,6 +30,11 @@
 // the context's and the service's last answer, so that an exhausted quota does
 // not read like a slow network.
 //
+// A connection can die without a sign: then it takes requests and brings no answer.
+// So an attempt without an answer is given up after half of the time that is left,
+// and later attempts use another connection. Pings find a dead connection under a
+// query that has begun to be answered.
+//
 //	what fails                                what happens
 //	---------------------------------------   -------------------------------------------
 //	a commit, or its answer is lost           repeated; applied twice it means the same
@@ -37,6 +42,7 @@
 //	                                          reads and compares
 //	a settle whose answer was lost            the repeat is refused, which is no error
 //	some writes of a settle                   those are repeated, the others stay settled
+//	a connection, without a sign              repeated on another, in the same call
 //	a query before its first answer           repeated
 //	a query after that                        an error: the next flush asks again
 //	a quota, or a request that is too large   repeated until the context ends

@@ -15,7 +15,6 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/tidemark-dev/tidemark/internal/emulator"
 	"github.com/tidemark-dev/tidemark/windowstore"
 	"github.com/tidemark-dev/tidemark/windowstore/firestoredocs"
 )
@@ -35,23 +34,18 @@ func calls(method string, fault func(n int, call func() error) error) (grpc.Dial
 
 // register makes the store record its pipeline, so that the next commits are
 // those of shards.
-func register(t *testing.T, project string) {
+func register(t *testing.T, on place) {
 	t.Helper()
-	if err := add(t.Context(), newStore(open(t, project).Pipeline("p")), 0, 0, 1); err != nil {
+	if err := add(t.Context(), newStore(on.open(t).Pipeline("p")), 0, 0, 1); err != nil {
 		t.Fatal(err)
 	}
 }
 
 // wantShard checks that the window is one document with one batch of so many ids.
-func wantShard(t *testing.T, project string, window, ids int) {
+func wantShard(t *testing.T, on place, window, ids int) {
 	t.Helper()
-	client, shards, err := readAll(t, t.Context(), project)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
 	var found []*pb.Document
-	for _, doc := range shards {
+	for _, doc := range on.shards(t) {
 		if doc.Fields["window"].GetTimestampValue().AsTime().Equal(minute(window)) {
 			found = append(found, doc)
 		}
@@ -69,65 +63,66 @@ func wantShard(t *testing.T, project string, window, ids int) {
 }
 
 func TestACommitThatFailsForAPassingReasonIsRepeatedAndCountsOnce(t *testing.T) {
-	t.Parallel()
-	for _, code := range []codes.Code{codes.Unavailable, codes.Aborted, codes.ResourceExhausted, codes.DeadlineExceeded, codes.Internal} {
-		for _, applied := range []bool{false, true} {
-			name := code.String() + " before it is applied"
-			if applied {
-				name = code.String() + " after it was applied"
-			}
-			t.Run(name, func(t *testing.T) {
-				t.Parallel()
-				project := emulator.Project()
-				register(t, project)
-				option, made := calls("Commit", func(n int, call func() error) error {
-					if n > 2 {
-						return call()
-					}
-					if applied {
-						if err := call(); err != nil {
-							return err
+	onEach(t, func(t *testing.T, on place) {
+		for _, code := range []codes.Code{codes.Unavailable, codes.Aborted, codes.ResourceExhausted, codes.DeadlineExceeded, codes.Internal} {
+			for _, applied := range []bool{false, true} {
+				name := code.String() + " before it is applied"
+				if applied {
+					name = code.String() + " after it was applied"
+				}
+				t.Run(name, func(t *testing.T) {
+					t.Parallel()
+					on := on.another(t)
+					register(t, on)
+					option, made := calls("Commit", func(n int, call func() error) error {
+						if n > 2 {
+							return call()
 						}
+						if applied {
+							if err := call(); err != nil {
+								return err
+							}
+						}
+						return status.Error(code, "injected")
+					})
+					store := newStore(on.open(t, option).Pipeline("p"))
+					if err := add(t.Context(), store, 1, 0, 5); err != nil {
+						t.Fatal(err)
 					}
-					return status.Error(code, "injected")
+					if made.Load() != 3 {
+						t.Errorf("%d commits, want 3", made.Load())
+					}
+					wantCount(t, store, 1, 5)
+					wantShard(t, on, 1, 5)
 				})
-				store := newStore(open(t, project, option).Pipeline("p"))
-				if err := add(t.Context(), store, 1, 0, 5); err != nil {
-					t.Fatal(err)
-				}
-				if made.Load() != 3 {
-					t.Errorf("%d commits, want 3", made.Load())
-				}
-				wantCount(t, store, 1, 5)
-				wantShard(t, project, 1, 5)
-			})
+			}
 		}
-	}
+	})
 }
 
 func TestACommitWhoseConnectionIsCutCountsOnce(t *testing.T) {
-	t.Parallel()
-	project := emulator.Project()
-	register(t, project)
-	var cut atomic.Bool
-	dialer := grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
-		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
-		return &cutConn{conn, &cut}, err
-	})
-	option, made := calls("Commit", func(n int, call func() error) error {
-		if n == 1 {
-			cut.Store(true) // the request is sent, and what comes back is lost
+	onEach(t, func(t *testing.T, on place) {
+		register(t, on)
+		var cut atomic.Bool
+		dialer := grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+			conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+			return &cutConn{conn, &cut}, err
+		})
+		option, made := calls("Commit", func(n int, call func() error) error {
+			if n == 1 {
+				cut.Store(true) // the request is sent, and what comes back is lost
+			}
+			return call()
+		})
+		store := newStore(on.open(t, dialer, option).Pipeline("p"))
+		if err := add(t.Context(), store, 1, 0, 5); err != nil {
+			t.Fatal(err)
 		}
-		return call()
+		if made.Load() < 2 || cut.Load() {
+			t.Errorf("%d commits, want a second after the connection was cut", made.Load())
+		}
+		wantShard(t, on, 1, 5)
 	})
-	store := newStore(open(t, project, dialer, option).Pipeline("p"))
-	if err := add(t.Context(), store, 1, 0, 5); err != nil {
-		t.Fatal(err)
-	}
-	if made.Load() < 2 || cut.Load() {
-		t.Errorf("%d commits, want a second after the connection was cut", made.Load())
-	}
-	wantShard(t, project, 1, 5)
 }
 
 // A cutConn breaks when something comes in after cut was set.
@@ -146,35 +141,31 @@ func (c *cutConn) Read(p []byte) (int, error) {
 }
 
 func TestACallEndsWithItsDeadlineAndSaysWhatItWaitedFor(t *testing.T) {
-	t.Parallel()
-	project := emulator.Project()
-	register(t, project)
-	option, made := calls("Commit", func(int, func() error) error {
-		return status.Error(codes.ResourceExhausted, "quota")
-	})
-	t.Run("the caller's", func(t *testing.T) {
-		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-		defer cancel()
-		wantDeadline(t, add(ctx, newStore(open(t, project, option).Pipeline("p")), 1, 0, 5))
-	})
-	t.Run("its own", func(t *testing.T) {
-		db, err := firestoredocs.Open(t.Context(), firestoredocs.Config{
-			Project: project, EmulatorHost: emulator.Firestore(t),
-			CallTimeout: 300 * time.Millisecond, DialOptions: []grpc.DialOption{option},
+	onEach(t, func(t *testing.T, on place) {
+		register(t, on)
+		option, made := calls("Commit", func(int, func() error) error {
+			return status.Error(codes.ResourceExhausted, "quota")
 		})
-		if err != nil {
-			t.Fatal(err)
+		t.Run("the caller's", func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+			defer cancel()
+			wantDeadline(t, add(ctx, newStore(on.open(t, option).Pipeline("p")), 1, 0, 5))
+		})
+		t.Run("its own", func(t *testing.T) {
+			db := openAs(t, firestoredocs.Config{
+				Project: on.project, EmulatorHost: on.host,
+				CallTimeout: 300 * time.Millisecond, DialOptions: []grpc.DialOption{option},
+			})
+			store := newStore(db.Pipeline("p"))
+			if _, err := store.Count(t.Context(), minute(0)); err != nil { // connects
+				t.Fatal(err)
+			}
+			wantDeadline(t, add(t.Context(), store, 1, 0, 5))
+		})
+		if made.Load() < 4 {
+			t.Errorf("%d commits, want repeats", made.Load())
 		}
-		defer db.Close()
-		store := newStore(db.Pipeline("p"))
-		if _, err := store.Count(t.Context(), minute(0)); err != nil { // connects
-			t.Fatal(err)
-		}
-		wantDeadline(t, add(t.Context(), store, 1, 0, 5))
 	})
-	if made.Load() < 4 {
-		t.Errorf("%d commits, want repeats", made.Load())
-	}
 }
 
 func wantDeadline(t *testing.T, err error) {
@@ -185,133 +176,136 @@ func wantDeadline(t *testing.T, err error) {
 }
 
 func TestWhatWillNeverSucceedIsNotRepeated(t *testing.T) {
-	t.Parallel()
-	project := emulator.Project()
-	register(t, project)
-	option, made := calls("Commit", func(int, func() error) error {
-		return status.Error(codes.PermissionDenied, "injected")
+	onEach(t, func(t *testing.T, on place) {
+		register(t, on)
+		option, made := calls("Commit", func(int, func() error) error {
+			return status.Error(codes.PermissionDenied, "injected")
+		})
+		err := add(t.Context(), newStore(on.open(t, option).Pipeline("p")), 1, 0, 5)
+		if err == nil || !strings.Contains(err.Error(), "PermissionDenied") || made.Load() != 1 {
+			t.Errorf("Add: %v after %d commits, want PermissionDenied after one", err, made.Load())
+		}
 	})
-	err := add(t.Context(), newStore(open(t, project, option).Pipeline("p")), 1, 0, 5)
-	if err == nil || !strings.Contains(err.Error(), "PermissionDenied") || made.Load() != 1 {
-		t.Errorf("Add: %v after %d commits, want PermissionDenied after one", err, made.Load())
-	}
 }
 
 func TestSettleOfAChangedShardDoesNotHoldBackTheOthers(t *testing.T) {
-	t.Parallel()
-	project := emulator.Project()
-	option, made := calls("BatchWrite", func(_ int, call func() error) error { return call() })
-	docs := open(t, project, option).Pipeline("p")
-	var shards []windowstore.Shard
-	store := newStore(docs)
-	if err := store.Add(t.Context(), windows(250, 1)); err != nil { // settled in three requests
-		t.Fatal(err)
-	}
-	for _, w := range pending(t, store) {
-		shards = append(shards, w.Shards...)
-	}
-	changed := shards[120]
-	shards[120].Version-- // as if it had been written since
-	gone := windowstore.Shard{Name: "gone", Window: minute(1), Version: changed.Version}
-	if err := store.Settle(t.Context(), append(shards, gone), end); err != nil {
-		t.Fatal(err)
-	}
-	if windows := pending(t, store); len(shards) != 250 || len(windows) != 1 || windows[0].Shards[0] != changed {
-		t.Errorf("of %d shards these are pending: %v; want the changed one", len(shards), windows)
-	}
-	if made.Load() != 3 {
-		t.Errorf("%d requests, want 3", made.Load())
-	}
+	onEach(t, func(t *testing.T, on place) {
+		option, made := calls("BatchWrite", func(_ int, call func() error) error { return call() })
+		docs := on.open(t, option).Pipeline("p")
+		var shards []windowstore.Shard
+		store := newStore(docs)
+		if err := store.Add(t.Context(), windows(250, 1)); err != nil { // settled in three requests
+			t.Fatal(err)
+		}
+		for _, w := range pending(t, store) {
+			shards = append(shards, w.Shards...)
+		}
+		changed := shards[120]
+		shards[120].Version-- // as if it had been written since
+		gone := windowstore.Shard{Name: "gone", Window: minute(1), Version: changed.Version}
+		if err := store.Settle(t.Context(), append(shards, gone), end); err != nil {
+			t.Fatal(err)
+		}
+		if windows := pending(t, store); len(shards) != 250 || len(windows) != 1 || windows[0].Shards[0] != changed {
+			t.Errorf("of %d shards these are pending: %v; want the changed one", len(shards), windows)
+		}
+		if made.Load() != 3 {
+			t.Errorf("%d requests, want 3", made.Load())
+		}
+	})
 }
 
 func TestASettleThatFailsForAPassingReasonIsRepeated(t *testing.T) {
-	t.Parallel()
-	for name, fault := range map[string]func(call func() error, reply *pb.BatchWriteResponse) error{
-		"the request, before it is applied": func(func() error, *pb.BatchWriteResponse) error {
-			return status.Error(codes.Unavailable, "injected")
-		},
-		"the request, after it was applied": func(call func() error, _ *pb.BatchWriteResponse) error {
-			return errors.Join(call(), status.Error(codes.Unavailable, "injected"))
-		},
-		"one write": func(call func() error, reply *pb.BatchWriteResponse) error {
-			err := call()
-			reply.Status[1].Code = int32(codes.Aborted)
-			return err
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			var requests []int // writes of each
-			option := grpc.WithChainUnaryInterceptor(func(ctx context.Context, name string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-				call := func() error { return invoke(ctx, name, req, reply, cc, opts...) }
-				request, ok := req.(*pb.BatchWriteRequest)
-				if !ok {
+	onEach(t, func(t *testing.T, on place) {
+		for name, fault := range map[string]func(call func() error, reply *pb.BatchWriteResponse) error{
+			"the request, before it is applied": func(func() error, *pb.BatchWriteResponse) error {
+				return status.Error(codes.Unavailable, "injected")
+			},
+			"the request, after it was applied": func(call func() error, _ *pb.BatchWriteResponse) error {
+				return errors.Join(call(), status.Error(codes.Unavailable, "injected"))
+			},
+			"one write": func(call func() error, reply *pb.BatchWriteResponse) error {
+				err := call()
+				reply.Status[1].Code = int32(codes.Aborted)
+				return err
+			},
+		} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				on := on.another(t)
+				var requests []int // writes of each
+				option := grpc.WithChainUnaryInterceptor(func(ctx context.Context, name string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+					call := func() error { return invoke(ctx, name, req, reply, cc, opts...) }
+					request, ok := req.(*pb.BatchWriteRequest)
+					if !ok {
+						return call()
+					}
+					if requests = append(requests, len(request.Writes)); len(requests) == 1 {
+						return fault(call, reply.(*pb.BatchWriteResponse))
+					}
 					return call()
+				})
+				docs := on.open(t, option).Pipeline("p")
+				for range 3 {
+					if err := add(t.Context(), newStore(docs), 1, 0, 1); err != nil {
+						t.Fatal(err)
+					}
 				}
-				if requests = append(requests, len(request.Writes)); len(requests) == 1 {
-					return fault(call, reply.(*pb.BatchWriteResponse))
-				}
-				return call()
-			})
-			docs := open(t, emulator.Project(), option).Pipeline("p")
-			for range 3 {
-				if err := add(t.Context(), newStore(docs), 1, 0, 1); err != nil {
+				store := newStore(docs)
+				if err := store.Settle(t.Context(), pending(t, store)[0].Shards, end); err != nil {
 					t.Fatal(err)
 				}
-			}
-			store := newStore(docs)
-			if err := store.Settle(t.Context(), pending(t, store)[0].Shards, end); err != nil {
-				t.Fatal(err)
-			}
-			if windows := pending(t, store); len(windows) != 0 {
-				t.Errorf("pending: %v", windows)
-			}
-			want := 3
-			if name == "one write" {
-				want = 1
-			}
-			if len(requests) != 2 || requests[0] != 3 || requests[1] != want {
-				t.Errorf("requests of %v writes, want 3 and then %d", requests, want)
-			}
-		})
-	}
+				if windows := pending(t, store); len(windows) != 0 {
+					t.Errorf("pending: %v", windows)
+				}
+				want := 3
+				if name == "one write" {
+					want = 1
+				}
+				if len(requests) != 2 || requests[0] != 3 || requests[1] != want {
+					t.Errorf("requests of %v writes, want 3 and then %d", requests, want)
+				}
+			})
+		}
+	})
 }
 
 func TestAQueryIsRepeatedOnlyUntilItsFirstDocument(t *testing.T) {
-	t.Parallel()
-	for _, test := range []struct {
-		name      string
-		documents int // received before the fault
-		fails     bool
-	}{{"before", 0, false}, {"after", 1, true}} {
-		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
-			project := emulator.Project()
-			register(t, project)
-			if err := add(t.Context(), newStore(open(t, project).Pipeline("p")), 0, 1, 2); err != nil {
-				t.Fatal(err)
-			}
-			var queries atomic.Int64
-			option := grpc.WithChainStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, stream grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-				s, err := stream(ctx, desc, cc, method, opts...)
-				if queries.Add(1) == 1 && err == nil {
-					return &breakingStream{ClientStream: s, left: test.documents}, nil
+	onEach(t, func(t *testing.T, on place) {
+		for _, test := range []struct {
+			name      string
+			documents int // received before the fault
+			fails     bool
+		}{{"before", 0, false}, {"after", 1, true}} {
+			t.Run(test.name, func(t *testing.T) {
+				t.Parallel()
+				on := on.another(t)
+				register(t, on)
+				if err := add(t.Context(), newStore(on.open(t).Pipeline("p")), 0, 1, 2); err != nil {
+					t.Fatal(err)
 				}
-				return s, err
+				var queries atomic.Int64
+				option := grpc.WithChainStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, stream grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+					s, err := stream(ctx, desc, cc, method, opts...)
+					if queries.Add(1) == 1 && err == nil {
+						return &breakingStream{ClientStream: s, left: test.documents}, nil
+					}
+					return s, err
+				})
+				store := newStore(on.open(t, option).Pipeline("p"))
+				n, err := store.Count(t.Context(), minute(0))
+				if test.fails {
+					if err == nil || queries.Load() != 1 {
+						t.Errorf("Count: %d, %v after %d queries; want an error after one", n, err, queries.Load())
+					}
+					return
+				}
+				if err != nil || n != 2 || queries.Load() != 2 {
+					t.Errorf("Count: %d, %v after %d queries; want 2 after two", n, err, queries.Load())
+				}
 			})
-			store := newStore(open(t, project, option).Pipeline("p"))
-			n, err := store.Count(t.Context(), minute(0))
-			if test.fails {
-				if err == nil || queries.Load() != 1 {
-					t.Errorf("Count: %d, %v after %d queries; want an error after one", n, err, queries.Load())
-				}
-				return
-			}
-			if err != nil || n != 2 || queries.Load() != 2 {
-				t.Errorf("Count: %d, %v after %d queries; want 2 after two", n, err, queries.Load())
-			}
-		})
-	}
+		}
+	})
 }
 
 // A breakingStream breaks after so many documents.
@@ -334,36 +328,37 @@ func (s *breakingStream) RecvMsg(m any) error {
 // A batch may have 50,000 messages, the most that BATCH_ROWS allows, of one
 // window or of many. The emulator takes requests of 4 MiB, the service of 10.
 func TestTheLargestBatchFits(t *testing.T) {
-	t.Parallel()
-	for name, increments := range map[string][]windowstore.Increment{
-		"one window":         {{Window: minute(1), Keys: keys(0, 50_000)}},
-		"many windows":       windows(450, 111),
-		"the largest commit": {{Window: minute(1), Keys: keys(0, 190_000)}},
-		"several of them":    windows(3, 120_000),
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			project := emulator.Project()
-			register(t, project)
-			var largest int
-			option := grpc.WithChainUnaryInterceptor(func(ctx context.Context, name string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-				largest = max(largest, proto.Size(req.(proto.Message)))
-				return invoke(ctx, name, req, reply, cc, opts...)
-			})
-			store := newStore(open(t, project, option).Pipeline("p"))
-			if err := store.Add(t.Context(), increments); err != nil {
-				t.Fatal(err)
-			}
-			if largest > 3_600_000 {
-				t.Errorf("a request of %d bytes", largest)
-			}
-			for _, inc := range increments[:min(3, len(increments))] {
-				if n, err := store.Count(t.Context(), inc.Window); err != nil || n != int64(len(inc.Keys)) {
-					t.Errorf("count is %d, %v; want %d", n, err, len(inc.Keys))
+	onEach(t, func(t *testing.T, on place) {
+		for name, increments := range map[string][]windowstore.Increment{
+			"one window":         {{Window: minute(1), Keys: keys(0, 50_000)}},
+			"many windows":       windows(450, 111),
+			"the largest commit": {{Window: minute(1), Keys: keys(0, 190_000)}},
+			"several of them":    windows(3, 120_000),
+		} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				on := on.another(t)
+				register(t, on)
+				var largest int
+				option := grpc.WithChainUnaryInterceptor(func(ctx context.Context, name string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+					largest = max(largest, proto.Size(req.(proto.Message)))
+					return invoke(ctx, name, req, reply, cc, opts...)
+				})
+				store := newStore(on.open(t, option).Pipeline("p"))
+				if err := store.Add(t.Context(), increments); err != nil {
+					t.Fatal(err)
 				}
-			}
-		})
-	}
+				if largest > 3_600_000 {
+					t.Errorf("a request of %d bytes", largest)
+				}
+				for _, inc := range increments[:min(3, len(increments))] {
+					if n, err := store.Count(t.Context(), inc.Window); err != nil || n != int64(len(inc.Keys)) {
+						t.Errorf("count is %d, %v; want %d", n, err, len(inc.Keys))
+					}
+				}
+			})
+		}
+	})
 }
 
 func windows(n, ids int) (increments []windowstore.Increment) {

@@ -3,12 +3,19 @@ package firestoredocs_test
 import (
 	"context"
 	"encoding/binary"
+	"strings"
 	"testing"
 	"time"
 
+	firestore "cloud.google.com/go/firestore/apiv1"
+	pb "cloud.google.com/go/firestore/apiv1/firestorepb"
+	"google.golang.org/api/option"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/tidemark-dev/tidemark/internal/emulator"
+	"github.com/tidemark-dev/tidemark/internal/memfirestore"
 	"github.com/tidemark-dev/tidemark/windowstore"
 	"github.com/tidemark-dev/tidemark/windowstore/firestoredocs"
 	"github.com/tidemark-dev/tidemark/windowstore/shardstore"
@@ -34,12 +41,45 @@ func meaning(pipeline string) windowstore.Meaning {
 	}
 }
 
-// open opens the project's database on the emulator.
-func open(t testing.TB, project string, options ...grpc.DialOption) *firestoredocs.Database {
-	t.Helper()
-	db, err := firestoredocs.Open(t.Context(), firestoredocs.Config{
-		Project: project, EmulatorHost: emulator.Firestore(t), DialOptions: options,
+// A place is a Firestore that a test has for itself.
+type place struct {
+	host, project string
+	memory        *memfirestore.Server // nil where it is the emulator
+}
+
+// onEach runs the test on Firestore's API in memory, and on the emulator if there is
+// one.
+func onEach(t *testing.T, test func(t *testing.T, on place)) {
+	t.Parallel()
+	t.Run("memory", func(t *testing.T) {
+		t.Parallel()
+		server := memfirestore.New(time.Now)
+		test(t, place{server.Start(t), "p", server})
 	})
+	t.Run("emulator", func(t *testing.T) {
+		t.Parallel()
+		test(t, place{emulator.Firestore(t), emulator.Project(), nil})
+	})
+}
+
+// another returns a Firestore of the same kind without documents.
+func (on place) another(t testing.TB) place {
+	if on.memory == nil {
+		return place{on.host, emulator.Project(), nil}
+	}
+	server := memfirestore.New(time.Now)
+	return place{server.Start(t), "p", server}
+}
+
+// open opens the place's database.
+func (on place) open(t testing.TB, options ...grpc.DialOption) *firestoredocs.Database {
+	t.Helper()
+	return openAs(t, firestoredocs.Config{Project: on.project, EmulatorHost: on.host, DialOptions: options})
+}
+
+func openAs(t testing.TB, config firestoredocs.Config) *firestoredocs.Database {
+	t.Helper()
+	db, err := firestoredocs.Open(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,6 +89,75 @@ func open(t testing.TB, project string, options ...grpc.DialOption) *firestoredo
 		}
 	})
 	return db
+}
+
+// root is what the names of all documents begin with.
+func (on place) root() string {
+	return "projects/" + on.project + "/databases/(default)/documents/"
+}
+
+// shards returns the documents of every shard, read with code of its own.
+func (on place) shards(t testing.TB) (shards []*pb.Document) {
+	t.Helper()
+	if on.memory != nil {
+		for _, doc := range on.memory.Documents(on.root() + "pipelines/") {
+			if strings.Contains(doc.Name, "/counter_shards/") {
+				shards = append(shards, doc)
+			}
+		}
+		return shards
+	}
+	client := on.client(t)
+	pipelines := &pb.ListDocumentsRequest{Parent: strings.TrimSuffix(on.root(), "/"), CollectionId: "pipelines"}
+	for pipeline, err := range client.ListDocuments(administrator(t.Context()), pipelines).All() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		request := &pb.ListDocumentsRequest{Parent: pipeline.Name, CollectionId: "counter_shards", PageSize: 300}
+		for shard, err := range client.ListDocuments(administrator(t.Context()), request).All() {
+			if err != nil {
+				t.Fatal(err)
+			}
+			shards = append(shards, shard)
+		}
+	}
+	return shards
+}
+
+// expire deletes the shards that have expired at now, as a TTL policy does.
+func (on place) expire(t testing.TB, now time.Time) {
+	t.Helper()
+	for _, doc := range on.shards(t) {
+		at, ok := doc.Fields["expire_at"]
+		switch {
+		case !ok || at.GetTimestampValue().AsTime().After(now):
+		case on.memory != nil:
+			on.memory.Delete(doc.Name)
+		default:
+			if err := on.client(t).DeleteDocument(administrator(t.Context()), &pb.DeleteDocumentRequest{Name: doc.Name}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// client returns a client of the emulator.
+func (on place) client(t testing.TB) *firestore.Client {
+	t.Helper()
+	conn, err := grpc.NewClient(on.host, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := firestore.NewClient(t.Context(), option.WithGRPCConn(conn))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	return client
+}
+
+func administrator(ctx context.Context) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer owner")
 }
 
 func newStore(docs shardstore.Documents) *shardstore.Store {
@@ -71,7 +180,7 @@ func wantCount(t *testing.T, store windowstore.Store, window, want int) {
 func pending(t *testing.T, store windowstore.Store) []windowstore.PendingWindow {
 	t.Helper()
 	var windows []windowstore.PendingWindow
-	for w, err := range store.Pending(t.Context(), end) {
+	for w, err := range store.Pending(t.Context(), time.Time{}, end) {
 		if err != nil {
 			t.Fatal(err)
 		}

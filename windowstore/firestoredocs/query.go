@@ -33,7 +33,12 @@ func (d *documents) QueryPending(ctx context.Context, after shardstore.Cursor, t
 // pendingQuery asks for the window only: a projection costs the same and leaves
 // out the batches. A document without the field pending is not in its index.
 func (d *documents) pendingQuery(after shardstore.Cursor, through time.Time, limit int) *pb.StructuredQuery {
-	query := &pb.StructuredQuery{
+	start := &pb.Cursor{Values: []*pb.Value{timeValue(after.Window)}, Before: true}
+	if after.Name != "" {
+		name := &pb.Value{ValueType: &pb.Value_ReferenceValue{ReferenceValue: d.shardPath(after.Name)}}
+		start = &pb.Cursor{Values: append(start.Values, name)}
+	}
+	return &pb.StructuredQuery{
 		Select: &pb.StructuredQuery_Projection{Fields: []*pb.StructuredQuery_FieldReference{field(fieldWindow)}},
 		From:   []*pb.StructuredQuery_CollectionSelector{{CollectionId: ShardsCollection}},
 		Where:  compare(fieldPending, pb.StructuredQuery_FieldFilter_LESS_THAN_OR_EQUAL, through),
@@ -41,15 +46,9 @@ func (d *documents) pendingQuery(after shardstore.Cursor, through time.Time, lim
 			{Field: field(fieldPending), Direction: pb.StructuredQuery_ASCENDING},
 			{Field: field(fieldName), Direction: pb.StructuredQuery_ASCENDING},
 		},
-		Limit: wrapperspb.Int32(int32(limit)),
+		StartAt: start,
+		Limit:   wrapperspb.Int32(int32(limit)),
 	}
-	if after.Set {
-		query.StartAt = &pb.Cursor{Values: []*pb.Value{
-			timeValue(after.Window),
-			{ValueType: &pb.Value_ReferenceValue{ReferenceValue: d.shardPath(after.Name)}},
-		}}
-	}
-	return query
 }
 
 func shardInfo(doc *pb.Document) (shardstore.ShardInfo, error) {
@@ -116,8 +115,8 @@ func eachBatch(doc *pb.Document, yield func([]byte) bool) error {
 func (d *documents) query(ctx context.Context, parent string, query *pb.StructuredQuery, each func(*pb.Document) error) (readTime time.Time, err error) {
 	request := &pb.RunQueryRequest{Parent: parent, QueryType: &pb.RunQueryRequest_StructuredQuery{StructuredQuery: query}}
 	var final error // not to be repeated
-	err = retry(ctx, func() error {
-		stream, err := d.client.RunQuery(ctx, request, once())
+	err = d.retry(ctx, func(a *attempt) error {
+		stream, err := a.client.RunQuery(a.ctx, request, once())
 		if err != nil {
 			return err
 		}
@@ -130,6 +129,7 @@ func (d *documents) query(ctx context.Context, parent string, query *pb.Structur
 				return err
 			}
 			if err == nil {
+				a.answered()
 				if response.ReadTime != nil {
 					readTime = response.ReadTime.AsTime()
 				}

@@ -9,110 +9,108 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/tidemark-dev/tidemark/internal/emulator"
 	"github.com/tidemark-dev/tidemark/windowstore"
 	"github.com/tidemark-dev/tidemark/windowstore/shardstore"
 )
 
 func TestAPipelineIsRecordedOnceAndItsTablesAreItsOwn(t *testing.T) {
-	t.Parallel()
-	db := open(t, emulator.Project())
-	create := func(pipeline, raw, agg string) error {
-		return db.Pipeline(pipeline).CreatePipeline(t.Context(), shardstore.PipelineRecord{Meaning: windowstore.Meaning{
-			WindowDuration: time.Minute, EventTime: "payload", EventID: "attribute:id", RawTable: raw, AggTable: agg,
-		}})
-	}
-	if err := create("p", "raw", "agg"); err != nil {
-		t.Fatal(err)
-	}
-	for _, other := range [][3]string{
-		{"p", "raw2", "agg2"},
-		{"q", "raw", "agg2"}, {"q", "raw2", "agg"}, {"q", "agg", "agg2"}, {"q", "raw2", "raw"},
-	} {
-		if err := create(other[0], other[1], other[2]); !errors.Is(err, shardstore.ErrExists) {
-			t.Errorf("create %v: %v, want ErrExists", other, err)
+	onEach(t, func(t *testing.T, on place) {
+		db := on.open(t)
+		create := func(pipeline, raw, agg string) error {
+			return db.Pipeline(pipeline).CreatePipeline(t.Context(), shardstore.PipelineRecord{Meaning: windowstore.Meaning{
+				WindowDuration: time.Minute, EventTime: "payload", EventID: "attribute:id", RawTable: raw, AggTable: agg,
+			}})
 		}
-	}
-	if err := create("q", "raw2", "agg2"); err != nil {
-		t.Errorf("a refused pipeline left something behind: %v", err)
-	}
-	records, err := db.Pipeline("r").Pipelines(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := windowstore.Meaning{WindowDuration: time.Minute, EventTime: "payload", EventID: "attribute:id", RawTable: "raw", AggTable: "agg"}
-	if diff := cmp.Diff(want, records["p"].Meaning); diff != "" || len(records) != 2 {
-		t.Errorf("%d records, want 2; that of p (-want +got):\n%s", len(records), diff)
-	}
-}
-
-func TestLeastKeptIsLoweredOnlyAsTheRecordWasRead(t *testing.T) {
-	t.Parallel()
-	docs := open(t, emulator.Project()).Pipeline("p")
-	if err := docs.CreatePipeline(t.Context(), shardstore.PipelineRecord{Meaning: meaning("p")}); err != nil {
-		t.Fatal(err)
-	}
-	read := func() shardstore.PipelineRecord {
-		records, err := docs.Pipelines(t.Context())
+		if err := create("p", "raw", "agg"); err != nil {
+			t.Fatal(err)
+		}
+		for _, other := range [][3]string{
+			{"p", "raw2", "agg2"},
+			{"q", "raw", "agg2"}, {"q", "raw2", "agg"}, {"q", "agg", "agg2"}, {"q", "raw2", "raw"},
+		} {
+			if err := create(other[0], other[1], other[2]); !errors.Is(err, shardstore.ErrExists) {
+				t.Errorf("create %v: %v, want ErrExists", other, err)
+			}
+		}
+		if err := create("q", "raw2", "agg2"); err != nil {
+			t.Errorf("a refused pipeline left something behind: %v", err)
+		}
+		records, err := db.Pipeline("r").Pipelines(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		return records["p"]
-	}
-	first := read()
-	if err := docs.LowerLeastKept(t.Context(), 3*time.Hour, first.UpdateTime); err != nil {
-		t.Fatal(err)
-	}
-	if err := docs.LowerLeastKept(t.Context(), 5*time.Hour, first.UpdateTime); !errors.Is(err, shardstore.ErrPrecondition) {
-		t.Errorf("with the update time of an earlier read: %v, want ErrPrecondition", err)
-	}
-	want := shardstore.PipelineRecord{Meaning: first.Meaning, LeastKept: 3 * time.Hour, UpdateTime: read().UpdateTime}
-	if diff := cmp.Diff(want, read()); diff != "" || !want.UpdateTime.After(first.UpdateTime) {
-		t.Errorf("the record (-want +got), updated at %v and before at %v:\n%s", want.UpdateTime, first.UpdateTime, diff)
-	}
+		want := windowstore.Meaning{WindowDuration: time.Minute, EventTime: "payload", EventID: "attribute:id", RawTable: "raw", AggTable: "agg"}
+		if diff := cmp.Diff(want, records["p"].Meaning); diff != "" || len(records) != 2 {
+			t.Errorf("%d records, want 2; that of p (-want +got):\n%s", len(records), diff)
+		}
+	})
+}
+
+func TestLeastKeptIsLoweredOnlyAsTheRecordWasRead(t *testing.T) {
+	onEach(t, func(t *testing.T, on place) {
+		docs := on.open(t).Pipeline("p")
+		if err := docs.CreatePipeline(t.Context(), shardstore.PipelineRecord{Meaning: meaning("p")}); err != nil {
+			t.Fatal(err)
+		}
+		read := func() shardstore.PipelineRecord {
+			records, err := docs.Pipelines(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return records["p"]
+		}
+		first := read()
+		if err := docs.LowerLeastKept(t.Context(), 3*time.Hour, first.UpdateTime); err != nil {
+			t.Fatal(err)
+		}
+		if err := docs.LowerLeastKept(t.Context(), 5*time.Hour, first.UpdateTime); !errors.Is(err, shardstore.ErrPrecondition) {
+			t.Errorf("with the update time of an earlier read: %v, want ErrPrecondition", err)
+		}
+		want := shardstore.PipelineRecord{Meaning: first.Meaning, LeastKept: 3 * time.Hour, UpdateTime: read().UpdateTime}
+		if diff := cmp.Diff(want, read()); diff != "" || !want.UpdateTime.After(first.UpdateTime) {
+			t.Errorf("the record (-want +got), updated at %v and before at %v:\n%s", want.UpdateTime, first.UpdateTime, diff)
+		}
+	})
 }
 
 func TestAReaderOfAWindowMayStop(t *testing.T) {
-	t.Parallel()
-	docs := open(t, emulator.Project()).Pipeline("p")
-	for range 2 {
-		if err := add(t.Context(), newStore(docs), 1, 0, 3); err != nil {
-			t.Fatal(err)
+	onEach(t, func(t *testing.T, on place) {
+		docs := on.open(t).Pipeline("p")
+		for range 2 {
+			if err := add(t.Context(), newStore(docs), 1, 0, 3); err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	n := 0
-	for _, err := range docs.QueryWindow(t.Context(), minute(1)) {
-		if n++; err != nil {
-			t.Fatal(err)
+		n := 0
+		for _, err := range docs.QueryWindow(t.Context(), minute(1)) {
+			if n++; err != nil {
+				t.Fatal(err)
+			}
+			break
 		}
-		break
-	}
-	if n != 1 {
-		t.Errorf("%d batches, want 1", n)
-	}
+		if n != 1 {
+			t.Errorf("%d batches, want 1", n)
+		}
+	})
 }
 
 func TestTryWriteWritesNothing(t *testing.T) {
-	t.Parallel()
-	project := emulator.Project()
-	register(t, project)
-	if err := open(t, project).TryWrite(t.Context(), "p"); err != nil {
-		t.Error(err)
-	}
-	client, shards, err := readAll(t, t.Context(), project)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	if len(shards) != 1 {
-		t.Errorf("%d documents, want the one that there was: %v", len(shards), shards)
-	}
+	onEach(t, func(t *testing.T, on place) {
+		register(t, on)
+		if err := on.open(t).TryWrite(t.Context(), "p"); err != nil {
+			t.Error(err)
+		}
+		if shards := on.shards(t); len(shards) != 1 {
+			t.Errorf("%d documents, want the one that there was: %v", len(shards), shards)
+		}
+	})
 }
 
 func TestTryWriteReportsARefusal(t *testing.T) {
-	t.Parallel()
-	option, _ := calls("Commit", func(int, func() error) error { return status.Error(codes.PermissionDenied, "no") })
-	if err := open(t, emulator.Project(), option).TryWrite(t.Context(), "p"); status.Code(err) != codes.PermissionDenied {
-		t.Errorf("%v, want PermissionDenied", err)
-	}
+	onEach(t, func(t *testing.T, on place) {
+		option, _ := calls("Commit", func(int, func() error) error { return status.Error(codes.PermissionDenied, "no") })
+		if err := on.open(t, option).TryWrite(t.Context(), "p"); status.Code(err) != codes.PermissionDenied {
+			t.Errorf("%v, want PermissionDenied", err)
+		}
+	})
 }

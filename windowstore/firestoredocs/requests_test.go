@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/testing/protocmp"
 
 	"github.com/tidemark-dev/tidemark/windowstore/shardstore"
 )
@@ -83,6 +84,33 @@ func TestShardFieldsAreThoseOfTheRequests(t *testing.T) {
 	}
 }
 
+// The order and the range of the query are those of one ascending index.
+func TestTheQueryForPendingShardsNeedsNoOtherIndex(t *testing.T) {
+	t.Parallel()
+	d := &documents{Database: &Database{path: "projects/p/databases/d"}, name: "n"}
+	window, through := timeValue(time.Unix(60, 0)), time.Unix(120, 0)
+	name := &pb.Value{ValueType: &pb.Value_ReferenceValue{ReferenceValue: "projects/p/databases/d/documents/pipelines/n/counter_shards/s"}}
+	for _, test := range []struct {
+		after shardstore.Cursor
+		start *pb.Cursor
+	}{
+		{shardstore.Cursor{Window: time.Unix(60, 0)}, &pb.Cursor{Values: []*pb.Value{window}, Before: true}},
+		{shardstore.Cursor{Window: time.Unix(60, 0), Name: "s"}, &pb.Cursor{Values: []*pb.Value{window, name}}},
+	} {
+		query := d.pendingQuery(test.after, through, 7)
+		if diff := cmp.Diff(test.start, query.StartAt, protocmp.Transform()); diff != "" {
+			t.Errorf("start after %+v (-want +got):\n%s", test.after, diff)
+		}
+		want := []*pb.StructuredQuery_Order{
+			{Field: field(fieldPending), Direction: pb.StructuredQuery_ASCENDING},
+			{Field: field(fieldName), Direction: pb.StructuredQuery_ASCENDING},
+		}
+		if diff := cmp.Diff(want, query.OrderBy, protocmp.Transform()); diff != "" || query.EndAt != nil || query.Limit.GetValue() != 7 {
+			t.Errorf("limit %v, end %v, order (-want +got):\n%s", query.Limit, query.EndAt, diff)
+		}
+	}
+}
+
 func set(names []string) []string { return slices.Compact(slices.Sorted(slices.Values(names))) }
 
 func TestRetryPausesMoreAndMoreUntilItSucceeds(t *testing.T) {
@@ -90,7 +118,7 @@ func TestRetryPausesMoreAndMoreUntilItSucceeds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		n := 0
-		err := retry(t.Context(), func() error {
+		err := retry(t, time.Minute, func(*attempt) error {
 			if n++; n <= 10 {
 				return status.Error(codes.Aborted, "contention")
 			}
@@ -105,10 +133,8 @@ func TestRetryPausesMoreAndMoreUntilItSucceeds(t *testing.T) {
 func TestRetryEndsAtTheDeadline(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		defer cancel()
 		began := time.Now()
-		err := retry(ctx, func() error { return status.Error(codes.ResourceExhausted, "quota") })
+		err := retry(t, 10*time.Second, func(*attempt) error { return status.Error(codes.ResourceExhausted, "quota") })
 		if took := time.Since(began); took != 10*time.Second {
 			t.Errorf("retry took %v, want 10s", took)
 		}
@@ -116,4 +142,17 @@ func TestRetryEndsAtTheDeadline(t *testing.T) {
 			t.Errorf("retry: %v, want the deadline and the last answer", err)
 		}
 	})
+}
+
+// retry retries the call within the timeout.
+func retry(t *testing.T, timeout time.Duration, call func(*attempt) error) error {
+	t.Helper()
+	db, err := Open(t.Context(), Config{Project: "p", EmulatorHost: "127.0.0.1:1"}) // where nobody listens
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+	defer cancel()
+	return db.retry(ctx, call)
 }

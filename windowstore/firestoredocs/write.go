@@ -63,8 +63,8 @@ func (d *documents) mergeWrite(w shardstore.ShardWrite) *pb.Write {
 func (d *documents) commit(ctx context.Context, writes []*pb.Write) error {
 	ctx, cancel := d.bound(ctx)
 	defer cancel()
-	return retry(ctx, func() error {
-		_, err := d.client.Commit(ctx, &pb.CommitRequest{Database: d.path, Writes: writes}, once())
+	return d.retry(ctx, func(a *attempt) error {
+		_, err := a.client.Commit(a.ctx, &pb.CommitRequest{Database: d.path, Writes: writes}, once())
 		return err
 	})
 }
@@ -119,12 +119,12 @@ func (d *documents) settleAll(ctx context.Context, shards []shardstore.ShardInfo
 	for i := range left {
 		left[i] = i
 	}
-	err := retry(ctx, func() error {
+	err := d.retry(ctx, func(a *attempt) error {
 		request := &pb.BatchWriteRequest{Database: d.path}
 		for _, i := range left {
 			request.Writes = append(request.Writes, d.settleWrite(shards[i], expireAt))
 		}
-		response, err := d.client.BatchWrite(ctx, request, once())
+		response, err := a.client.BatchWrite(a.ctx, request, once())
 		if err != nil {
 			return err
 		}

@@ -94,8 +94,10 @@
 //     the last without a value, which deletes it. No precondition. Keys begin with
 //     digits, so the field path needs backquotes.
 //   - QueryPending: RunQuery, pending <= through, ordered by pending and __name__,
-//     StartAfter the cursor, Limit, and Select of window only. Create and update
-//     time come with each document, the read time with each response.
+//     both ascending, which the one index of pending serves, starting before the
+//     cursor's window or, from the second page on, after its document; Limit, and
+//     Select of window only. Create and update time come with each document, the
+//     read time with each response.
 //   - QueryWindow: RunQuery, window == start, Select of batches.
 //   - Settle: BatchWrite (500 writes a call at most) of Updates whose mask is
 //     pending, without a value, and expire_at, each with the precondition

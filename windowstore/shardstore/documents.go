@@ -40,8 +40,7 @@ type Documents interface {
 
 	// QueryPending returns, from one snapshot, up to limit documents in which the
 	// field pending is there and not after through, in the order of pending and
-	// then of the name, beginning after the given one (the zero Cursor is before
-	// all). It returns them without their batches, with the time of the snapshot.
+	// then of the name, both ascending, beginning after the given place. It returns them without their batches, with the time of the snapshot.
 	// Fewer than limit means that there are no more. The snapshot has every commit
 	// that had returned before the call.
 	QueryPending(ctx context.Context, after Cursor, through time.Time, limit int) (page []ShardInfo, readTime time.Time, err error)
@@ -86,9 +85,10 @@ type ShardInfo struct {
 	CreateTime, UpdateTime time.Time
 }
 
-// A Cursor is a place in the order of QueryPending.
+// A Cursor is a place in the order of QueryPending: that of a document or, without
+// a name, the place before every document of the window. The zero Cursor is before
+// all.
 type Cursor struct {
-	Set    bool // whether there is one
 	Window time.Time
 	Name   string
 }

@@ -427,6 +427,25 @@ func TestPagesThatEndWithAWindowLoseNothing(t *testing.T) {
 	}
 }
 
+func TestACallerThatStopsReadsNoFurtherPage(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	for n := range 1000 {
+		f.mustAdd(n, 0, 1)
+	}
+	pages := 0
+	f.docs.queryPending = func(_ int, page []shardstore.ShardInfo, readTime time.Time) ([]shardstore.ShardInfo, time.Time) {
+		pages++
+		return page, readTime
+	}
+	for range f.store.Pending(t.Context(), minute(100), end) {
+		break
+	}
+	if pages != 1 {
+		t.Errorf("%d pages were read for one window", pages)
+	}
+}
+
 func TestPendingEndsAtOnceWithItsContext(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
@@ -436,7 +455,7 @@ func TestPendingEndsAtOnceWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var errs []error
-	for _, err := range f.store.Pending(ctx, end) {
+	for _, err := range f.store.Pending(ctx, time.Time{}, end) {
 		errs = append(errs, err)
 		cancel()
 	}

@@ -75,7 +75,7 @@ func (f *fixture) mustAdd(window, from, to int) {
 func (f *fixture) pending() []windowstore.PendingWindow {
 	f.Helper()
 	var windows []windowstore.PendingWindow
-	for w, err := range f.store.Pending(f.Context(), end) {
+	for w, err := range f.store.Pending(f.Context(), time.Time{}, end) {
 		if err != nil {
 			f.Fatal(err)
 		}

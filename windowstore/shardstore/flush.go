@@ -19,11 +19,11 @@ const pageSize = 300
 // The shards of a window may come from two pages or more, each read later than
 // the one before; the window's ReadTime is that of the first. No shard comes
 // twice and none is missed, as a shard's place in the order never changes.
-func (s *Store) Pending(ctx context.Context, through time.Time) iter.Seq2[windowstore.PendingWindow, error] {
+func (s *Store) Pending(ctx context.Context, from, through time.Time) iter.Seq2[windowstore.PendingWindow, error] {
 	// Windows start at whole seconds.
-	through = time.Unix(through.Unix(), 0).UTC()
+	from, through = time.Unix(from.Add(-1).Unix()+1, 0).UTC(), time.Unix(through.Unix(), 0).UTC()
 	return func(yield func(windowstore.PendingWindow, error) bool) {
-		if err := s.eachPending(ctx, through, yield); err != nil {
+		if err := s.eachPending(ctx, from, through, yield); err != nil {
 			yield(windowstore.PendingWindow{}, s.wrap("list pending", err))
 		}
 	}
@@ -31,9 +31,9 @@ func (s *Store) Pending(ctx context.Context, through time.Time) iter.Seq2[window
 
 // eachPending calls yield with each pending window, until it returns false, and
 // never with an error.
-func (s *Store) eachPending(ctx context.Context, through time.Time, yield func(windowstore.PendingWindow, error) bool) error {
+func (s *Store) eachPending(ctx context.Context, from, through time.Time, yield func(windowstore.PendingWindow, error) bool) error {
 	var window windowstore.PendingWindow // the last one found; the next page may have more of it
-	var after Cursor
+	after := Cursor{Window: from}
 	var readTime time.Time
 	for {
 		page, pageTime, err := s.config.Documents.QueryPending(ctx, after, through, pageSize)
@@ -65,7 +65,7 @@ func (s *Store) eachPending(ctx context.Context, through time.Time, yield func(w
 			return nil
 		}
 		last := page[len(page)-1]
-		after = Cursor{Set: true, Window: last.Window, Name: last.Name}
+		after = Cursor{Window: last.Window, Name: last.Name}
 	}
 }
 

@@ -62,7 +62,7 @@ func BenchmarkDeleteExpired(b *testing.B) {
 				if err := s.Add(b.Context(), batch); err != nil {
 					b.Fatal(err)
 				}
-				for w := range s.Pending(b.Context(), time.Unix(0, 0)) {
+				for w := range s.Pending(b.Context(), time.Time{}, time.Unix(0, 0)) {
 					if err := s.Settle(b.Context(), w.Shards, time.Unix(0, 0)); err != nil {
 						b.Fatal(err)
 					}

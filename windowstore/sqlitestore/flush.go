@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"math"
 	"strconv"
 	"time"
 
@@ -33,9 +32,9 @@ const pageWindows = 256
 // Pending implements [windowstore.Store]. It reads page by page, so no read
 // transaction is open while the caller has a window: one would keep the
 // write-ahead log from being emptied.
-func (s *Store) Pending(ctx context.Context, through time.Time) iter.Seq2[windowstore.PendingWindow, error] {
+func (s *Store) Pending(ctx context.Context, from, through time.Time) iter.Seq2[windowstore.PendingWindow, error] {
 	return func(yield func(windowstore.PendingWindow, error) bool) {
-		after := int64(math.MinInt64)
+		after := from.Add(-1).Unix() // the last second before from
 		var readTime time.Time
 		for {
 			// Before the read: what is in the page was true at some instant from

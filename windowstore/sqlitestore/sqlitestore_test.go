@@ -199,7 +199,7 @@ func TestDeletionThatDiedHalfWayIsFinishedByTheNext(t *testing.T) {
 	if err := s.Add(t.Context(), increment(0, 0, deleteKeys*2+5)); err != nil {
 		t.Fatal(err)
 	}
-	for w, err := range s.Pending(t.Context(), time.Unix(0, 0)) {
+	for w, err := range s.Pending(t.Context(), time.Time{}, time.Unix(0, 0)) {
 		if err = errors.Join(err, s.Settle(t.Context(), w.Shards, time.Unix(0, 0))); err != nil {
 			t.Fatal(err)
 		}

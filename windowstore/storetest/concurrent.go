@@ -92,7 +92,7 @@ func (f *fixture) addConcurrently(stores []windowstore.Store) error {
 
 // flush does what a flush does, once.
 func (f *fixture) flush(store windowstore.Store, agg aggregate) error {
-	for w, err := range store.Pending(f.ctx, end) {
+	for w, err := range store.Pending(f.ctx, beginning, end) {
 		if err != nil {
 			return err
 		}

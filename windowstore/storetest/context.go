@@ -22,7 +22,7 @@ var contextTests = []promise{
 			f.Error("Settle returned no error")
 		}
 		var last error
-		for _, err := range f.store.Pending(ctx, end) {
+		for _, err := range f.store.Pending(ctx, beginning, end) {
 			last = err
 		}
 		if last == nil {
@@ -42,7 +42,7 @@ var contextTests = []promise{
 		ctx, cancel := context.WithCancel(f.ctx)
 		defer cancel()
 		seen, failed := 0, false
-		for _, err := range f.store.Pending(ctx, end) {
+		for _, err := range f.store.Pending(ctx, beginning, end) {
 			if failed {
 				f.Fatal("the sequence went on after an error")
 			}

@@ -28,6 +28,31 @@ var pendingTests = []promise{
 			}
 		}
 	}},
+	{"from is inclusive and to the nanosecond", func(f *fixture) {
+		for _, n := range []int{-1, 0, 1} {
+			f.addKeys(minute(n), 0, 1)
+		}
+		for _, n := range []int{-1, 0, 1} {
+			f.wantRange(minute(n).Add(-1), end, 2-n)
+			f.wantRange(minute(n), end, 2-n)
+			f.wantRange(minute(n).Add(1), end, 1-n)
+		}
+	}},
+	{"a range has its own windows only", func(f *fixture) {
+		n := f.h.ManyWindows / 2
+		var batch []windowstore.Increment
+		for i := range n {
+			batch = append(batch, windowstore.Increment{Window: minute(i), Keys: keys(0, 1)})
+		}
+		for part := range slices.Chunk(batch, 500) {
+			f.add(part...)
+		}
+		f.wantRange(minute(3), minute(n-3), n-5)
+		f.wantRange(minute(n-2), minute(n+9), 2)
+		f.wantRange(minute(5), minute(5), 1)
+		f.wantRange(minute(6), minute(5), 0)
+		f.wantRange(minute(n), end, 0)
+	}},
 	{"through may be the zero time", func(f *fixture) {
 		f.addKeys(time.Time{}, 0, 1)
 		f.addKeys(minute(0), 0, 1)
@@ -57,7 +82,7 @@ var pendingTests = []promise{
 			f.addKeys(minute(n), 0, 1)
 		}
 		var last time.Time
-		for w, err := range f.store.Pending(f.ctx, end) {
+		for w, err := range f.store.Pending(f.ctx, beginning, end) {
 			if err != nil {
 				f.Fatalf("Pending: %v", err)
 			}
@@ -78,7 +103,7 @@ var pendingTests = []promise{
 			f.add(part...)
 		}
 		next := 0
-		for w, err := range f.store.Pending(f.ctx, minute(n-1)) {
+		for w, err := range f.store.Pending(f.ctx, beginning, minute(n-1)) {
 			if err != nil {
 				f.Fatalf("Pending: %v", err)
 			}
@@ -104,7 +129,7 @@ var pendingTests = []promise{
 			f.addKeys(minute(n), 0, 1)
 		}
 		for range 20 {
-			for w, err := range f.store.Pending(f.ctx, end) {
+			for w, err := range f.store.Pending(f.ctx, beginning, end) {
 				if err != nil || !w.Start.Equal(minute(0)) {
 					f.Fatalf("first window: %v, %v", w, err)
 				}
@@ -115,7 +140,7 @@ var pendingTests = []promise{
 	}},
 	{"a sequence may be ranged over twice", func(f *fixture) {
 		f.addKeys(minute(1), 0, 1)
-		sequence := f.store.Pending(f.ctx, end)
+		sequence := f.store.Pending(f.ctx, beginning, end)
 		for range 2 {
 			n := 0
 			for _, err := range sequence {

@@ -116,10 +116,12 @@ var noon = time.Date(2026, 3, 1, 12, 0, 0, 123456000, time.UTC)
 // minute is the start of the nth window of a minute after the epoch.
 func minute(n int) time.Time { return time.Unix(int64(n)*60, 0).UTC() }
 
-// never is an expiry that no test reaches; end is past every window.
+// never is an expiry that no test reaches; beginning and end are before and past
+// every window.
 var (
-	never = time.Date(9000, 1, 1, 0, 0, 0, 0, time.UTC)
-	end   = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+	beginning time.Time
+	never     = time.Date(9000, 1, 1, 0, 0, 0, 0, time.UTC)
+	end       = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 )
 
 // clock is a clock that only tests move.
@@ -235,13 +237,31 @@ func (f *fixture) pending(through time.Time) []windowstore.PendingWindow {
 func (f *fixture) pendingOf(store windowstore.Store, through time.Time) []windowstore.PendingWindow {
 	f.Helper()
 	var windows []windowstore.PendingWindow
-	for w, err := range store.Pending(f.ctx, through) {
+	for w, err := range store.Pending(f.ctx, beginning, through) {
 		if err != nil {
 			f.Fatalf("Pending: %v", err)
 		}
 		windows = append(windows, w)
 	}
 	return windows
+}
+
+// wantRange checks that the range has so many pending windows: the n that start at
+// from or after it, a minute apart.
+func (f *fixture) wantRange(from, through time.Time, n int) {
+	f.Helper()
+	var got, want []time.Time
+	for w, err := range f.store.Pending(f.ctx, from, through) {
+		if err != nil {
+			f.Fatalf("Pending: %v", err)
+		}
+		got = append(got, w.Start)
+	}
+	first := from.Add(time.Minute - 1).Truncate(time.Minute)
+	for i := range n {
+		want = append(want, first.Add(time.Duration(i)*time.Minute))
+	}
+	f.wantTimes(fmt.Sprintf("pending windows from %v through %v", from, through), got, want)
 }
 
 // onlyPending returns the one window that must be pending.
