@@ -174,7 +174,7 @@ func (c *checker) lock() Finding {
 
 // counterFile checks the counters in SQLite.
 func (c *checker) counterFile(ctx context.Context) Finding {
-	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	ctx, cancel := context.WithTimeout(ctx, StepTimeout)
 	defer cancel()
 	path := countersPath(c.settings)
 	recorded, err := sqlitestore.Inspect(ctx, sqliteCounters(c.settings))
@@ -201,7 +201,7 @@ func meaningProblem(err *windowstore.MeaningError) Finding {
 
 // tableFile checks the tables in SQLite.
 func (c *checker) tableFile(ctx context.Context) []Finding {
-	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	ctx, cancel := context.WithTimeout(ctx, StepTimeout)
 	defer cancel()
 	path := tablesPath(c.settings)
 	found, err := sqlitehouse.Inspect(ctx, sqliteTables(c.settings))

@@ -28,7 +28,7 @@ const (
 // onProject asks which of its permissions the account has on the project. It may
 // have others on what is in the project, which this does not say.
 func (c *checker) onProject(ctx context.Context) permissions {
-	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	ctx, cancel := context.WithTimeout(ctx, StepTimeout)
 	defer cancel()
 	var options []option.ClientOption
 	if c.projectsURL != "" {

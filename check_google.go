@@ -58,7 +58,7 @@ const cloudPlatform = "https://www.googleapis.com/auth/cloud-platform"
 // findAccount finds the credentials that the clients of Google's services find, and
 // whose they are.
 func findAccount(ctx context.Context) (account, error) {
-	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	ctx, cancel := context.WithTimeout(ctx, StepTimeout)
 	defer cancel()
 	found, err := transport.Creds(ctx, option.WithScopes(cloudPlatform))
 	if err != nil {

@@ -94,12 +94,6 @@ func (s Setting) Flag() string { return strings.ReplaceAll(strings.ToLower(s.Nam
 // Pub/Sub has accepted.
 const minBody = 14 << 20
 
-// Bounds that follow from the time limits of the server.
-const (
-	maxFlushTimeout   = writeTimeout - 10*time.Second
-	maxCommitInterval = 5 * time.Second
-)
-
 // table lists the settings in the order of their documentation, with the field
 // of s that each is read into.
 func (s *Settings) table() []Setting {
@@ -209,11 +203,11 @@ func (s *Settings) complete(onCloudRun bool) (problems []error) {
 	if s.MaxBody < minBody {
 		problem("MAX_BODY=%s: less than 14MB would refuse messages that Pub/Sub accepts, for ever", s.texts["MAX_BODY"])
 	}
-	if s.FlushTimeout < time.Second || s.FlushTimeout > maxFlushTimeout {
-		problem("FLUSH_TIMEOUT=%v: it must be from 1s to %v, so that its report can still be answered", s.FlushTimeout, maxFlushTimeout)
+	if s.FlushTimeout < time.Second || s.FlushTimeout > MaxFlushTimeout {
+		problem("FLUSH_TIMEOUT=%v: it must be from 1s to %v, so that its report can still be answered", s.FlushTimeout, MaxFlushTimeout)
 	}
-	if s.CommitInterval > maxCommitInterval {
-		problem("COMMIT_INTERVAL=%v: more than %v leaves too little of the time in which a push must be answered", s.CommitInterval, maxCommitInterval)
+	if s.CommitInterval > MaxCommitInterval {
+		problem("COMMIT_INTERVAL=%v: more than %v leaves too little of the time in which a push must be answered", s.CommitInterval, MaxCommitInterval)
 	}
 	if s.CounterRetention == 0 {
 		problem("COUNTER_RETENTION=0: counters must be kept longer than Pub/Sub keeps messages")

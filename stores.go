@@ -146,7 +146,7 @@ func sqliteCounters(s Settings) sqlitestore.Config {
 
 func firestoreConfig(s Settings) firestoredocs.Config {
 	return firestoredocs.Config{
-		Project: s.Project, Database: s.FirestoreDatabase, EmulatorHost: s.FirestoreEmulator, CallTimeout: stepTimeout,
+		Project: s.Project, Database: s.FirestoreDatabase, EmulatorHost: s.FirestoreEmulator, CallTimeout: StepTimeout,
 	}
 }
 
@@ -201,7 +201,7 @@ func bigQueryConfig(s Settings) bigquerytables.Config {
 	return bigquerytables.Config{
 		Project: s.Project, Dataset: s.Dataset, Location: s.BigQueryLocation, Names: s.Tables,
 		Method:        bigquerytables.Method(s.RawMethod),
-		AppendTimeout: stepTimeout,
+		AppendTimeout: StepTimeout,
 		MaxAhead:      s.MaxClockSkew + clockSlack,
 		RESTHost:      s.BigQueryEmulator, GRPCHost: s.BigQueryStorageEmulator,
 	}
@@ -231,7 +231,7 @@ type bigQueryWarehouse struct {
 func (w bigQueryWarehouse) CountRaw(ctx context.Context, starts []time.Time) ([]int64, error) {
 	counts, err := w.Warehouse.CountRaw(ctx, starts)
 	if errors.Is(err, context.DeadlineExceeded) {
-		err = fmt.Errorf("it takes longer than FLUSH_TIMEOUT=%v leaves it; raise that, to %v at most: %w", w.flushTimeout, maxFlushTimeout, err)
+		err = fmt.Errorf("it takes longer than FLUSH_TIMEOUT=%v leaves it; raise that, to %v at most: %w", w.flushTimeout, MaxFlushTimeout, err)
 	}
 	return counts, err
 }

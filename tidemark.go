@@ -21,25 +21,9 @@ import (
 	"github.com/tidemark-dev/tidemark/windowstore"
 )
 
-// Time limits of the server. A push is answered well inside the subscription's
-// ack deadline of 60 s, and everything accepted is answered within the 10 s that
-// Cloud Run leaves between SIGTERM and SIGKILL.
-const (
-	stepTimeout = 10 * time.Second // one write of a batch
-	pushTimeout = 25 * time.Second // one push, with its wait for a batch
-
-	drainTimeout    = 6 * time.Second // for what was accepted to be stored
-	shutdownTimeout = 8 * time.Second // for the answers that it was not to go out
-
-	readHeaderTimeout = 10 * time.Second
-	readTimeout       = time.Minute
-	writeTimeout      = 2 * time.Minute // longer than any answer takes to make
-	idleTimeout       = 2 * time.Minute
-
-	// maxHeaderBytes leaves room for the attributes of an unwrapped push, of which
-	// Pub/Sub allows 100, with names of 256 bytes and values of 1024.
-	maxHeaderBytes = 256 << 10
-)
+// maxHeaderBytes leaves room for the attributes of an unwrapped push, of which Pub/Sub
+// allows 100, with names of 256 bytes and values of 1024.
+const maxHeaderBytes = 256 << 10
 
 // maxInFlight is how many of the largest bodies may be held in memory at once.
 const maxInFlight = 16
@@ -101,7 +85,7 @@ func New(ctx context.Context, s Settings, log *slog.Logger) (*Service, error) {
 		QueueBytes:  maxInFlight * s.MaxBody,
 		BatchRows:   s.BatchRows,
 		BatchBytes:  s.BatchBytes,
-		StepTimeout: stepTimeout,
+		StepTimeout: StepTimeout,
 		Now:         time.Now,
 		Logger:      log,
 	})
@@ -120,7 +104,7 @@ func New(ctx context.Context, s Settings, log *slog.Logger) (*Service, error) {
 		Audit:            t.auditor,
 		MaxBody:          int64(s.MaxBody),
 		MaxInFlightBytes: maxInFlight * int64(s.MaxBody),
-		RequestTimeout:   pushTimeout,
+		RequestTimeout:   PushTimeout,
 		RequireMessageID: s.Backend != "local",
 		Now:              time.Now,
 		Logger:           log,
@@ -231,10 +215,10 @@ func (t *Service) Serve(ctx context.Context, listener net.Listener) error {
 		Handler:           t.handler,
 		Protocols:         &protocols,
 		BaseContext:       func(net.Listener) context.Context { return accepted },
-		ReadHeaderTimeout: readHeaderTimeout,
-		ReadTimeout:       readTimeout,
-		WriteTimeout:      writeTimeout,
-		IdleTimeout:       idleTimeout,
+		ReadHeaderTimeout: ReadHeaderTimeout,
+		ReadTimeout:       ReadTimeout,
+		WriteTimeout:      WriteTimeout,
+		IdleTimeout:       IdleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(t.log.Handler(), slog.LevelWarn),
 		// OPTIONS * is no route, and answered as one.
@@ -262,8 +246,8 @@ var errShutdown = errors.New("shutting down")
 func (t *Service) drain(ctx context.Context, server *http.Server, giveUp context.CancelCauseFunc) error {
 	t.log.Info("shutting down", "waiting", t.committer.QueueLength())
 	t.handler.Drain()
-	defer time.AfterFunc(drainTimeout, func() { giveUp(errShutdown) }).Stop()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	defer time.AfterFunc(ShutdownGrace, func() { giveUp(errShutdown) }).Stop()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ShutdownTimeout)
 	defer cancel()
 	err := server.Shutdown(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {

@@ -137,6 +137,9 @@ func (c Classifier) classify(m Message) Verdict {
 	var v Verdict
 	id, idErr := c.eventID(m)
 	v.EventID = id
+	if m.Ambiguous != "" {
+		return v.invalid(invalidf(AmbiguousMetadata, "%s", m.Ambiguous))
+	}
 	event, err := parse(m.Data)
 	if err == nil {
 		err = idErr

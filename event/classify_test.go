@@ -264,6 +264,20 @@ func TestOfADuplicateKeyTheLastCounts(t *testing.T) {
 	}
 }
 
+// A message of which nobody knows the id or the publish time is no event, whatever is in it.
+func TestAnAmbiguousMessageIsADeadLetter(t *testing.T) {
+	t.Parallel()
+	for _, data := range []string{valid, "", "{"} {
+		m := message(t, data)
+		m.Ambiguous = "header x has two values"
+		v := classifier(t, "payload", "message").Classify(m)
+		checkDeadLetter(t, v, event.AmbiguousMetadata)
+		if v.EventID != m.ID || v.HasTime || v.Err.Error() != m.Ambiguous {
+			t.Errorf("%q: verdict %+v, want the message's id, no time and what is ambiguous", data, v)
+		}
+	}
+}
+
 // When several things are wrong, the reason is the same on every delivery: the
 // first of this list.
 func TestPrecedenceOfReasons(t *testing.T) {

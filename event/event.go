@@ -34,17 +34,18 @@ type Reason string
 
 // The reasons. All but Rejected are decided by [Classifier.Classify].
 const (
-	Empty            Reason = "empty"             // no data
-	BadUTF8          Reason = "bad_utf8"          // data is not UTF-8
-	BadJSON          Reason = "bad_json"          // data is not exactly one JSON value
-	NotAnObject      Reason = "not_an_object"     // data is JSON, but not an object
-	MissingField     Reason = "missing_field"     // a required key is absent
-	WrongType        Reason = "wrong_type"        // a value has another JSON type, or a number does not fit
-	BadTime          Reason = "bad_time"          // event time cannot be read
-	TooFarAhead      Reason = "too_far_ahead"     // event time is further past publish time than the clock skew allows
-	MissingAttribute Reason = "missing_attribute" // the attribute configured for event time or event id is absent
-	Rejected         Reason = "rejected"          // the warehouse refuses the row for its own value
-	Panic            Reason = "panic"             // classification panicked
+	Empty             Reason = "empty"              // no data
+	BadUTF8           Reason = "bad_utf8"           // data is not UTF-8
+	BadJSON           Reason = "bad_json"           // data is not exactly one JSON value
+	NotAnObject       Reason = "not_an_object"      // data is JSON, but not an object
+	MissingField      Reason = "missing_field"      // a required key is absent
+	WrongType         Reason = "wrong_type"         // a value has another JSON type, or a number does not fit
+	BadTime           Reason = "bad_time"           // event time cannot be read
+	TooFarAhead       Reason = "too_far_ahead"      // event time is further past publish time than the clock skew allows
+	MissingAttribute  Reason = "missing_attribute"  // the attribute configured for event time or event id is absent
+	AmbiguousMetadata Reason = "ambiguous_metadata" // the message came with two ids, publish times or subscriptions
+	Rejected          Reason = "rejected"           // the warehouse refuses the row for its own value
+	Panic             Reason = "panic"              // classification panicked
 )
 
 // invalid is an error with the reason it is a dead letter for.
@@ -60,11 +61,31 @@ func invalidf(reason Reason, format string, args ...any) error {
 	return &invalid{reason, fmt.Errorf(format, args...)}
 }
 
+// The keys of an event, by the index of their values.
+const (
+	keyIP = iota
+	keyUserID
+	keyTimestamp
+	keyHTTPRequest
+	keyHTTPResponse
+	keyNumBytes
+	keyUserAgent
+	keyLat // this one and the next may be absent
+	keyLng
+)
+
+var keys = [...]string{
+	keyIP: "ip", keyUserID: "user_id", keyTimestamp: "timestamp", keyHTTPRequest: "http_request", keyHTTPResponse: "http_response",
+	keyNumBytes: "num_bytes", keyUserAgent: "user_agent", keyLat: "lat", keyLng: "lng",
+}
+
+var selection = strictjson.Select(keys[:]...)
+
 // parse reads an event from a message's data. Every error is an *invalid.
 //
 // encoding/json on a struct would let bad events through: it matches keys in
 // any case, takes a missing key or a null for a zero value, and replaces broken
-// UTF-8. So keys are looked up exactly and each value is checked by hand.
+// UTF-8. So keys are matched exactly and each value is checked by hand.
 func parse(data []byte) (Event, error) {
 	if len(data) == 0 {
 		return Event{}, invalidf(Empty, "the message has no data")
@@ -72,7 +93,8 @@ func parse(data []byte) (Event, error) {
 	if !utf8.Valid(data) {
 		return Event{}, invalidf(BadUTF8, "data is not UTF-8: first bad byte at offset %d", firstBadByte(data))
 	}
-	object, err := strictjson.Object(data)
+	var values [len(keys)]json.RawMessage
+	err := selection.Read(data, values[:])
 	if errors.Is(err, strictjson.ErrNotObject) {
 		return Event{}, invalidf(NotAnObject, "data is not a JSON object: %w", err)
 	}
@@ -81,23 +103,23 @@ func parse(data []byte) (Event, error) {
 	}
 	// All keys before any type, so that the reason does not depend on the order
 	// in which the fields happen to be read.
-	for _, key := range []string{"ip", "user_id", "timestamp", "http_request", "http_response", "num_bytes", "user_agent"} {
-		if _, ok := object[key]; !ok {
-			return Event{}, invalidf(MissingField, "required key %q is missing", key)
+	for key, value := range values[:keyLat] {
+		if value == nil {
+			return Event{}, invalidf(MissingField, "required key %q is missing", keys[key])
 		}
 	}
-	f := fields{object: object}
+	f := fields{values: values[:]}
 	e := Event{
-		IP:           f.string("ip"),
-		UserID:       f.string("user_id"),
-		UserAgent:    f.string("user_agent"),
-		Lat:          f.nullableFloat("lat"),
-		Lng:          f.nullableFloat("lng"),
-		HTTPRequest:  f.string("http_request"),
-		HTTPResponse: f.integer("http_response"),
-		NumBytes:     f.integer("num_bytes"),
+		IP:           f.string(keyIP),
+		UserID:       f.string(keyUserID),
+		UserAgent:    f.string(keyUserAgent),
+		Lat:          f.nullableFloat(keyLat),
+		Lng:          f.nullableFloat(keyLng),
+		HTTPRequest:  f.string(keyHTTPRequest),
+		HTTPResponse: f.integer(keyHTTPResponse),
+		NumBytes:     f.integer(keyNumBytes),
 	}
-	timestamp := f.string("timestamp")
+	timestamp := f.string(keyTimestamp)
 	if f.err != nil {
 		return Event{}, f.err
 	}
@@ -107,20 +129,20 @@ func parse(data []byte) (Event, error) {
 	return e, nil
 }
 
-// fields reads typed values from a decoded object and keeps the first error.
+// fields decodes the values of an event and keeps the first error.
 type fields struct {
-	object map[string]json.RawMessage
+	values []json.RawMessage // by key
 	err    error
 }
 
-func (f *fields) wrongType(key, want string) {
+func (f *fields) wrongType(key int, want string) {
 	if f.err == nil {
-		f.err = invalidf(WrongType, "%s is %s, want %s", key, strictjson.Quote(string(f.object[key])), want)
+		f.err = invalidf(WrongType, "%s is %s, want %s", keys[key], strictjson.Quote(string(f.values[key])), want)
 	}
 }
 
-func (f *fields) string(key string) string {
-	s, err := strictjson.String(f.object[key])
+func (f *fields) string(key int) string {
+	s, err := strictjson.String(f.values[key])
 	if err != nil {
 		f.wrongType(key, "a string")
 	}
@@ -128,19 +150,19 @@ func (f *fields) string(key string) string {
 }
 
 // integer reads a JSON number without point or exponent that fits in 64 bits.
-func (f *fields) integer(key string) int64 {
+func (f *fields) integer(key int) int64 {
 	// ParseInt is wider than JSON only in a leading + and leading zeros, which
 	// the JSON decoder has already refused.
-	n, err := strconv.ParseInt(string(f.object[key]), 10, 64)
+	n, err := strconv.ParseInt(string(f.values[key]), 10, 64)
 	if err != nil {
 		f.wrongType(key, "an integer of at most 64 bits, without point or exponent")
 	}
 	return n
 }
 
-func (f *fields) nullableFloat(key string) *float64 {
-	raw, ok := f.object[key]
-	if !ok || string(raw) == "null" {
+func (f *fields) nullableFloat(key int) *float64 {
+	raw := f.values[key]
+	if raw == nil || string(raw) == "null" {
 		return nil
 	}
 	// Of all JSON values ParseFloat takes numbers only, and only those that fit.

@@ -22,8 +22,11 @@ type Message struct {
 	// Subscription is the full name of the subscription that delivered the
 	// message; empty where the delivery did not say.
 	Subscription string
-	Attributes   map[string]string
-	Data         []byte
+	// Ambiguous says of which of the above the delivery had two values, so that none
+	// of them is known; empty for nearly every message.
+	Ambiguous  string
+	Attributes map[string]string
+	Data       []byte
 }
 
 // PublishTimeSource says where a message's publish time comes from.

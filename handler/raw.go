@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/internal/strictjson"
 )
 
 // The headers in which an unwrapped push carries the message's metadata.
@@ -28,6 +30,11 @@ const (
 // message all the same, since any may be an attribute, and a message that ends
 // as a dead letter, now or when the warehouse refuses it, is kept whole.
 //
+// Of two values of a metadata header none is believed, because an attribute may be
+// among them: the message is ambiguous, and so a dead letter. If its id is in doubt, it
+// gets one that is derived from both, which is the same on every delivery and no other
+// message's; if its publish time is, the time of receipt stands in.
+//
 // An attribute whose name is that of a header with a meaning of its own takes that
 // meaning: with one named Authorization or X-Serverless-Authorization, or
 // Content-Encoding, the message may be refused on every delivery, since whoever
@@ -36,29 +43,51 @@ const (
 func (h *Handler) decodeUnwrapped(r *http.Request, body []byte, received time.Time) (event.Message, error) {
 	headers := headerAttributes(r.Header)
 	named := h.namedAttributes(headers)
-	m := event.Message{
-		ID:                text(r.Header.Get(messageIDHeader)),
-		PublishTime:       received,
-		PublishTimeSource: event.FromReceipt,
-		Subscription:      text(r.Header.Get(subscriptionHeader)),
-		Attributes:        merge(headers, named),
-		Data:              body,
+	m := event.Message{PublishTime: received, PublishTimeSource: event.FromReceipt, Attributes: merge(headers, named), Data: body}
+	var twice []string
+	identity := maps.Clone(named) // what an id is derived from
+	metadata := func(name string) (value string, given bool) {
+		values := metadataValues(r.Header, name)
+		if len(values) > 1 {
+			identity[name] = strings.Join(values, ",")
+			twice = append(twice, fmt.Sprintf("header %s has %d values, %s", strings.ToLower(name), len(values), strictjson.Quote(identity[name])))
+			return "", false
+		}
+		return values[0], r.Header[name] != nil
+	}
+	m.ID, _ = metadata(messageIDHeader)
+	published, given := metadata(publishTimeHeader)
+	m.Subscription, _ = metadata(subscriptionHeader)
+	m.Ambiguous = strings.Join(twice, "; ")
+
+	if m.ID == "" && m.Ambiguous == "" && h.requireMessageID {
+		return event.Message{}, refuse(errInvalid, errors.New("header x-goog-pubsub-message-id is missing: an unwrapped push needs the message's metadata; "+
+			"set it on the subscription with --push-no-wrapper-write-metadata, or deliver wrapped, to /push; by hand, send such a header of your own"))
 	}
 	if m.ID == "" {
-		if h.requireMessageID {
-			return event.Message{}, refuse(errInvalid, errors.New("header x-goog-pubsub-message-id is missing: an unwrapped push needs the message's metadata; "+
-				"set it on the subscription with --push-no-wrapper-write-metadata, or deliver wrapped, to /push; by hand, send such a header of your own"))
-		}
-		m.ID = event.DerivedID(body, named)
+		m.ID = event.DerivedID(body, identity)
 	}
-	if published, ok := r.Header[publishTimeHeader]; ok {
-		t, err := event.ParseTime(published[0])
+	if given {
+		t, err := event.ParseTime(published)
 		if err != nil {
 			return event.Message{}, refuse(errInvalid, fmt.Errorf("header x-goog-pubsub-publish-time: %w", err))
 		}
 		m.PublishTime, m.PublishTimeSource = t, event.FromMessage
 	}
 	return m, nil
+}
+
+// metadataValues returns the values of a metadata header, sorted, and one that is empty
+// if there are none. A second value can come of an attribute with the header's name,
+// which may stand before Pub/Sub's own value or, behind a proxy that joins them, in one
+// header with it. No value of Pub/Sub's has a comma.
+func metadataValues(header http.Header, name string) []string {
+	values := strings.Split(text(strings.Join(header.Values(name), ",")), ",")
+	for i, value := range values {
+		values[i] = strings.TrimSpace(value)
+	}
+	slices.Sort(values)
+	return values
 }
 
 // credentials are the headers that are read by whoever checks the caller, here or

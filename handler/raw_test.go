@@ -159,6 +159,60 @@ func TestUnwrappedPushWithABadPublishTimeIsRefused(t *testing.T) {
 	}
 }
 
+// Of two values of a metadata header one may be an attribute, by which a publisher would
+// choose the identity or the publish time of an event. None of them is believed.
+func TestTwoValuesOfAMetadataHeaderAreADeadLetter(t *testing.T) {
+	t.Parallel()
+	const id, published, subscription = "x-goog-pubsub-message-id", "x-goog-pubsub-publish-time", "x-goog-pubsub-subscription-name"
+	push := func(headers ...string) submission {
+		t.Helper()
+		f := newFixture(t, requireMessageID)
+		got := wantOK(t, f.do(post("/push/raw", record, headers...)))
+		s := f.ingest.only(t)
+		if got["status"] != "dead_letter" || got["reason"] != "ambiguous_metadata" || got["event_id"] != s.Message.ID {
+			t.Errorf("%q: verdict is %v", headers, got)
+		}
+		if s.Verdict.Reason != event.AmbiguousMetadata || string(s.Message.Data) != record {
+			t.Errorf("%q: submitted as %s with %q", headers, s.Verdict.Reason, s.Message.Data)
+		}
+		return s
+	}
+	twoIDs := push(id, "42", id, "7", published, onTime)
+	if twoIDs.Message.ID == "42" || twoIDs.Message.ID == "7" || event.FormatTime(twoIDs.Message.PublishTime) != onTime {
+		t.Errorf("two ids: message id %s, published %v; want an id of its own and %s", twoIDs.Message.ID, twoIDs.Message.PublishTime, onTime)
+	}
+	if got := twoIDs.Message.Attributes[id]; got != "42, 7" {
+		t.Errorf("two ids: the attributes have %q, want both", got)
+	}
+	// A delivery is the same message again, whatever the order, and another message is another.
+	if again := push(id, "7", id, "42", published, onTime); again.Message.ID != twoIDs.Message.ID {
+		t.Errorf("delivered again its id is %s, after %s", again.Message.ID, twoIDs.Message.ID)
+	}
+	if other := push(id, "43", id, "7", published, onTime); other.Message.ID == twoIDs.Message.ID {
+		t.Error("two messages have one id")
+	}
+	if folded := push(id, "42, 7", published, onTime); folded.Message.ID != twoIDs.Message.ID {
+		t.Errorf("folded into one header by a proxy its id is %s, after %s", folded.Message.ID, twoIDs.Message.ID)
+	}
+
+	for _, headers := range [][]string{
+		{id, "42", published, onTime, published, late},
+		{id, "42", published, late, published, onTime},
+		{id, "42", published, late + "," + onTime},
+		{id, "42", published, onTime, published, ""},
+		{id, "42", published, onTime, published, "yesterday"},
+	} {
+		m := push(headers...).Message
+		if m.ID != "42" || event.FormatTime(m.PublishTime) != received || m.PublishTimeSource != event.FromReceipt {
+			t.Errorf("%q: message id %s, published %v by %s; want 42 and the time of receipt", headers, m.ID, m.PublishTime, m.PublishTimeSource)
+		}
+	}
+	m := push(id, "42", published, onTime, subscription, "projects/p/subscriptions/s", subscription, "projects/p/subscriptions/t").Message
+	if m.ID != "42" || event.FormatTime(m.PublishTime) != onTime || m.Subscription != "" {
+		t.Errorf("two subscriptions: message id %s, published %v, subscription %q; want 42, %s and none", m.ID, m.PublishTime, m.Subscription, onTime)
+	}
+}
+
 // What is not UTF-8 has no place in a table, and two ids must not become one.
 func TestHeadersThatAreNotUTF8StayApart(t *testing.T) {
 	t.Parallel()

@@ -231,7 +231,7 @@ func TestNamesOfTheGuidesExist(t *testing.T) {
 		exists[view] = true
 	}
 	for _, reason := range []event.Reason{event.Empty, event.BadUTF8, event.BadJSON, event.NotAnObject, event.MissingField, event.WrongType,
-		event.BadTime, event.TooFarAhead, event.MissingAttribute, event.Rejected, event.Panic} {
+		event.BadTime, event.TooFarAhead, event.MissingAttribute, event.AmbiguousMetadata, event.Rejected, event.Panic} {
 		exists[string(reason)] = true
 	}
 	for _, setting := range tidemark.SettingsTable() {

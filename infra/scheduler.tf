@@ -7,7 +7,7 @@ resource "google_cloud_scheduler_job" "flush" {
   schedule    = "* * * * *"
   time_zone   = "Etc/UTC"
 
-  # A flush ends by itself within FLUSH_TIMEOUT, 50 s.
+  # A flush ends by itself within FLUSH_TIMEOUT, 50 s. (A test compares all time limits.)
   attempt_deadline = "60s"
 
   retry_config {

@@ -165,20 +165,53 @@ func TestSubscription(t *testing.T) {
 	}
 }
 
-// Each limit leaves room for the one inside it.
-func TestTimeouts(t *testing.T) {
+// The chain of time limits: what is inside a limit ends within it, with a margin for
+// the network.
+func TestEachTimeLimitLeavesRoomForWhatIsInsideIt(t *testing.T) {
 	m := load(t)
 	job := m.resource(t, "google_cloud_scheduler_job.flush")
+	push := m.resource(t, "google_pubsub_subscription.push")
 	template := m.resource(t, "google_cloud_run_v2_service.tidemark").block(t, "template")
+	startup := template.block(t, "containers").block(t, "startup_probe")
 	flush, err := time.ParseDuration(strings.Trim(m.environment(t)["FLUSH_TIMEOUT"], `"`))
 	if err != nil {
 		t.Fatal(err)
 	}
+	start := time.Duration(m.number(t, startup, "period_seconds")*m.number(t, startup, "failure_threshold")) * time.Second
+	ack := time.Duration(m.number(t, push, "ack_deadline_seconds")) * time.Second
 	attempt, request := m.seconds(t, job, "attempt_deadline"), m.seconds(t, template, "timeout")
-	if !(flush < attempt && attempt < request) {
-		t.Errorf("FLUSH_TIMEOUT %v, attempt_deadline %v, timeout of a request %v: each must be less than the next", flush, attempt, request)
+	hours := func(variable string) time.Duration {
+		n, _ := m.value(t, m.variables[variable], "default").AsBigFloat().Int64()
+		return time.Duration(n) * time.Hour
 	}
-	compare(t, "attempt_deadline", attempt, time.Minute)
+	const sigkill = 10 * time.Second // after SIGTERM, on Cloud Run
+	for _, tc := range []struct {
+		inside                string
+		takes, margin, within time.Duration
+		limit                 string
+	}{
+		{"the longest commit interval and two writes", tidemark.MaxCommitInterval + 2*tidemark.StepTimeout, 0, tidemark.PushTimeout, "a push"},
+		{"a push to an instance that is still starting", start + tidemark.PushTimeout, time.Second, ack, "the ack deadline"},
+		{"the headers of a request", tidemark.ReadHeaderTimeout, time.Second, tidemark.ReadTimeout, "the whole request"},
+		{"a request that arrives slowly", tidemark.ReadTimeout, 0, ack, "the ack deadline"},
+
+		{"a flush", flush, 5 * time.Second, attempt, "an attempt of the scheduler's job"},
+		{"an attempt of the scheduler's job", attempt, 0, time.Minute, "the time to the next"},
+		{"a flush by an instance that is still starting", start + flush, 5 * time.Second, request, "a request on Cloud Run"},
+		{"the longest flush", tidemark.MaxFlushTimeout, 5 * time.Second, request, "a request on Cloud Run"},
+		{"the longest flush", tidemark.MaxFlushTimeout, 5 * time.Second, tidemark.WriteTimeout, "its answer"},
+		{"a push", tidemark.PushTimeout, 5 * time.Second, tidemark.WriteTimeout, "its answer"},
+		{"a request on Cloud Run", request, 0, tidemark.WriteTimeout, "its answer"},
+
+		{"storing what was accepted", tidemark.ShutdownGrace, time.Second, tidemark.ShutdownTimeout, "the shutdown of the server"},
+		{"the shutdown of the server, and of the stores", tidemark.ShutdownTimeout + tidemark.CloseTimeout, 500 * time.Millisecond, sigkill, "the time to SIGKILL"},
+
+		{"the retention of messages", hours("message_retention_hours"), 24 * time.Hour, hours("counter_retention_hours"), "the retention of counters"},
+	} {
+		if tc.takes+tc.margin > tc.within {
+			t.Errorf("%s: %v, and %v of margin: more than the %v of %s", tc.inside, tc.takes, tc.margin, tc.within, tc.limit)
+		}
+	}
 	compare(t, "schedule", m.value(t, job, "schedule"), cty.StringVal("* * * * *"))
 	compare(t, "retry_count", m.number(t, job.block(t, "retry_config"), "retry_count"), 3)
 }

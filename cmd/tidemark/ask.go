@@ -45,7 +45,7 @@ func askServer(ctx context.Context, token, method, server, route string, query u
 	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	response, err := client.Do(request)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s gives no answer: %w", target, deliver.Explain(err, target.String()))
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -14,6 +15,11 @@ import (
 
 // defaultPushURL is where a server with default settings takes pushes.
 const defaultPushURL = "http://127.0.0.1:8080/push"
+
+const (
+	replayTimeout     = 30 * time.Second // longer than a server takes for any push
+	replayGiveUpAfter = 5 * time.Minute
+)
 
 func replayCommand(p process) *cobra.Command {
 	var o replay.Options
@@ -25,8 +31,16 @@ func replayCommand(p process) *cobra.Command {
 		Long: `Send every line of a file, or of standard input, to a server as Pub/Sub pushes
 messages: again and again until it is acknowledged. A line is a push body, or a
 bare event, which becomes a push body with its own timestamp as publish time. The
-file may be gzipped. Gives up on a line at once on status 400, 401, 403, 404, 405,
-413 and 415. Exits with 1 if a line was not acknowledged.
+file may be gzipped. Two equal lines of bare events are two events; the same file
+sent again is the same events.
+
+If none of the first hundred lines is a push body or an event, nothing is sent,
+since each would be kept as a dead letter; --anyway sends them. (For that a server
+is asked about the first bare lines with dry_run=1, which stores nothing.)
+
+A line that is refused with status 400, 401, 403, 404, 405, 413 or 415 is given up
+at once, and any other line after --give-up-after; if nothing was acknowledged in
+that time, the replay stops. Exits with 1 if a line was not acknowledged.
 
 With --from-table, send what the configured backend has stored instead, each
 message once, with the id and publish time it had. That is safe at any time, since
@@ -53,6 +67,10 @@ they were in.`,
 	flags.IntVar(&o.Concurrency, "concurrency", 16, "messages on their way at once; with 1, strictly in order")
 	flags.Float64Var(&o.Rate, "rate", 0, "most messages a second; 0 for no limit")
 	flags.StringVar(&o.PublishTime, "publish-time", replay.PublishAtEvent, "publish time of bare events: event (their timestamp) or now")
+	o.Timeout, o.GiveUpAfter = replayTimeout, replayGiveUpAfter
+	flags.Var((*durationValue)(&o.Timeout), "timeout", "how long one delivery waits for its answer")
+	flags.Var((*durationValue)(&o.GiveUpAfter), "give-up-after", "how long a line is delivered again without success; 0 for no limit")
+	flags.BoolVar(&o.Anyway, "anyway", false, "send a file even if none of its first hundred lines is an event")
 	flags.StringVar(&shiftTo, "shift-to", "", "now: move all times by one offset, so that the latest publish time is now")
 	stored.addFlags(flags)
 	settings := settingsFlags(cmd, p)
@@ -100,6 +118,9 @@ func runReplay(ctx context.Context, o replay.Options, p process) error {
 	o.Log = p.stderr
 	o.Progress = isTerminal(p.stderr)
 	summary, err := replay.Run(ctx, o)
+	if err != nil && summary.Lines == 0 {
+		return err
+	}
 	if printErr := summary.Print(p.stdout); printErr != nil {
 		return errors.Join(err, fmt.Errorf("print the summary: %w", printErr))
 	}

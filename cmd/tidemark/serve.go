@@ -8,15 +8,11 @@ import (
 	"net"
 	"strconv"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/tidemark-dev/tidemark"
 )
-
-// closeTimeout bounds what is left to do after the last request was answered.
-const closeTimeout = time.Second
 
 func serveCommand(p process) *cobra.Command {
 	cmd := &cobra.Command{
@@ -72,7 +68,7 @@ func withListener(ctx context.Context, s tidemark.Settings, log *slog.Logger, f 
 
 // closeService closes a service, also when ctx has ended.
 func closeService(ctx context.Context, service *tidemark.Service) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tidemark.CloseTimeout)
 	defer cancel()
 	return service.Close(ctx)
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -59,8 +60,8 @@ func TestEveryCommandThatCallsAServerSendsTheToken(t *testing.T) {
 			if token != "" {
 				want = "Bearer " + token
 			}
-			if code != exitDone || len(seen) != 1 || seen[0] != want {
-				t.Errorf("%q: exit code %d, sent %q, want %q once: %s", command, code, seen, want, said)
+			if code != exitDone || len(seen) == 0 || slices.ContainsFunc(seen, func(sent string) bool { return sent != want }) {
+				t.Errorf("%q: exit code %d, sent %q, want %q each time: %s", command, code, seen, want, said)
 			}
 		}
 	}

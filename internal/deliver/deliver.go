@@ -48,6 +48,9 @@ type Deliverer struct {
 	Client *http.Client
 	// Timeout bounds one attempt; 0 is [AckDeadline].
 	Timeout time.Duration
+	// GiveUpAfter bounds all attempts at one body with their pauses: no attempt
+	// begins later. 0 is no bound.
+	GiveUpAfter time.Duration
 	// Observe, if set, is told of every attempt as soon as it has ended, before
 	// the pause that follows it. It is called from every goroutine that calls
 	// Deliver.
@@ -72,10 +75,7 @@ func NewClient(concurrency int) *http.Client {
 // CheckURL tells whether raw is a URL that bodies can be posted to.
 func CheckURL(raw string) error {
 	u, err := url.Parse(raw)
-	if err != nil {
-		return err
-	}
-	if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
 		return fmt.Errorf("%q is not a URL as http://host:port/path", raw)
 	}
 	return nil
@@ -150,11 +150,22 @@ type RefusedError struct{ Attempt Attempt }
 
 func (e *RefusedError) Error() string { return "server refuses the message: " + e.Attempt.String() }
 
+// GaveUpError is the error of [Deliverer.Deliver] for a body that was not
+// acknowledged within GiveUpAfter. The server may have stored the message.
+type GaveUpError struct {
+	After time.Duration // the bound
+	Last  Attempt
+}
+
+func (e *GaveUpError) Error() string {
+	return fmt.Sprintf("not acknowledged within %v; the last of %d attempts: %v", e.After, e.Last.Number, e.Last)
+}
+
 // Deliver posts body until the server acknowledges it, and returns the attempt
-// that succeeded. It gives up only with a [*RefusedError], or when ctx ends,
-// with an error that wraps ctx's; the server may then have stored the message
-// all the same. Deliver never changes body, and the caller must not either,
-// even later: the last request may still be reading it.
+// that succeeded. It gives up only with a [*RefusedError], with a [*GaveUpError],
+// or when ctx ends, with an error that wraps ctx's; the server may then have stored
+// the message. Deliver never changes body, and the caller must not either, even
+// later: the last request may still be reading it.
 //
 // The pause before another attempt doubles from 100 ms to 10 s, each cut by a
 // random part of up to one half, and is never shorter than the server's
@@ -163,7 +174,7 @@ func (d *Deliverer) Deliver(ctx context.Context, body []byte) (Attempt, error) {
 	if err := errors.Join(CheckURL(d.URL), CheckToken(d.URL, d.Token)); err != nil {
 		return Attempt{}, fmt.Errorf("deliver: %w", err)
 	}
-	backoff := minBackoff
+	backoff, start := minBackoff, d.now()
 	for number := 1; ; number++ {
 		if err := ctx.Err(); err != nil {
 			return Attempt{}, fmt.Errorf("deliver, before attempt %d: %w", number, err)
@@ -179,7 +190,11 @@ func (d *Deliverer) Deliver(ctx context.Context, body []byte) (Attempt, error) {
 		if a.Hopeless() {
 			return a, &RefusedError{Attempt: a}
 		}
-		if err := d.sleep(ctx, pause(backoff, a.retryAfter)); err != nil {
+		wait := pause(backoff, a.retryAfter)
+		if d.GiveUpAfter > 0 && d.now().Add(wait).Sub(start) > d.GiveUpAfter {
+			return a, &GaveUpError{After: d.GiveUpAfter, Last: a}
+		}
+		if err := d.sleep(ctx, wait); err != nil {
 			return a, fmt.Errorf("deliver, after attempt %d: %w", number, err)
 		}
 		backoff = min(2*backoff, maxBackoff)
@@ -209,7 +224,7 @@ func (d *Deliverer) attempt(ctx context.Context, body []byte) Attempt {
 		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 			err = fmt.Errorf("none within %v", timeout)
 		}
-		return Attempt{Err: err, Latency: d.now().Sub(start)}
+		return Attempt{Err: Explain(err, d.URL), Latency: d.now().Sub(start)}
 	}
 	defer response.Body.Close()
 	// The status alone decides, as it does for Pub/Sub; so a body that cannot be
@@ -230,12 +245,7 @@ func (d *Deliverer) post(ctx context.Context, body []byte) (*http.Response, erro
 	}
 	request.Header.Set("Content-Type", "application/json")
 	Authorize(request, d.Token)
-	response, err := d.client().Do(request)
-	var urlErr *url.Error
-	if errors.As(err, &urlErr) {
-		err = urlErr.Err // without the method and URL, which are the same for all
-	}
-	return response, err
+	return d.client().Do(request)
 }
 
 // client returns the client to send with: the caller's, except that it never

@@ -21,6 +21,34 @@ import (
 // by a person with curl, since Pub/Sub never sends such a body.
 const expected = `want what Pub/Sub push sends, {"message": {"data": "<base64>", "messageId": "<id>", "publishTime": "<time>", "attributes": {...}}}; a bare event goes to /push/raw`
 
+// What is read of a push body, by the index of its value.
+const (
+	theMessage = iota
+	theData
+	theAttributes
+	theID
+	theID2
+	thePublishTime
+	thePublishTime2
+	theSubscription
+)
+
+var paths = [...]string{
+	theMessage:      "message",
+	theData:         "message.data",
+	theAttributes:   "message.attributes",
+	theID:           "message.messageId",
+	theID2:          "message.message_id",
+	thePublishTime:  "message.publishTime",
+	thePublishTime2: "message.publish_time",
+	theSubscription: "subscription",
+}
+
+var selection = strictjson.Select(paths[:]...)
+
+// values are those at the paths, undecoded.
+type values [len(paths)]json.RawMessage
+
 // Decode reads a message from the body of a push. An error means that the body
 // can never be read, and says what was expected: an answer for status 400.
 //
@@ -34,25 +62,28 @@ const expected = `want what Pub/Sub push sends, {"message": {"data": "<base64>",
 // without publish time gets receivedAt, cut down to the microsecond, and
 // [event.FromReceipt] as the source. The message shares no memory with body.
 func Decode(body []byte, receivedAt time.Time) (event.Message, error) {
-	message, subscription, err := open(body)
+	v, err := open(body)
 	if err != nil {
 		return event.Message{}, err
 	}
-	m := event.Message{Subscription: subscription}
-	if m.Data, err = decodeData(message["data"]); err != nil {
+	var m event.Message
+	if m.Subscription, err = v.optionalString(theSubscription); err != nil {
 		return event.Message{}, err
 	}
-	if m.Attributes, err = decodeAttributes(message["attributes"]); err != nil {
+	if m.Data, err = decodeData(v[theData]); err != nil {
 		return event.Message{}, err
 	}
-	if m.ID, err = decodeID(message); err != nil {
+	if m.Attributes, err = decodeAttributes(v[theAttributes]); err != nil {
+		return event.Message{}, err
+	}
+	if m.ID, err = v.id(); err != nil {
 		return event.Message{}, err
 	}
 	if m.ID == "" {
 		m.ID = event.DerivedID(m.Data, m.Attributes)
 	}
 	var given bool
-	if m.PublishTime, given, err = decodePublishTime(message); err != nil {
+	if m.PublishTime, given, err = v.publishTime(); err != nil {
 		return event.Message{}, err
 	}
 	m.PublishTimeSource = event.FromMessage
@@ -63,44 +94,40 @@ func Decode(body []byte, receivedAt time.Time) (event.Message, error) {
 	return m, nil
 }
 
-// open returns the members of the message inside body, undecoded, and the name
-// of the subscription.
-func open(body []byte) (message map[string]json.RawMessage, subscription string, err error) {
+// open reads a body in one pass.
+func open(body []byte) (v values, err error) {
 	if len(bytes.TrimSpace(body)) == 0 {
-		return nil, "", fmt.Errorf("body is empty; %s", expected)
+		return v, fmt.Errorf("body is empty; %s", expected)
 	}
 	// The decoder would replace bad bytes in attributes without a word.
 	if !utf8.Valid(body) {
-		return nil, "", fmt.Errorf("body is not UTF-8; %s", expected)
+		return v, fmt.Errorf("body is not UTF-8; %s", expected)
 	}
-	envelope, err := strictjson.Object(body)
-	if errors.Is(err, strictjson.ErrNotObject) {
-		return nil, "", fmt.Errorf("body is not a JSON object: %w; %s", err, expected)
+	err = selection.Read(body, v[:])
+	switch message := v[theMessage]; {
+	case errors.Is(err, strictjson.ErrNotObject):
+		return v, fmt.Errorf("body is not a JSON object: %w; %s", err, expected)
+	case err != nil:
+		return v, fmt.Errorf("body is not JSON: %w; %s", err, expected)
+	case absent(message):
+		return v, fmt.Errorf(`body has no "message" object; %s`, expected)
+	case message[0] != '{':
+		_, err = strictjson.Object(message) // which says what it is
+		return v, fmt.Errorf(`"message" is not a JSON object: %w; %s`, err, expected)
 	}
-	if err != nil {
-		return nil, "", fmt.Errorf("body is not JSON: %w; %s", err, expected)
-	}
-	if absent(envelope["message"]) {
-		return nil, "", fmt.Errorf(`body has no "message" object; %s`, expected)
-	}
-	if message, err = strictjson.Object(envelope["message"]); err != nil {
-		return nil, "", fmt.Errorf(`"message" is not a JSON object: %w; %s`, err, expected)
-	}
-	subscription, err = optionalString(envelope, "subscription")
-	return message, subscription, err
+	return v, nil
 }
 
 // absent tells whether an optional member is missing or null.
 func absent(raw json.RawMessage) bool { return len(raw) == 0 || string(raw) == "null" }
 
-func optionalString(object map[string]json.RawMessage, key string) (string, error) {
-	raw := object[key]
-	if absent(raw) {
+func (v *values) optionalString(i int) (string, error) {
+	if absent(v[i]) {
 		return "", nil
 	}
-	s, err := strictjson.String(raw)
+	s, err := strictjson.String(v[i])
 	if err != nil {
-		return "", fmt.Errorf("%s is %s, want a JSON string", key, strictjson.Quote(string(raw)))
+		return "", fmt.Errorf("%s is %s, want a JSON string", paths[i], strictjson.Quote(string(v[i])))
 	}
 	return s, nil
 }
@@ -110,73 +137,70 @@ func decodeData(raw json.RawMessage) ([]byte, error) {
 	if absent(raw) {
 		return nil, nil
 	}
-	// The decoder reads base64 into bytes by itself, but an array of numbers too.
-	if raw[0] != '"' {
+	text, err := strictjson.Unquote(raw)
+	if err != nil {
 		return nil, fmt.Errorf("message.data is %s, want a JSON string of base64", strictjson.Quote(string(raw)))
 	}
-	var data []byte
-	if err := json.Unmarshal(raw, &data); err != nil {
-		return nil, fmt.Errorf("message.data is not base64 (want the standard alphabet with + and /, padded with =): %w", err)
-	}
-	if len(data) == 0 {
+	if len(text) == 0 {
 		return nil, nil
+	}
+	data, err := base64.StdEncoding.AppendDecode(nil, text)
+	if err != nil {
+		return nil, fmt.Errorf("message.data is not base64 (want the standard alphabet with + and /, padded with =): %w", err)
 	}
 	return data, nil
 }
 
-// decodeAttributes returns nil where there are none.
+// decodeAttributes returns nil if there are none.
 func decodeAttributes(raw json.RawMessage) (map[string]string, error) {
 	if absent(raw) {
 		return nil, nil
 	}
-	object, err := strictjson.Object(raw)
+	attributes, wrong := map[string]string{}, map[string]json.RawMessage{}
+	err := strictjson.Members(raw, func(name string, value json.RawMessage) {
+		delete(wrong, name) // the last of equal names counts
+		text, err := strictjson.String(value)
+		if err != nil {
+			wrong[name] = value
+		}
+		attributes[name] = text
+	})
 	if err != nil {
 		return nil, fmt.Errorf("message.attributes is %s, want a JSON object of strings", strictjson.Quote(string(raw)))
 	}
-	if len(object) == 0 {
-		return nil, nil
+	for name, value := range wrong {
+		return nil, fmt.Errorf("attribute %s is %s, want a JSON string", strictjson.Quote(name), strictjson.Quote(string(value)))
 	}
-	attributes := make(map[string]string, len(object))
-	for name, value := range object {
-		if attributes[name], err = strictjson.String(value); err != nil {
-			return nil, fmt.Errorf("attribute %s is %s, want a JSON string", strictjson.Quote(name), strictjson.Quote(string(value)))
-		}
+	if len(attributes) == 0 {
+		return nil, nil
 	}
 	return attributes, nil
 }
 
-func decodeID(message map[string]json.RawMessage) (string, error) {
-	for _, key := range []string{"messageId", "message_id"} {
-		if id, err := optionalString(message, key); err != nil || id != "" {
-			return id, wrapMember(err)
+func (v *values) id() (string, error) {
+	for _, i := range []int{theID, theID2} {
+		if id, err := v.optionalString(i); err != nil || id != "" {
+			return id, err
 		}
 	}
 	return "", nil
 }
 
-func decodePublishTime(message map[string]json.RawMessage) (t time.Time, given bool, err error) {
-	for _, key := range []string{"publishTime", "publish_time"} {
-		if absent(message[key]) {
+func (v *values) publishTime() (t time.Time, given bool, err error) {
+	for _, i := range []int{thePublishTime, thePublishTime2} {
+		if absent(v[i]) {
 			continue
 		}
-		text, err := optionalString(message, key)
+		text, err := v.optionalString(i)
 		if err != nil {
-			return time.Time{}, false, wrapMember(err)
+			return time.Time{}, false, err
 		}
 		if t, err = event.ParseTime(text); err != nil {
-			return time.Time{}, false, fmt.Errorf("message.%s: %w", key, err)
+			return time.Time{}, false, fmt.Errorf("%s: %w", paths[i], err)
 		}
 		return t, true, nil
 	}
 	return time.Time{}, false, nil
-}
-
-// wrapMember says where the member is that err names.
-func wrapMember(err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("message.%w", err)
 }
 
 // wire is a push body as Pub/Sub writes it, with its members in the same order.

@@ -2,7 +2,9 @@ package replay
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
+	"strconv"
 	"time"
 
 	"github.com/tidemark-dev/tidemark/event"
@@ -34,22 +36,40 @@ func classify(line []byte) (kind, map[string]json.RawMessage) {
 	return bareEvent, object
 }
 
-// pushBodyOf returns what to post for a line. Bare events are published at their
-// own time, or at now if publishNow says so or they have no time.
-func pushBodyOf(line []byte, publishNow bool, now time.Time) []byte {
-	kind, object := classify(line)
-	if kind == pushBody {
-		return line
-	}
+// pushBodyOf returns what to post for a line that is no push body, the copy-th of
+// its equals. An event is published at its own time, or at now if publishNow says so
+// or it has no time.
+func pushBodyOf(line []byte, copy int, publishNow bool, now time.Time) []byte {
+	_, object := classify(line)
 	publishTime := now
 	if t, ok := timeMember(object, "timestamp"); ok && !publishNow {
 		publishTime = t
 	}
+	var attributes map[string]string // of the id alone; the message has none
+	if copy > 1 {
+		attributes = map[string]string{"copy": strconv.Itoa(copy)}
+	}
 	return envelope.Encode(event.Message{
-		ID:          event.DerivedID(line, nil),
+		ID:          event.DerivedID(line, attributes),
 		PublishTime: publishTime,
 		Data:        line,
 	})
+}
+
+// copies counts equal lines that are no push bodies: two events may have equal
+// bytes. It keeps eight bytes of each line's digest. Should two different lines have
+// those in common, one of them only gets another id than it would have had.
+type copies map[[8]byte]int
+
+// number returns which of its equals the line is, from 1; for a push body 0.
+func (c copies) number(line []byte) int {
+	if kind, _ := classify(line); kind == pushBody {
+		return 0
+	}
+	digest := sha256.Sum256(line)
+	key := [8]byte(digest[:8])
+	c[key]++
+	return c[key]
 }
 
 // latestTimeOf returns the time with which a line enters the search for the

@@ -76,7 +76,7 @@ func (c *console) observe(line int, a deliver.Attempt) {
 		c.warned = map[int]time.Time{}
 	}
 	c.warned[a.Status] = now
-	c.print(fmt.Sprintf("line %d, attempt %d: %v; trying until it is acknowledged", line, a.Number, a))
+	c.print(fmt.Sprintf("line %d, attempt %d: %v; trying again", line, a.Number, a))
 }
 
 // refused tells of a line that is given up: the first few, and then that there

@@ -16,9 +16,23 @@
 //     letter, so that nothing of a file vanishes.
 //
 // Blank lines are skipped. A message made from a line has an id derived from its
-// bytes ([event.DerivedID]): the same line sent again is the same event, in this
-// run or another, and two identical lines of bare events are one event. Only a
-// push body can say that equal contents are two events.
+// bytes ([event.DerivedID]) and, for the second and each later line of equal bytes,
+// from its number among them. So two equal lines of a file are two events, and the
+// same file sent again is the same events. (To count its equals costs about 30 bytes
+// of memory a line.)
+//
+// # Files of something else
+//
+// What is no event becomes a dead letter, which stays. So that a wrong file does not
+// become thousands of them, nothing is sent before a line is known to be a push body,
+// or an event: the server is asked with dry_run=1, which stores nothing. If the first
+// hundred lines are neither, Run stops. Options.Anyway sends the file without that.
+//
+// # Giving up
+//
+// A line that the server does not acknowledge within Options.GiveUpAfter is given up.
+// If no other line was finished in that time either, the server is taken for dead and
+// Run stops.
 //
 // # Shifting
 //

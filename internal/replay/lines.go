@@ -3,6 +3,7 @@ package replay
 import (
 	"bufio"
 	"bytes"
+	"compress/flate"
 	"compress/gzip"
 	"context"
 	"errors"
@@ -10,6 +11,8 @@ import (
 	"io"
 	"os"
 	"time"
+
+	"github.com/tidemark-dev/tidemark/internal/deliver"
 )
 
 // maxLine is the longest line that is sent, above any body a server takes.
@@ -26,6 +29,7 @@ type line struct {
 // lineReader reads the lines of an input.
 type lineReader struct {
 	input  *countingReader
+	gzip   bool          // the input is compressed
 	text   *bufio.Reader // of the input, uncompressed
 	number int
 }
@@ -39,9 +43,10 @@ func newLineReader(input io.Reader) (*lineReader, error) {
 	if magic, err := buffered.Peek(2); err != nil || !bytes.Equal(magic, []byte{0x1f, 0x8b}) {
 		return r, nil // an error comes again with the first line
 	}
+	r.gzip = true
 	uncompressed, err := gzip.NewReader(buffered)
 	if err != nil {
-		return nil, fmt.Errorf("read gzip header: %w", err)
+		return nil, fmt.Errorf("read the beginning of the gzip file: %w", r.explain(err))
 	}
 	r.text = bufio.NewReaderSize(uncompressed, 64<<10)
 	return r, nil
@@ -55,7 +60,7 @@ func (r *lineReader) next() (line, error) {
 		text, tooLong, err := r.read()
 		if err != nil && !errors.Is(err, io.EOF) {
 			// What came of the line is no line of the file, so it is not sent.
-			return line{}, fmt.Errorf("read line %d: %w", r.number, err)
+			return line{}, fmt.Errorf("read line %d: %w", r.number, r.explain(err))
 		}
 		if tooLong || len(bytes.TrimSpace(text)) > 0 {
 			return line{number: r.number, text: text, tooLong: tooLong, consumed: r.input.n}, nil
@@ -86,6 +91,19 @@ func (r *lineReader) read() (text []byte, tooLong bool, err error) {
 		}
 		return text, tooLong, err
 	}
+}
+
+// explain says in a user's words what is wrong with a gzip file. Other errors stay.
+func (r *lineReader) explain(err error) error {
+	var corrupt flate.CorruptInputError
+	switch {
+	case !r.gzip:
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
+		return &deliver.PlainError{Text: "the gzip file ends too early, so it is not whole", Cause: err}
+	case errors.As(err, &corrupt), errors.Is(err, gzip.ErrChecksum), errors.Is(err, gzip.ErrHeader):
+		return &deliver.PlainError{Text: "the gzip file is damaged", Cause: err}
+	}
+	return err
 }
 
 // countingReader counts what was read of r.

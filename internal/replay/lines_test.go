@@ -27,6 +27,36 @@ func TestLongLines(t *testing.T) {
 	}
 }
 
+// The largest message that Pub/Sub takes is one of 10 MB, which base64 and the
+// envelope make a line of nearly 14 MB.
+func TestTheLargestMessageOfPubSubIsSent(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, nil)
+	data := `{"x": "` + strings.Repeat("a", 10<<20-9) + `"}`
+	summary := replay(t, options(s.URL, pushLine("1", "2026-03-14T09:26:58.401Z", []byte(data))+"\n"))
+	if got := s.received(); len(got) != 1 || len(message(t, got[0]).Data) != 10<<20 || summary.NotAcknowledged != 0 {
+		t.Errorf("%d bodies arrived, summary %+v, want the message", len(got), summary)
+	}
+}
+
+func TestADamagedGzipFileIsSaidToBeDamaged(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, nil)
+	whole := []byte(zipped(t, strings.Repeat(bare+"\n", 100)))
+	for name, tt := range map[string]struct {
+		input []byte
+		want  string
+	}{
+		"the header is cut off":   {whole[:5], "read the beginning of the gzip file: the gzip file ends too early, so it is not whole"},
+		"the checksum is wrong":   {append(bytes.Clone(whole[:len(whole)-8]), 0, 0, 0, 0, 0, 0, 0, 0), "read line 101: the gzip file is damaged"},
+		"the method is not known": {append([]byte{0x1f, 0x8b, 7}, whole[3:]...), "read the beginning of the gzip file: the gzip file is damaged"},
+	} {
+		if _, err := Run(t.Context(), options(s.URL, string(tt.input))); err == nil || err.Error() != tt.want {
+			t.Errorf("%s: %v, want %q", name, err, tt.want)
+		}
+	}
+}
+
 func TestInputThatBreaksOffIsAnErrorAfterWhatWasRead(t *testing.T) {
 	t.Parallel()
 	var lines strings.Builder

@@ -1,12 +1,14 @@
 package replay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tidemark-dev/tidemark/internal/deliver"
@@ -42,6 +44,12 @@ type Options struct {
 	PublishTime string
 	// ShiftToNow moves all times so that the latest publish time is now.
 	ShiftToNow bool
+	// Anyway sends the input even if none of its first lines is an event.
+	Anyway bool
+	// Timeout bounds one delivery; 0 is [deliver.AckDeadline].
+	Timeout time.Duration
+	// GiveUpAfter is how long a line is delivered again; 0 is no bound.
+	GiveUpAfter time.Duration
 
 	// Log takes warnings, and with Progress the progress line; nil discards them.
 	Log io.Writer
@@ -73,6 +81,9 @@ func (o Options) Validate() error {
 	if o.Rate != 0 && !(o.Rate >= minRate) { // also if it is not a number
 		problems = append(problems, fmt.Errorf("rate is %v a second, want 0 for no limit, or at least %v", o.Rate, minRate))
 	}
+	if o.Timeout < 0 || o.GiveUpAfter < 0 {
+		problems = append(problems, fmt.Errorf("the time limits are %v and %v, want 0 or more", o.Timeout, o.GiveUpAfter))
+	}
 	switch o.PublishTime {
 	case "", PublishAtEvent, PublishNow:
 	default:
@@ -82,10 +93,11 @@ func (o Options) Validate() error {
 }
 
 // Run sends every line of the input until it is acknowledged, refused for good
-// (see [deliver.RefusedError]), or ctx ends. The summary is of all that was done,
-// also beside an error. The error says why Run did not finish: bad options, a
-// read that failed, or ctx's error. Lines that the server refused are no error:
-// see Summary.NotAcknowledged.
+// (see [deliver.RefusedError]), given up, or ctx ends. The summary is of all that
+// was done, also beside an error. The error says why Run did not finish: bad
+// options, a read that failed, a file without events, a server that acknowledges
+// nothing, or ctx's error. Lines that the server refused are no error: see
+// Summary.NotAcknowledged.
 func Run(ctx context.Context, options Options) (Summary, error) {
 	if err := options.Validate(); err != nil {
 		return Summary{}, err
@@ -97,11 +109,7 @@ func Run(ctx context.Context, options Options) (Summary, error) {
 	if options.Client == nil {
 		r.deliverer.Client.CloseIdleConnections()
 	}
-	summary := r.tally.summary(r.now().Sub(start))
-	if err == nil && ctx.Err() != nil && summary.NotAcknowledged > 0 {
-		err = fmt.Errorf("stopped after the last line was sent: %w", ctx.Err())
-	}
-	return summary, err
+	return r.tally.summary(r.now().Sub(start)), err
 }
 
 // A run is the state of one call of Run.
@@ -112,6 +120,9 @@ type run struct {
 	deliverer *deliver.Deliverer
 	tally     *tally
 	console   *console
+	stop      context.CancelCauseFunc // ends the run, with the reason
+
+	finished atomic.Int64 // lines acknowledged or refused
 }
 
 func newRun(options Options) *run {
@@ -134,17 +145,17 @@ func newRun(options Options) *run {
 	if client == nil {
 		client = deliver.NewClient(options.Concurrency)
 	}
-	r.deliverer = &deliver.Deliverer{URL: options.URL, Token: options.Token, Client: client, Now: r.now, Sleep: r.sleep}
+	r.deliverer = &deliver.Deliverer{
+		URL: options.URL, Token: options.Token, Client: client, Timeout: options.Timeout, GiveUpAfter: options.GiveUpAfter, Now: r.now, Sleep: r.sleep,
+	}
 	return r
 }
 
 // run reads lines and hands them to the workers, one at a time, until the input
 // or ctx ends and the workers are done.
 func (r *run) run(ctx context.Context) error {
-	readCtx, stopReading := context.WithCancel(ctx)
-	defer stopReading()
-	source := r.read(readCtx)
-
+	ctx, r.stop = context.WithCancelCause(ctx)
+	defer r.stop(nil)
 	work := make(chan job)
 	var workers sync.WaitGroup
 	for range r.options.Concurrency {
@@ -154,9 +165,17 @@ func (r *run) run(ctx context.Context) error {
 			}
 		})
 	}
-	defer workers.Wait()
-	defer close(work)
+	err := r.feed(ctx, r.read(ctx), work)
+	close(work)
+	workers.Wait()
+	if err == nil && ctx.Err() != nil && r.tally.unfinished() {
+		err = stopped(ctx, " after the last line was sent")
+	}
+	return err
+}
 
+// feed hands jobs to the workers until the source or ctx ends.
+func (r *run) feed(ctx context.Context, source source, work chan<- job) error {
 	pace := pacer{rate: r.options.Rate, now: r.now, sleep: r.sleep}
 	for {
 		j, err := source.next(ctx)
@@ -167,20 +186,30 @@ func (r *run) run(ctx context.Context) error {
 			return err
 		}
 		r.tally.line()
-		if err := pace.wait(ctx); err != nil {
-			return fmt.Errorf("stopped at line %d: %w", j.line.number, err)
+		if pace.wait(ctx) == nil {
+			select {
+			case work <- j:
+				continue
+			case <-ctx.Done():
+			}
 		}
-		select {
-		case work <- j:
-		case <-ctx.Done():
-			return fmt.Errorf("stopped at line %d: %w", j.line.number, ctx.Err())
-		}
+		return stopped(ctx, fmt.Sprintf(" at line %d", j.line.number))
 	}
+}
+
+// stopped returns why ctx has ended, and where that was.
+func stopped(ctx context.Context, where string) error {
+	cause := context.Cause(ctx)
+	if errors.Is(cause, context.Canceled) {
+		return &deliver.PlainError{Text: "interrupted" + where, Cause: cause}
+	}
+	return fmt.Errorf("stopped%s: %w", where, cause)
 }
 
 // A job is a line and what to do with it.
 type job struct {
 	line  line
+	copy  int   // which of the equal lines it is, from 1; 0 for a push body
 	shift int64 // seconds to move its times by
 }
 
@@ -194,17 +223,17 @@ type source struct {
 // next returns the next job; io.EOF after the last; and ctx's error, even while a
 // read is waiting.
 func (s source) next(ctx context.Context) (job, error) {
-	if ctx.Err() != nil {
-		return job{}, fmt.Errorf("stopped: %w", ctx.Err())
-	}
 	select {
 	case j, ok := <-s.jobs:
+		if ctx.Err() != nil {
+			return job{}, stopped(ctx, "")
+		}
 		if !ok {
 			return job{}, <-s.err
 		}
 		return j, nil
 	case <-ctx.Done():
-		return job{}, fmt.Errorf("stopped: %w", ctx.Err())
+		return job{}, stopped(ctx, "")
 	}
 }
 
@@ -240,15 +269,26 @@ func (r *run) readInto(ctx context.Context, jobs chan<- job) error {
 	if err != nil {
 		return err
 	}
+	head, equals := head{}, copies{}
 	for {
 		l, err := lines.next()
+		if errors.Is(err, io.EOF) {
+			return cmp.Or(head.none(), err)
+		}
 		if err != nil {
 			return err
 		}
-		select {
-		case jobs <- job{line: l, shift: shift}:
-		case <-ctx.Done():
-			return ctx.Err()
+		j := job{line: l, copy: equals.number(l.text), shift: shift}
+		ready, err := r.begin(ctx, &head, j)
+		if err != nil {
+			return err
+		}
+		for _, j := range ready {
+			select {
+			case jobs <- j:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
 		}
 	}
 }
@@ -276,28 +316,48 @@ func (r *run) send(ctx context.Context, j job) {
 		r.console.refused(j.line.number, fmt.Sprintf("longer than %d bytes, not sent", maxLine))
 		return
 	}
-	text := j.line.text
-	if r.options.ShiftToNow {
-		text = shiftLine(text, j.shift)
-	}
-	body := pushBodyOf(text, r.options.PublishTime == PublishNow, r.now())
-
 	// A copy for each line, so that what it observes can name the line.
 	deliverer := *r.deliverer
 	deliverer.Observe = func(a deliver.Attempt) {
 		r.tally.attempt(a)
-		if ctx.Err() == nil { // a failure of the server's, and no doing of ours
-			r.console.observe(j.line.number, a)
-		}
+		r.warn(ctx, j, a)
 	}
-	a, err := deliverer.Deliver(ctx, body)
+	finished := r.finished.Load()
+	a, err := deliverer.Deliver(ctx, r.body(j))
 	var refused *deliver.RefusedError
+	var gaveUp *deliver.GaveUpError
 	switch {
 	case err == nil:
 		r.tally.acknowledged(a)
+		r.finished.Add(1)
 	case errors.As(err, &refused):
 		r.console.refused(j.line.number, refused.Attempt.String())
+		r.finished.Add(1)
+	case errors.As(err, &gaveUp):
+		r.console.refused(j.line.number, gaveUp.Error())
+		if r.finished.Load() == finished { // the others do not fare better
+			r.stop(fmt.Errorf("no line was acknowledged for %v; is this the right server? (--give-up-after sets that time)", gaveUp.After))
+		}
 	}
+}
+
+// warn tells of an attempt at a line that failed, unless the end of ctx is why.
+func (r *run) warn(ctx context.Context, j job, a deliver.Attempt) {
+	if ctx.Err() == nil {
+		r.console.observe(j.line.number, a)
+	}
+}
+
+// body returns what to post for a line.
+func (r *run) body(j job) []byte {
+	text := j.line.text
+	if r.options.ShiftToNow {
+		text = shiftLine(text, j.shift)
+	}
+	if j.copy == 0 {
+		return text
+	}
+	return pushBodyOf(text, j.copy, r.options.PublishTime == PublishNow, r.now())
 }
 
 // A pacer spaces lines evenly. It is for one goroutine.

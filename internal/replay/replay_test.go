@@ -91,6 +91,41 @@ func TestBareEventIsPublishedAtItsOwnTime(t *testing.T) {
 	}
 }
 
+// Two users may do the same in the same microsecond: equal lines are events of their
+// own, and stay the same ones when the file is sent again.
+func TestEqualLinesOfAFileAreEventsOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	body := pushLine("1", "2026-03-14T09:26:58.401Z", []byte(bare))
+	other := strings.Replace(bare, "287", "288", 1)
+	input := strings.Join([]string{bare, half, body, bare, other, "", half, body, bare}, "\n")
+	ids := func(input string, concurrency int, shift bool) []string {
+		s := newServer(t, nil)
+		o := options(s.URL, input)
+		o.Concurrency, o.ShiftToNow = concurrency, shift
+		replay(t, o)
+		var ids []string
+		for _, body := range s.received() {
+			ids = append(ids, message(t, body).ID)
+		}
+		return slices.Sorted(slices.Values(ids))
+	}
+	got := ids(input, 1, false)
+	if n := len(slices.Compact(slices.Clone(got))); len(got) != 8 || n != 7 {
+		t.Errorf("%d lines have %d ids, want 8 and 7, since only the push bodies are equal: %q", len(got), n, got)
+	}
+	for _, line := range []string{bare, half, other} {
+		if id := event.DerivedID([]byte(line), nil); !slices.Contains(got, id) {
+			t.Errorf("the first of the equal lines %s has not the id that it has alone, %s", line, id)
+		}
+	}
+	if diff := cmp.Diff(got, ids(input, 8, false)); diff != "" {
+		t.Errorf("ids of the file sent again (-first +second):\n%s", diff)
+	}
+	if shifted := ids(input, 1, true); len(slices.Compact(shifted)) != 7 {
+		t.Errorf("with shifted times the ids are %q, want 7 different ones", shifted)
+	}
+}
+
 // A half-written line becomes a dead letter at the server, not a gap.
 func TestLineThatIsNoObjectIsSentAsData(t *testing.T) {
 	t.Parallel()
@@ -220,7 +255,7 @@ func TestUnreachableServerIsWarnedOfEveryFiveSeconds(t *testing.T) {
 		attempts := 0
 		var mu sync.Mutex
 		summary, err := Run(ctx, Options{
-			Input: strings.NewReader(strings.Repeat(bare+"\n", 20)), URL: "http://server/push", Concurrency: 20, Log: &log,
+			Input: strings.NewReader(strings.Repeat(bare+"\n", 20)), URL: "http://server/push", Concurrency: 20, Anyway: true, Log: &log,
 			Client: &http.Client{Transport: transport(func(*http.Request) (*http.Response, error) {
 				mu.Lock()
 				defer mu.Unlock()
@@ -241,6 +276,66 @@ func TestUnreachableServerIsWarnedOfEveryFiveSeconds(t *testing.T) {
 	})
 }
 
+// unanswered is a server that takes requests and never answers.
+func unanswered(r *http.Request) (*http.Response, error) {
+	<-r.Context().Done()
+	return nil, r.Context().Err()
+}
+
+func TestAServerThatNeverAnswersEndsTheReplay(t *testing.T) {
+	t.Parallel()
+	for _, anyway := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			start := time.Now()
+			var log bytes.Buffer
+			summary, err := Run(t.Context(), Options{
+				Input: strings.NewReader(strings.Repeat(bare+"\n", 1000)), URL: "http://server/push", Concurrency: 16, Anyway: anyway,
+				Timeout: 30 * time.Second, GiveUpAfter: 5 * time.Minute, Log: &log, Client: &http.Client{Transport: transport(unanswered)},
+			})
+			if err == nil || !strings.Contains(err.Error(), "5m0s") || summary.Acknowledged != 0 {
+				t.Errorf("error is %v, summary %+v, want that nothing was acknowledged in 5 minutes", err, summary)
+			}
+			if took := time.Since(start); took > 6*time.Minute {
+				t.Errorf("it took %v to give up", took)
+			}
+			if first, _, _ := strings.Cut(log.String(), "\n"); first != "line 1, attempt 1: no answer: none within 30s; trying again" && !anyway {
+				t.Errorf("first warning is %q", first)
+			}
+		})
+	}
+}
+
+// A message that crashes the server each time does not stop the others, nor is it
+// tried for as long as the world lasts.
+func TestALineThatAlwaysFailsIsGivenUpAlone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		bad := pushLine("bad", "2026-03-14T09:26:58.401Z", []byte(bare))
+		good := pushLine("good", "2026-03-14T09:26:58.401Z", []byte(bare)) + "\n"
+		var log bytes.Buffer
+		summary := replay(t, Options{
+			Input: strings.NewReader(good + bad + "\n" + strings.Repeat(good, 1000)), URL: "http://server/push", Concurrency: 2, Rate: 2,
+			GiveUpAfter: 5 * time.Minute, Log: &log,
+			Client: &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
+				body, err := io.ReadAll(r.Body)
+				if err != nil {
+					return nil, err
+				}
+				if string(body) == bad {
+					return &http.Response{StatusCode: http.StatusInternalServerError, Body: http.NoBody}, nil
+				}
+				return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
+			})},
+		})
+		if summary.Lines != 1002 || summary.NotAcknowledged != 1 || summary.Acknowledged != 1001 {
+			t.Errorf("summary is %+v, want all lines but one acknowledged", summary)
+		}
+		if !strings.Contains(log.String(), "line 2, given up: not acknowledged within 5m0s; the last of ") {
+			t.Errorf("log is\n%s\nwant line 2 given up", &log)
+		}
+	})
+}
+
 func TestStoppedReplayTellsWhatIsNotAcknowledged(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -255,8 +350,8 @@ func TestStoppedReplayTellsWhatIsNotAcknowledged(t *testing.T) {
 	o := options(s.URL, strings.Repeat(bare+"\n", 1000))
 	o.Log = &log
 	summary, err := Run(ctx, o)
-	if !errors.Is(err, context.Canceled) {
-		t.Errorf("error is %v, want the context's", err)
+	if !errors.Is(err, context.Canceled) || !strings.HasPrefix(err.Error(), "interrupted at line ") {
+		t.Errorf("error is %v, want the context's, and the line", err)
 	}
 	if summary.Acknowledged != 3 || summary.NotAcknowledged == 0 || summary.NotAcknowledged > 2 || summary.Lines > 5 {
 		t.Errorf("summary is %+v, want 3 acknowledged and the one or two lines that were read after them not", summary)
@@ -289,7 +384,7 @@ func TestConcurrencyIsUsedAndNotExceeded(t *testing.T) {
 		var mu sync.Mutex
 		running, most := 0, 0
 		summary := replay(t, Options{
-			Input: strings.NewReader(strings.Repeat(bare+"\n", 50)), URL: "http://server/push", Concurrency: 5,
+			Input: strings.NewReader(strings.Repeat(bare+"\n", 50)), URL: "http://server/push", Concurrency: 5, Anyway: true,
 			Client: &http.Client{Transport: transport(func(*http.Request) (*http.Response, error) {
 				mu.Lock()
 				running++
@@ -317,7 +412,7 @@ func TestRateSpacesLines(t *testing.T) {
 		start := time.Now()
 		var at []time.Duration
 		replay(t, Options{
-			Input: strings.NewReader(strings.Repeat(bare+"\n", 6)), URL: "http://server/push", Concurrency: 1, Rate: 4,
+			Input: strings.NewReader(strings.Repeat(bare+"\n", 6)), URL: "http://server/push", Concurrency: 1, Anyway: true, Rate: 4,
 			Client: &http.Client{Transport: transport(func(*http.Request) (*http.Response, error) {
 				at = append(at, time.Since(start))
 				if len(at) == 3 {

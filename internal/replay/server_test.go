@@ -22,11 +22,12 @@ import (
 var now = time.Date(2026, 7, 1, 12, 0, 0, 250_000_000, time.UTC)
 
 // server keeps the bodies it is sent, and answers as its handler says; without
-// one it counts every message.
+// one it counts every message. What it is asked with dry_run is only counted.
 type server struct {
 	*httptest.Server
 	mu     sync.Mutex
 	bodies []string
+	asked  int // with dry_run
 }
 
 func newServer(t *testing.T, handle func(w http.ResponseWriter, delivery int, body []byte)) *server {
@@ -39,7 +40,11 @@ func newServer(t *testing.T, handle func(w http.ResponseWriter, delivery int, bo
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.bodies = append(s.bodies, string(body))
+		if r.URL.Query().Get("dry_run") == "1" {
+			s.asked++
+		} else {
+			s.bodies = append(s.bodies, string(body))
+		}
 		if handle == nil {
 			fmt.Fprint(w, `{"status": "counted"}`)
 			return
@@ -77,6 +82,7 @@ func options(url, input string) Options {
 		Input:       strings.NewReader(input),
 		URL:         url,
 		Concurrency: 1,
+		Anyway:      true,
 		Now:         func() time.Time { return now },
 		Sleep:       func(ctx context.Context, _ time.Duration) error { return ctx.Err() },
 	}

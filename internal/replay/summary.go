@@ -65,7 +65,11 @@ func (s Summary) Print(w io.Writer) error {
 	}
 	rows("answers", counts(s.ByHTTPStatus, statusName))
 	asItIs := func(name string) string { return name }
-	rows("verdicts", counts(s.ByVerdict, asItIs))
+	verdicts := counts(s.ByVerdict, asItIs)
+	if s.ByVerdict["counted"] > 0 {
+		verdicts[len(verdicts)-1] += " (of lines; a message on several lines is counted once)"
+	}
+	rows("verdicts", verdicts)
 	rows("dead letters", counts(s.ByReason, asItIs))
 	_, err := w.Write(b.Bytes())
 	return err
@@ -113,6 +117,13 @@ func (t *tally) line() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.s.Lines++
+}
+
+// unfinished tells whether a line was not acknowledged.
+func (t *tally) unfinished() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.s.Acknowledged < t.s.Lines
 }
 
 func (t *tally) attempt(a deliver.Attempt) {

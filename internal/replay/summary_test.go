@@ -83,7 +83,7 @@ elapsed           12.3s
 throughput        678.0 lines/s
 latency           p50 1.23ms, p90 3.46ms, p99 9ms, max 1.23s
 answers           5 without answer, 8370 200 OK, 7 400 Bad Request, 30 503 Service Unavailable
-verdicts          8205 counted, 26 dead_letter, 139 late
+verdicts          8205 counted, 26 dead_letter, 139 late (of lines; a message on several lines is counted once)
 dead letters      21 bad_json, 5 wrong_type
 `
 	var b bytes.Buffer

@@ -1,0 +1,223 @@
+package strictjson
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// ErrNotObject is wrapped by the error for well-formed JSON that is something
+// other than an object.
+var ErrNotObject = errors.New("not an object")
+
+// A Selection says which values of an object are wanted. It may be used
+// concurrently.
+type Selection struct {
+	size int // number of wanted values
+	root place
+}
+
+// A place is a key, or a chain of keys, that leads to a wanted value.
+type place struct {
+	index  int               // of the value at this place, or -1 if it is not wanted
+	inside []int             // indices of the wanted values inside the object at this place
+	next   map[string]*place // by the object's keys
+}
+
+// Select returns the Selection of the values at the paths, no two of which are
+// equal. A path is a key, or the keys of nested objects with points in between,
+// as in "message.data".
+func Select(paths ...string) *Selection {
+	s := &Selection{size: len(paths), root: place{index: -1}}
+	for i, path := range paths {
+		p := &s.root
+		for key := range strings.SplitSeq(path, ".") {
+			p.inside = append(p.inside, i)
+			p = p.to(key)
+		}
+		p.index = i
+	}
+	return s
+}
+
+// to returns the place that key leads to. It creates the place if it is new.
+func (p *place) to(key string) *place {
+	if p.next == nil {
+		p.next = map[string]*place{}
+	}
+	if p.next[key] == nil {
+		p.next[key] = &place{index: -1}
+	}
+	return p.next[key]
+}
+
+// Read reads exactly one JSON object, with white space around it allowed. It
+// sets values to the wanted values, undecoded and in the order of the paths. An
+// absent value is nil, and so is every value inside another that is absent or no
+// object. The values share the memory of data. If Read returns an error, the
+// values mean nothing.
+func (s *Selection) Read(data []byte, values []json.RawMessage) error {
+	clear(values[:s.size])
+	return readObject(data, func(d *decoder, key jsontext.Token) error {
+		return s.root.readMember(d, key, values)
+	})
+}
+
+// readMember reads the value of key in the object at p.
+func (p *place) readMember(d *decoder, key jsontext.Token, values []json.RawMessage) error {
+	at, wanted := p.next[key.String()]
+	if !wanted {
+		_, err := d.value()
+		return err
+	}
+	for _, i := range at.inside { // the values of an earlier duplicate of key
+		values[i] = nil
+	}
+	var value json.RawMessage
+	var err error
+	if at.next != nil && d.text.PeekKind() == '{' {
+		value, err = d.object(func(d *decoder, key jsontext.Token) error { return at.readMember(d, key, values) })
+	} else {
+		value, err = d.value()
+	}
+	if at.index >= 0 {
+		values[at.index] = value
+	}
+	return err
+}
+
+// Members reads exactly one JSON object, with white space around it allowed, and
+// calls visit for each member in order, duplicates included, until it meets an
+// error. The values are undecoded and share the memory of data.
+func Members(data []byte, visit func(key string, value json.RawMessage)) error {
+	return readObject(data, func(d *decoder, token jsontext.Token) error {
+		key := token.String()
+		value, err := d.value()
+		if err == nil {
+			visit(key, value)
+		}
+		return err
+	})
+}
+
+// Object reads exactly one JSON object, with white space around it allowed, and
+// returns all of its values undecoded. The values share the memory of data. The
+// map of a large object takes many times the memory of its text.
+func Object(data []byte) (map[string]json.RawMessage, error) {
+	object := map[string]json.RawMessage{}
+	if err := Members(data, func(key string, value json.RawMessage) { object[key] = value }); err != nil {
+		return nil, err
+	}
+	return object, nil
+}
+
+// readObject reads the one object that data is, and calls member after each key.
+func readObject(data []byte, member func(d *decoder, key jsontext.Token) error) error {
+	d := decoders.Get().(*decoder)
+	defer decoders.Put(d)
+	d.reset(data)
+	defer d.reset(nil) // so that it keeps no data
+	kind := d.text.PeekKind()
+	var err error
+	if kind == '{' {
+		_, err = d.object(member)
+	} else {
+		_, err = d.value()
+	}
+	if err == nil {
+		err = d.end()
+	}
+	switch {
+	case err != nil:
+		return syntaxError(data, err)
+	case kind != '{':
+		return fmt.Errorf("it is a JSON %s: %w", typeNames[kind], ErrNotObject)
+	}
+	return nil
+}
+
+// typeNames are the names of JSON types in errors.
+var typeNames = map[jsontext.Kind]string{'n': "null", 't': "bool", 'f': "bool", '"': "string", '0': "number", '[': "array"}
+
+// syntaxError returns the error for data that cannot be read: what encoding/json
+// says of the data, which is short however long the data is. The decoder's own
+// error contains the keys of all objects around the fault.
+func syntaxError(data []byte, err error) error {
+	var value json.RawMessage
+	if described := json.Unmarshal(data, &value); described != nil {
+		return described
+	}
+	return err
+}
+
+// A decoder reads the JSON text in data.
+type decoder struct {
+	text   jsontext.Decoder
+	buffer bytes.Buffer // what text reads from: it takes the bytes of a Buffer without a copy
+	data   []byte
+}
+
+// decoders are reused, because a new decoder costs half as much as what it reads.
+var decoders = sync.Pool{New: func() any { return new(decoder) }}
+
+var options = []jsontext.Options{
+	jsontext.AllowDuplicateNames(true),
+	jsontext.AllowInvalidUTF8(true), // also allows halves of surrogate pairs
+}
+
+func (d *decoder) reset(data []byte) {
+	d.data = data
+	d.buffer = *bytes.NewBuffer(data)
+	d.text.Reset(&d.buffer, options...)
+}
+
+// object reads an object, calls member after each key to read the value, and
+// returns the object's text.
+func (d *decoder) object(member func(d *decoder, key jsontext.Token) error) (json.RawMessage, error) {
+	if _, err := d.text.ReadToken(); err != nil {
+		return nil, err
+	}
+	start := d.text.InputOffset() - int64(len("{"))
+	for d.text.PeekKind() != '}' {
+		key, err := d.text.ReadToken()
+		if err != nil {
+			return nil, err
+		}
+		if err := member(d, key); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := d.text.ReadToken(); err != nil {
+		return nil, err
+	}
+	return d.data[start:d.text.InputOffset()], nil
+}
+
+// value reads one value of any kind and returns its text.
+func (d *decoder) value() (json.RawMessage, error) {
+	value, err := d.text.ReadValue()
+	if err != nil {
+		return nil, err
+	}
+	// The decoder's slice is good until its next call only.
+	end := d.text.InputOffset()
+	return d.data[end-int64(len(value)) : end], nil
+}
+
+// end returns an error if anything but white space follows.
+func (d *decoder) end() error {
+	switch _, err := d.text.ReadToken(); err {
+	case io.EOF:
+		return nil
+	case nil:
+		return errors.New("a second value follows the first")
+	default:
+		return err
+	}
+}
