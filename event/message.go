@@ -4,9 +4,12 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/tidemark-dev/tidemark/internal/strictjson"
 )
 
 // A Message is what Pub/Sub delivers: bytes, attributes and the two facts the
@@ -27,6 +30,39 @@ type Message struct {
 	Ambiguous  string
 	Attributes map[string]string
 	Data       []byte
+}
+
+// The most that a message has: of attributes as Pub/Sub says, of ids and names of
+// subscriptions more than it makes.
+const (
+	maxID             = 255  // bytes
+	maxSubscription   = 1024 // bytes
+	maxAttributes     = 100
+	maxAttributeName  = 256  // bytes
+	maxAttributeValue = 1024 // bytes
+)
+
+// CheckLimits returns an error for a message that Pub/Sub cannot have delivered. Stored
+// as a dead letter it could be too large for the table, which then refuses it for ever.
+func (m Message) CheckLimits() error {
+	if n := len(m.ID); n > maxID {
+		return fmt.Errorf("message id has %d bytes, want at most %d", n, maxID)
+	}
+	if n := len(m.Subscription); n > maxSubscription {
+		return fmt.Errorf("subscription has %d bytes, want at most %d", n, maxSubscription)
+	}
+	if n := len(m.Attributes); n > maxAttributes {
+		return fmt.Errorf("there are %d attributes, want at most %d, as Pub/Sub has them", n, maxAttributes)
+	}
+	for name, value := range m.Attributes {
+		if n := len(name); n > maxAttributeName {
+			return fmt.Errorf("the name of attribute %s has %d bytes, want at most %d", strictjson.Quote(name), n, maxAttributeName)
+		}
+		if n := len(value); n > maxAttributeValue {
+			return fmt.Errorf("attribute %s has %d bytes, want at most %d", strictjson.Quote(name), n, maxAttributeValue)
+		}
+	}
+	return nil
 }
 
 // PublishTimeSource says where a message's publish time comes from.

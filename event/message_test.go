@@ -3,6 +3,7 @@ package event_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -257,5 +258,44 @@ func TestRejectKeepsWhatIsKnownButNotTheEvent(t *testing.T) {
 	}
 	if v.Status != event.Counted || v.Event == (event.Event{}) {
 		t.Error("Reject changed the verdict it was called on")
+	}
+}
+
+// What no message of Pub/Sub has can only be posted by hand, and is refused there:
+// stored as a dead letter it could be too large for the table.
+func TestTheLimitsOfAMessage(t *testing.T) {
+	t.Parallel()
+	attributes := func(n int) map[string]string {
+		m := map[string]string{}
+		for i := range n {
+			m[fmt.Sprintf("name-%d", i)] = ""
+		}
+		return m
+	}
+	x := func(n int) string { return strings.Repeat("x", n) }
+	for _, tc := range []struct {
+		name string
+		m    event.Message
+		says string // empty if it passes
+	}{
+		{"nothing", event.Message{}, ""},
+		{"id at its limit", event.Message{ID: x(255)}, ""},
+		{"id past it", event.Message{ID: x(256)}, "message id has 256 bytes, want at most 255"},
+		{"id past it in bytes", event.Message{ID: strings.Repeat("é", 128)}, "256 bytes"},
+		{"subscription at its limit", event.Message{Subscription: x(1024)}, ""},
+		{"subscription past it", event.Message{Subscription: x(1025)}, "subscription has 1025 bytes"},
+		{"attributes at their number", event.Message{Attributes: attributes(100)}, ""},
+		{"attributes past it", event.Message{Attributes: attributes(101)}, "101 attributes, want at most 100"},
+		{"attribute at its limits", event.Message{Attributes: map[string]string{x(256): x(1024)}}, ""},
+		{"name past its limit", event.Message{Attributes: map[string]string{x(257): ""}}, "has 257 bytes, want at most 256"},
+		{"value past its limit", event.Message{Attributes: map[string]string{"order": x(1025)}}, `attribute "order" has 1025 bytes, want at most 1024`},
+	} {
+		err := tc.m.CheckLimits()
+		if (err == nil) != (tc.says == "") || err != nil && !strings.Contains(err.Error(), tc.says) {
+			t.Errorf("%s: error %v, want %q", tc.name, err, tc.says)
+		}
+		if err != nil && len(err.Error()) > 500 {
+			t.Errorf("%s: an error of %d bytes", tc.name, len(err.Error()))
+		}
 	}
 }

@@ -183,6 +183,9 @@ func decodeWrapped(_ *http.Request, body []byte, received time.Time) (event.Mess
 	if err != nil {
 		return event.Message{}, refuse(errBadEnvelope, err)
 	}
+	if err := m.CheckLimits(); err != nil {
+		return event.Message{}, refuse(errInvalid, err)
+	}
 	return m, nil
 }
 

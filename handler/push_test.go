@@ -2,6 +2,7 @@ package handler_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -235,5 +236,56 @@ func TestClientThatWentAwayIsNoFaultOfOurs(t *testing.T) {
 	wantError(t, f.do(post("/push", wrapped(record, "42", onTime)).WithContext(ctx)), 499, "CANCELLED")
 	if line := f.lastLine(t); line["level"] != "INFO" {
 		t.Errorf("logged at %v, want INFO", line["level"])
+	}
+}
+
+// What no message of Pub/Sub has is refused on both routes, and stored nowhere.
+func TestAMessageBeyondPubSubsLimitsIsRefused(t *testing.T) {
+	t.Parallel()
+	attributes := map[string]string{}
+	for i := range 101 {
+		attributes[fmt.Sprintf("name-%d", i)] = "x"
+	}
+	envelope := func(message map[string]any) string {
+		text, err := json.Marshal(map[string]any{"message": message})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	const id = "x-goog-pubsub-message-id"
+	for name, r := range map[string]*http.Request{
+		"id":               post("/push", wrapped(record, strings.Repeat("1", 256), onTime)),
+		"attributes":       post("/push", envelope(map[string]any{"messageId": "1", "attributes": attributes})),
+		"value":            post("/push", envelope(map[string]any{"messageId": "1", "attributes": map[string]string{"a": strings.Repeat("x", 1025)}})),
+		"name":             post("/push", envelope(map[string]any{"messageId": "1", "attributes": map[string]string{strings.Repeat("x", 257): ""}})),
+		"id, unwrapped":    post("/push/raw", record, id, strings.Repeat("1", 256)),
+		"id as it is kept": post("/push/raw", record, id, strings.Repeat("\xe9", 128)),
+		"value, unwrapped": post("/push/raw", record, id, "1", "Order_ID", strings.Repeat("x", 1025)),
+		"value, on trial":  post("/push/raw?dry_run=1", record, id, "1", "Order_ID", strings.Repeat("x", 1025)),
+	} {
+		f := newFixture(t, byAttributes(t, "event_time", "order_id"))
+		message := wantError(t, f.do(r), http.StatusBadRequest, "INVALID_ARGUMENT")
+		if !strings.Contains(message, "want at most") {
+			t.Errorf("%s: the answer says %q", name, message)
+		}
+		if n := len(f.ingest.submissions()); n != 0 {
+			t.Errorf("%s: %d messages were stored", name, n)
+		}
+	}
+}
+
+// Which headers of an unwrapped push are attributes is not known, so that only those are
+// judged which settings name.
+func TestLongAndManyHeadersAreNoFault(t *testing.T) {
+	t.Parallel()
+	r := post("/push/raw", record, "x-goog-pubsub-message-id", strings.Repeat("1", 255), "X-Userinfo", strings.Repeat("x", 3000), "order_id", strings.Repeat("x", 1024))
+	for i := range 120 {
+		r.Header.Set(fmt.Sprintf("X-%d", i), "")
+	}
+	f := newFixture(t, byAttributes(t, "event_time", "order_id"))
+	wantOK(t, f.do(r))
+	if got := f.ingest.only(t).Message.Attributes; len(got["x-userinfo"]) != 3000 || len(got) != 123 {
+		t.Errorf("%d attributes, of which x-userinfo has %d bytes", len(got), len(got["x-userinfo"]))
 	}
 }

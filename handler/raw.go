@@ -74,6 +74,11 @@ func (h *Handler) decodeUnwrapped(r *http.Request, body []byte, received time.Ti
 		}
 		m.PublishTime, m.PublishTimeSource = t, event.FromMessage
 	}
+	judged := m
+	judged.Attributes = named // of the other headers nobody knows which are attributes
+	if err := judged.CheckLimits(); err != nil {
+		return event.Message{}, refuse(errInvalid, err)
+	}
 	return m, nil
 }
 

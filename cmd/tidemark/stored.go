@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -90,7 +91,13 @@ func readStored(ctx context.Context, tables warehouse.Archive, span storedSpan, 
 	return func(yield func(event.Message, error) bool) {
 		if span.table == deadLetterTable {
 			for letter, err := range tables.DeadLetters(ctx, span.from, span.to) {
-				if !yield(letter.Message, err) {
+				m := letter.Message
+				// It came unwrapped, and its attributes are all the headers there were.
+				// Only those that settings name matter to what it is now.
+				if m.CheckLimits() != nil {
+					maps.DeleteFunc(m.Attributes, func(name, _ string) bool { return name != s.EventID.Attribute() && name != s.EventTime.Attribute() })
+				}
+				if !yield(m, err) {
 					return
 				}
 			}

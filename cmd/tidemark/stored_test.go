@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
 	"net/http"
@@ -94,6 +95,43 @@ func TestStoredMessagesAreReplayedBesideARunningServer(t *testing.T) {
 	replay("verdicts 3 counted", "--from-table", "raw", "--shift-to", "now")
 	if n := queryTables(t, dir, "SELECT message_id, COUNT(DISTINCT window_start) FROM raw GROUP BY 1"); n["1"] != 2 {
 		t.Errorf("windows by message %v, want 2 each", n)
+	}
+}
+
+// The attributes of a dead letter that came unwrapped are its headers, the transport's
+// among them, which may be more than a message of Pub/Sub can have.
+func TestADeadLetterOfManyHeadersIsReplayed(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := startServer(t, dir, "--event-id", "attribute:order_id")
+	m, err := envelope.Decode(ahead("1"), time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"/push/raw", bytes.NewReader(m.Data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("X-Goog-Pubsub-Publish-Time", event.FormatTime(m.PublishTime))
+	r.Header.Set("Order_ID", "A-1")
+	for i := range 120 {
+		r.Header.Set(fmt.Sprintf("X-%d", i), "")
+	}
+	res, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if err := s.stop(t, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	s = startServer(t, dir, "--event-id", "attribute:order_id", "--max-clock-skew", "1h")
+	code, out, log := runCommand(t, "replay", "--from-table", "dead_letter", "--data-dir", dir, "--event-id", "attribute:order_id", "--url", s.url+"/push")
+	if code != exitDone || !strings.Contains(out, "1 counted") {
+		t.Errorf("exit code %d, want one counted\n%s%s", code, out, log)
+	}
+	if n := queryTables(t, dir, "SELECT event_id, COUNT(*) FROM raw GROUP BY 1"); n["A-1"] != 1 {
+		t.Errorf("events %v, want A-1", n)
 	}
 }
 
