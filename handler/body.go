@@ -82,10 +82,11 @@ func (b *bodies) tooLarge() error {
 
 func readError(r *http.Request, err error) error {
 	switch {
+	// First, because the server ends the context too when it gives up reading.
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return refuse(errSlowBody, fmt.Errorf("the body took too long to arrive: %w", err))
 	case r.Context().Err() != nil:
 		return refuse(errClientGone, fmt.Errorf("read the body: %w", err))
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return refuse(errSlowBody, fmt.Errorf("read the body: %w", err))
 	}
 	return refuse(errInvalid, fmt.Errorf("read the body: %w", err))
 }

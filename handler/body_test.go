@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/tidemark-dev/tidemark/event"
 	"github.com/tidemark-dev/tidemark/handler"
@@ -114,6 +115,45 @@ func TestBodyThatDoesNotArriveWholeIsNotStored(t *testing.T) {
 			}
 			if line := f.lastLine(t); line["level"] == "ERROR" {
 				t.Errorf("logged as an error: %v", line)
+			}
+		})
+	}
+}
+
+// The server ends a body that takes too long, and with it the request's context: that
+// does not make the client one that went away.
+func TestASlowBodyIsToComeAgain(t *testing.T) {
+	t.Parallel()
+	for _, major := range []int{1, 2} {
+		t.Run(fmt.Sprintf("HTTP/%d", major), func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			server := httptest.NewUnstartedServer(f)
+			server.Config.ReadTimeout = 100 * time.Millisecond
+			server.Config.Protocols = new(http.Protocols)
+			server.Config.Protocols.SetHTTP1(major == 1)
+			server.Config.Protocols.SetUnencryptedHTTP2(major == 2)
+			server.Start()
+			defer server.Close()
+			transport := &http.Transport{Protocols: server.Config.Protocols}
+			defer transport.CloseIdleConnections()
+
+			body, slow := io.Pipe()
+			defer slow.Close()
+			go slow.Write([]byte(record[:10])) // and then no more
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL+"/push/raw", body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.ContentLength = int64(len(record))
+			res, err := (&http.Client{Transport: transport}).Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer res.Body.Close()
+			wantError(t, res, http.StatusServiceUnavailable, "UNAVAILABLE")
+			if n := len(f.ingest.submissions()); n != 0 {
+				t.Errorf("%d messages were stored", n)
 			}
 		})
 	}
