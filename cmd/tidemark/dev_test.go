@@ -170,6 +170,30 @@ func TestGenerateActsAsPubSub(t *testing.T) {
 	}
 }
 
+// A user is told at the first message that a server is down, and not at the end.
+func TestGenerateTellsAtOnceThatAServerIsDown(t *testing.T) {
+	t.Parallel()
+	cmd := exec.Command(os.Args[0], "generate", "--url", "http://127.0.0.1:1/push", "--rate", "6000")
+	cmd.Env = append(os.Environ(), asProgram+"=1")
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer time.AfterFunc(patience, func() { _ = cmd.Process.Kill() }).Stop()
+	var said []string
+	for lines := bufio.NewScanner(stderr); len(said) < 2 && lines.Scan(); {
+		said = append(said, lines.Text())
+	}
+	_ = cmd.Process.Kill() // it would go on until the server is up
+	_ = cmd.Wait()
+	if want := ", attempt 1: no answer: connection refused: nothing listens on 127.0.0.1:1; trying again"; len(said) < 2 || !strings.HasSuffix(said[1], want) {
+		t.Errorf("said %q, want %q", said, want)
+	}
+}
+
 func TestAPrintedStreamOfASeedIsAlwaysTheSame(t *testing.T) {
 	t.Parallel()
 	printed := func() string {

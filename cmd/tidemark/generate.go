@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 
 	"github.com/tidemark-dev/tidemark/event"
 	"github.com/tidemark-dev/tidemark/generator"
+	"github.com/tidemark-dev/tidemark/internal/console"
 	"github.com/tidemark-dev/tidemark/internal/deliver"
 	"github.com/tidemark-dev/tidemark/internal/envelope"
 )
@@ -52,6 +54,9 @@ func generateCommand(p process) *cobra.Command {
 again and again until each message is acknowledged), or publish it to a Pub/Sub
 topic (--topic), or print it as push bodies, one a line, as replay reads them
 (--stdout).
+
+With --url and --topic a failure is told at once, and on a terminal a line shows each
+second how far the stream is.
 
 Runs until --count or --duration is reached or it is interrupted, and publishes
 what its users still hold before it exits. A stream that is printed and has an end,
@@ -171,33 +176,96 @@ func printBody(out io.Writer, d generator.Delivery) error {
 // deliverStream delivers a stream in real time and says at its end what became of
 // it.
 func deliverStream(ctx context.Context, config generator.Config, target string, p process) error {
-	out := p.stderr
-	var delivered, refused atomic.Int64
 	client := deliver.NewClient(generator.DefaultConcurrency)
 	defer client.CloseIdleConnections()
-	deliverer := &deliver.Deliverer{URL: target, Token: p.token(), Client: client}
+	watched := watchStream(ctx, p)
 	err := generator.Run(ctx, config, generator.Options{
-		Publish: func(ctx context.Context, d generator.Delivery) error {
+		Publish: watched.publish(func(ctx context.Context, d generator.Delivery) error {
+			subject := "message " + d.Message.ID
+			deliverer := &deliver.Deliverer{URL: target, Token: p.token(), Client: client}
+			deliverer.Observe = func(a deliver.Attempt) {
+				if ctx.Err() == nil {
+					watched.console.Observe(subject, a)
+				}
+			}
 			_, err := deliverer.Deliver(ctx, envelope.Encode(d.Message))
 			var refusal *deliver.RefusedError
 			if errors.As(err, &refusal) {
-				if refused.Add(1) == 1 { // the others are like it
-					fmt.Fprintf(out, "message %s: %v\n", d.Message.ID, err)
-				}
-				return nil
-			}
-			if err == nil {
-				delivered.Add(1)
+				watched.console.GivenUp(subject, refusal.Attempt.String())
+				return errRefused
 			}
 			return err
-		},
+		}),
 	})
-	fmt.Fprintf(out, "%d deliveries acknowledged, %d refused\n", delivered.Load(), refused.Load())
-	if err != nil {
+	return watched.end(err, "deliveries acknowledged")
+}
+
+// errRefused is returned for a message that is not taken, and does not end the
+// stream.
+var errRefused = errors.New("refused")
+
+// A watchedStream tells the user what becomes of a stream while it is published.
+type watchedStream struct {
+	out     io.Writer
+	console *console.Console
+	stop    func()
+
+	start                    time.Time
+	begun, accepted, refused atomic.Int64
+}
+
+// progressInterval is how often the user of a terminal sees how far a stream is.
+const progressInterval = time.Second
+
+// watchStream begins to watch. The caller ends it by end.
+func watchStream(ctx context.Context, p process) *watchedStream {
+	w := &watchedStream{out: p.stderr, start: time.Now()}
+	if !isTerminal(p.stderr) {
+		w.console, w.stop = console.New(p.stderr, time.Now, nil), func() {}
+		return w
+	}
+	w.console = console.New(p.stderr, time.Now, w.line)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var drawing sync.WaitGroup
+	drawing.Go(func() { w.console.DrawEvery(ctx, progressInterval) })
+	w.stop = func() {
+		cancel()
+		drawing.Wait()
+	}
+	return w
+}
+
+// publish returns f with its outcomes counted.
+func (w *watchedStream) publish(f func(context.Context, generator.Delivery) error) func(context.Context, generator.Delivery) error {
+	return func(ctx context.Context, d generator.Delivery) error {
+		w.begun.Add(1)
+		err := f(ctx, d)
+		switch {
+		case err == nil:
+			w.accepted.Add(1)
+		case errors.Is(err, errRefused):
+			w.refused.Add(1)
+			return nil
+		}
 		return err
 	}
-	if refused.Load() > 0 {
+}
+
+// line is the progress line.
+func (w *watchedStream) line(now time.Time) string {
+	accepted, refused := w.accepted.Load(), w.refused.Load()
+	return fmt.Sprintf("%v: %d acknowledged, %d on their way, %d refused",
+		now.Sub(w.start).Round(time.Second), accepted, w.begun.Load()-accepted-refused, refused)
+}
+
+// end says what became of the stream, and returns its error, or that something was
+// refused.
+func (w *watchedStream) end(err error, accepted string) error {
+	w.stop()
+	w.console.Close()
+	fmt.Fprintf(w.out, "%d %s, %d refused\n", w.accepted.Load(), accepted, w.refused.Load())
+	if err == nil && w.refused.Load() > 0 {
 		return errNo
 	}
-	return nil
+	return err
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"sync/atomic"
 	"time"
 
 	"cloud.google.com/go/pubsub/v2"
@@ -142,28 +141,20 @@ func publishStream(ctx context.Context, config generator.Config, to topic, p pro
 	publisher.PublishSettings.Timeout = publishTimeout
 	defer publisher.Stop()
 
-	var accepted, refused atomic.Int64
+	watched := watchStream(ctx, p)
 	err = generator.Run(ctx, config, generator.Options{
 		Grace: publishTimeout,
-		Publish: func(ctx context.Context, d generator.Delivery) error {
+		Publish: watched.publish(func(ctx context.Context, d generator.Delivery) error {
 			_, err := publisher.Publish(ctx, &pubsub.Message{Data: d.Message.Data, Attributes: d.Message.Attributes}).Get(ctx)
 			switch {
 			case err == nil:
-				accepted.Add(1)
+				return nil
 			case hopeless(err) || ctx.Err() != nil:
 				return to.explain(err)
-			case refused.Add(1) == 1: // the others are like it
-				fmt.Fprintf(p.stderr, "a message was not accepted: %v\n", to.explain(err))
 			}
-			return nil
-		},
+			watched.console.GivenUp("a message", to.explain(err).Error())
+			return errRefused
+		}),
 	})
-	fmt.Fprintf(p.stderr, "%d messages accepted, %d not\n", accepted.Load(), refused.Load())
-	if err != nil {
-		return err
-	}
-	if refused.Load() > 0 {
-		return errNo
-	}
-	return nil
+	return watched.end(err, "messages accepted")
 }

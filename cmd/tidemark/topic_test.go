@@ -93,7 +93,7 @@ func accepted(t *testing.T, said string) (yes, no int) {
 	_, line, _ := strings.Cut(said, "the seed is ")
 	_, line, _ = strings.Cut(line, "\n")
 	for _, l := range strings.Split(line, "\n") {
-		if n, _ := fmt.Sscanf(l, "%d messages accepted, %d not", &yes, &no); n == 2 {
+		if n, _ := fmt.Sscanf(l, "%d messages accepted, %d refused", &yes, &no); n == 2 {
 			return yes, no
 		}
 	}
@@ -200,9 +200,9 @@ func TestMessagesThatAreNotAcceptedAreCounted(t *testing.T) {
 		exit   int
 		says   []string
 	}{
-		{"every message refused", "Publish", codes.InvalidArgument, exitNo, []string{"a message was not accepted: ", "injected", "0 messages accepted, 3 not"}},
+		{"every message refused", "Publish", codes.InvalidArgument, exitNo, []string{"a message, given up: ", "injected", "0 messages accepted, 3 refused"}},
 		{"may not publish", "Publish", codes.PermissionDenied, exitNo, []string{"0 messages accepted", "injected"}},
-		{"may publish but not look", "GetTopic", codes.PermissionDenied, exitDone, []string{"3 messages accepted, 0 not"}},
+		{"may publish but not look", "GetTopic", codes.PermissionDenied, exitDone, []string{"3 messages accepted, 0 refused"}},
 		{"may not come in", "GetTopic", codes.Unauthenticated, exitNo, []string{"look up projects/", "injected"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -230,7 +230,7 @@ func TestTheFlagOfTheEmulatorWinsOverTheEnvironment(t *testing.T) {
 	to := newTopic(t, server.Addr).topic
 	to.emulator = "127.0.0.1:1"
 	code, said := generateTo(t.Context(), to, "--count", "3", "--rate", "60000", "--pubsub-emulator-host", server.Addr)
-	if code != exitDone || !strings.Contains(said, "3 messages accepted, 0 not") {
+	if code != exitDone || !strings.Contains(said, "3 messages accepted, 0 refused") {
 		t.Errorf("exit code %d: %s", code, said)
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/internal/console"
 	"github.com/tidemark-dev/tidemark/internal/deliver"
 )
 
@@ -105,7 +107,7 @@ func Run(ctx context.Context, options Options) (Summary, error) {
 	r := newRun(options)
 	start := r.now()
 	err := r.run(ctx)
-	r.console.close()
+	r.console.Close()
 	if options.Client == nil {
 		r.deliverer.Client.CloseIdleConnections()
 	}
@@ -119,7 +121,8 @@ type run struct {
 	sleep     func(context.Context, time.Duration) error
 	deliverer *deliver.Deliverer
 	tally     *tally
-	console   *console
+	progress  progress
+	console   *console.Console
 	stop      context.CancelCauseFunc // ends the run, with the reason
 
 	finished atomic.Int64 // lines acknowledged or refused
@@ -137,10 +140,13 @@ func newRun(options Options) *run {
 	if log == nil {
 		log = io.Discard
 	}
-	r.console = &console{w: log, now: r.now, start: r.now()}
+	r.progress.start = r.now()
+	var line func(time.Time) string
 	if options.Progress {
-		r.console.showProgress(sizeOf(options.Input))
+		r.progress.size = sizeOf(options.Input)
+		line = r.progress.line
 	}
+	r.console = console.New(log, r.now, line)
 	client := options.Client
 	if client == nil {
 		client = deliver.NewClient(options.Concurrency)
@@ -193,7 +199,7 @@ func (r *run) feed(ctx context.Context, source source, work chan<- job) error {
 			case <-ctx.Done():
 			}
 		}
-		return stopped(ctx, fmt.Sprintf(" at line %d", j.line.number))
+		return stopped(ctx, " at "+j.subject())
 	}
 }
 
@@ -212,6 +218,8 @@ type job struct {
 	copy  int   // which of the equal lines it is, from 1; 0 for a push body
 	shift int64 // seconds to move its times by
 }
+
+func (j job) subject() string { return fmt.Sprintf("line %d", j.line.number) }
 
 // A source is the reading end of the input: jobs until it is closed, then the
 // reason why, which is io.EOF if all were read.
@@ -300,20 +308,20 @@ func (r *run) findShift(ctx context.Context, input io.Reader) (int64, error) {
 		return 0, err
 	}
 	if !found {
-		r.console.printf("no line has a time, so none is moved")
+		r.console.Printf("no line has a time, so none is moved")
 		return 0, nil
 	}
 	shift := offsetTo(r.now(), latest)
-	r.console.printf("all times are moved by %d seconds: the latest, %s, becomes %s",
-		shift, formatTime(latest), formatTime(time.Unix(latest.Unix()+shift, int64(latest.Nanosecond()))))
+	r.console.Printf("all times are moved by %d seconds: the latest, %s, becomes %s",
+		shift, event.FormatTime(latest), event.FormatTime(time.Unix(latest.Unix()+shift, int64(latest.Nanosecond()))))
 	return shift, nil
 }
 
 // send delivers one line and records what came of it.
 func (r *run) send(ctx context.Context, j job) {
-	defer func() { r.console.lineDone(j.line.consumed) }()
+	defer r.console.Update(func() { r.progress.done(j.line.consumed) })
 	if j.line.tooLong {
-		r.console.refused(j.line.number, fmt.Sprintf("longer than %d bytes, not sent", maxLine))
+		r.console.GivenUp(j.subject(), fmt.Sprintf("longer than %d bytes, not sent", maxLine))
 		return
 	}
 	// A copy for each line, so that what it observes can name the line.
@@ -331,10 +339,10 @@ func (r *run) send(ctx context.Context, j job) {
 		r.tally.acknowledged(a)
 		r.finished.Add(1)
 	case errors.As(err, &refused):
-		r.console.refused(j.line.number, refused.Attempt.String())
+		r.console.GivenUp(j.subject(), refused.Attempt.String())
 		r.finished.Add(1)
 	case errors.As(err, &gaveUp):
-		r.console.refused(j.line.number, gaveUp.Error())
+		r.console.GivenUp(j.subject(), gaveUp.Error())
 		if r.finished.Load() == finished { // the others do not fare better
 			r.stop(fmt.Errorf("no line was acknowledged for %v; is this the right server? (--give-up-after sets that time)", gaveUp.After))
 		}
@@ -344,7 +352,7 @@ func (r *run) send(ctx context.Context, j job) {
 // warn tells of an attempt at a line that failed, unless the end of ctx is why.
 func (r *run) warn(ctx context.Context, j job, a deliver.Attempt) {
 	if ctx.Err() == nil {
-		r.console.observe(j.line.number, a)
+		r.console.Observe(j.subject(), a)
 	}
 }
 

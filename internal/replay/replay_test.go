@@ -197,7 +197,7 @@ func TestRefusedLineIsGivenUpAndNamed(t *testing.T) {
 		t.Errorf("summary (-want +got):\n%s", diff)
 	}
 	lines := strings.Split(strings.TrimSpace(log.String()), "\n")
-	if len(lines) != 6 || lines[0] != "line 2, given up: 400 Bad Request: problem 2" || !strings.HasPrefix(lines[5], "more lines") {
+	if len(lines) != 6 || lines[0] != "line 2, given up: 400 Bad Request: problem 2" || !strings.HasPrefix(lines[5], "more are given up") {
 		t.Errorf("log is\n%s\nwant the first five refusals and that there are more", &log)
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tidemark-dev/tidemark/internal/console"
 	"github.com/tidemark-dev/tidemark/internal/deliver"
 )
 
@@ -104,17 +105,18 @@ func TestProgressLineMakesWayForWarnings(t *testing.T) {
 	t.Parallel()
 	var b bytes.Buffer
 	clock := now
-	c := &console{w: &b, now: func() time.Time { return clock }, start: now}
-	c.showProgress(1000)
-	c.printf("before")
+	p := progress{start: now, size: 1000}
+	c := console.New(&b, func() time.Time { return clock }, p.line)
+	done := func(consumed int64) { c.Update(func() { p.done(consumed) }) }
+	c.Printf("before")
 	clock = clock.Add(2 * time.Second)
-	c.lineDone(400)
-	c.lineDone(410) // too soon to draw again
-	c.refused(2, "why")
+	done(400)
+	done(410) // too soon to draw again
+	c.GivenUp("line 2", "why")
 	clock = clock.Add(time.Second)
-	c.lineDone(1000)
-	c.close()
-	c.printf("after the end")
+	done(1000)
+	c.Close()
+	c.Printf("after the end")
 	const clear = "\r\x1b[K"
 	half := "[" + strings.Repeat("=", 12) + strings.Repeat(" ", 18) + "]  "
 	want := "before\n" +

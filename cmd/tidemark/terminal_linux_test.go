@@ -1,0 +1,109 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// A terminal is a real one, of which a test sees what a user would.
+type terminal struct {
+	command *exec.Cmd
+	mu      sync.Mutex
+	text    bytes.Buffer
+	closed  chan struct{} // once everything was read
+}
+
+// startOnTerminal starts the program with a terminal as its standard output and
+// error, which is all that text returns.
+func startOnTerminal(t *testing.T, args ...string) *terminal {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Skipf("needs a pseudo-terminal: %v", err)
+	}
+	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	number, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slave, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	terminal := &terminal{command: exec.Command(os.Args[0], args...), closed: make(chan struct{})}
+	terminal.command.Env = append(os.Environ(), asProgram+"=1")
+	terminal.command.Stdout, terminal.command.Stderr = slave, slave
+	err = terminal.command.Start()
+	slave.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = terminal.command.Process.Kill() // has usually exited by now
+		_ = terminal.command.Wait()
+		<-terminal.closed
+		master.Close()
+	})
+	go func() {
+		defer close(terminal.closed)
+		for buffer := make([]byte, 4096); ; {
+			n, err := master.Read(buffer)
+			terminal.mu.Lock()
+			terminal.text.Write(buffer[:n])
+			terminal.mu.Unlock()
+			if err != nil { // the last process that had it open has ended
+				return
+			}
+		}
+	}()
+	return terminal
+}
+
+// shown returns what the terminal was sent so far, with plain line ends.
+func (s *terminal) shown() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return strings.ReplaceAll(s.text.String(), "\r\n", "\n")
+}
+
+// waitToShow waits until the terminal was sent the text.
+func (s *terminal) waitToShow(t *testing.T, text string) {
+	t.Helper()
+	waitFor(t, fmt.Sprintf("the terminal to show %q", text), func() bool { return strings.Contains(s.shown(), text) })
+}
+
+// interrupt ends the program as Ctrl-C does; shown is complete then.
+func (s *terminal) interrupt(t *testing.T) {
+	t.Helper()
+	if err := s.command.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	err := s.command.Wait()
+	<-s.closed
+	if err != nil {
+		t.Errorf("exit on an interrupt: %v\n%s", err, s.shown())
+	}
+}
+
+// A user of a terminal sees that a stream goes on.
+func TestGenerateShowsOnATerminalHowFarItIs(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, t.TempDir())
+	shown := startOnTerminal(t, "generate", "--url", s.url+"/push", "--rate", "6000", "--seed", "3")
+	shown.waitToShow(t, "\r\x1b[K1s: ")
+	shown.waitToShow(t, "\r\x1b[K2s: ")
+	shown.interrupt(t)
+	if text := shown.shown(); !strings.Contains(text, " acknowledged, ") || !strings.Contains(text, ", 0 refused\n") {
+		t.Errorf("shown: %q", text)
+	}
+}
