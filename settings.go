@@ -66,6 +66,7 @@ type Settings struct {
 	BigQueryStorageEmulator string
 
 	texts map[string]string // what was read, by setting
+	given map[string]bool   // it was given and is not the default, by setting
 }
 
 // LogValue returns every setting by its name.
@@ -75,6 +76,18 @@ func (s Settings) LogValue() slog.Value {
 		attrs = append(attrs, slog.String(setting.Name, s.texts[setting.Name]))
 	}
 	return slog.GroupValue(attrs...)
+}
+
+// Chosen returns the settings that were given a value other than the default, as
+// NAME=value.
+func (s Settings) Chosen() []string {
+	var chosen []string
+	for _, setting := range s.table() {
+		if s.given[setting.Name] {
+			chosen = append(chosen, setting.Name+"="+s.texts[setting.Name])
+		}
+	}
+	return chosen
 }
 
 // A Setting describes one setting to a person.
@@ -150,7 +163,7 @@ func SettingsTable() []Setting { return new(Settings).table() }
 // environment through lookup, where an empty variable counts as not set; else
 // the default. The error names every problem, with its value.
 func Load(flags map[string]string, lookup func(name string) (string, bool)) (Settings, error) {
-	s := Settings{texts: map[string]string{}}
+	s := Settings{texts: map[string]string{}, given: map[string]bool{}}
 	var problems []error
 	for _, setting := range s.table() {
 		from, text := setting.Name, setting.Default
@@ -160,7 +173,7 @@ func Load(flags map[string]string, lookup func(name string) (string, bool)) (Set
 		if value, ok := flags[setting.Flag()]; ok {
 			from, text = "--"+setting.Flag(), value
 		}
-		s.texts[setting.Name] = text
+		s.texts[setting.Name], s.given[setting.Name] = text, text != setting.Default
 		if err := setting.read(text); err != nil {
 			problems = append(problems, fmt.Errorf("%s=%q: %w", from, text, err))
 			_ = setting.read(setting.Default) // so that the checks below find no fault in a consequence of this one

@@ -187,6 +187,17 @@ func TestTheSettingsAreLoggedOnceByName(t *testing.T) {
 	}
 }
 
+func TestOnlySettingsThatAreNotTheDefaultsAreChosen(t *testing.T) {
+	t.Parallel()
+	s, err := tidemark.Load(map[string]string{"port": "9000", "emit": "final"}, env("WINDOW_DURATION", "10", "DATA_DIR", "./data", "HOST", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"PORT=9000", "WINDOW_DURATION=10"}, s.Chosen()); diff != "" {
+		t.Errorf("chosen (-want +got):\n%s", diff)
+	}
+}
+
 // The table of docs/settings.md is the one of this code.
 func TestEverySettingIsOnItsPage(t *testing.T) {
 	t.Parallel()

@@ -46,15 +46,7 @@ one in 200 is no valid event.`,
   tidemark dev --window-duration 10s --rate 600 --lag=false`,
 		Args: arguments(cobra.NoArgs),
 	}
-	lookup := p.lookup
-	p.lookup = func(name string) (string, bool) {
-		if value, ok := lookup(name); ok && value != "" {
-			return value, true
-		}
-		value, ok := devDefaults[name]
-		return value, ok
-	}
-	settings := settingsFlags(cmd, p)
+	settings := settingsFlags(cmd, p, devDefaults)
 	check := streamFlags(cmd.Flags(), &stream)
 	every := 10 * time.Second
 	cmd.Flags().Var((*durationValue)(&every), "flush-interval", "time between two flushes")
@@ -81,7 +73,7 @@ one in 200 is no valid event.`,
 // them fails.
 func dev(ctx context.Context, s tidemark.Settings, stream generator.Config, every time.Duration, p process) error {
 	return withListener(ctx, s, newLogger(p, s), func(service *tidemark.Service, listener net.Listener) error {
-		d := newDevRun(s, "http://"+listener.Addr().String(), p.stdout)
+		d := newDevRun(s, serverURL(listener), p.stdout)
 		d.service = service
 		service.Watch(d.observe)
 		d.introduce(stream, every, time.Now())
@@ -186,10 +178,10 @@ func (d *devRun) introduce(stream generator.Config, every time.Duration, now tim
 	fmt.Fprintf(d.out, `Tidemark counts page views per %v, exactly. Everything runs on this machine; Ctrl-C stops it.
 
 %d users make about %.0f events a minute and push them to %s/push.
-%s
+%s%s
 An event counts in the window in which it happened, if it is published %s;
 later it is late: stored, but not counted. Times are UTC, and it is %s now.
-`, s.WindowDuration, stream.Users, stream.Rate, d.url, lag, published, clock(now))
+`, s.WindowDuration, stream.Users, stream.Rate, d.url, lag, onPurpose(stream), published, clock(now))
 	start := d.windows.Start(now)
 	fmt.Fprintf(d.out, `
   %s  the window that began at %s ends; it is the first, and not a whole one
@@ -212,6 +204,22 @@ And look into the tables:
   curl -s %[2]s/metrics
 
 `, s.DataDir, d.url, event.FormatTime(now.Add(-ago)), ago)
+}
+
+// onPurpose says which faults the stream has.
+func onPurpose(stream generator.Config) string {
+	var faults []string
+	fault := func(share float64, text string) {
+		if share > 0 {
+			faults = append(faults, fmt.Sprintf("one message in %.3g is %s", 1/share, text))
+		}
+	}
+	fault(stream.Malformed, "spoilt, which makes it a dead letter")
+	fault(stream.Duplicates, "delivered twice, and counted once")
+	if faults == nil {
+		return ""
+	}
+	return "\nOn purpose " + strings.Join(faults, ",\nand ") + "."
 }
 
 // flushEvery flushes at every multiple of the interval until ctx ends, and tells

@@ -6,6 +6,7 @@ import (
 	"context"
 	"os"
 	"os/exec"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -62,6 +63,16 @@ func TestDevTellsAWindowAsFinalOnceAndOfWhatComesAfter(t *testing.T) {
 	}
 	if aside := d.takeAside(minute(24)); aside != "" {
 		t.Errorf("said %q a second time", aside)
+	}
+}
+
+// The help of dev has dev's own defaults in its text and among its settings.
+func TestDevHasOneDefaultOfTheLateness(t *testing.T) {
+	t.Parallel()
+	_, help, _ := runCommand(t, "dev", "--help")
+	line := regexp.MustCompile(`(?m)^ +--allowed-lateness .*$`).FindString(help)
+	if !strings.Contains(help, "ALLOWED_LATENESS is 0s unless") || !strings.HasSuffix(line, `(default "0s")`) {
+		t.Errorf("the lateness is by default %q", line)
 	}
 }
 
@@ -137,7 +148,7 @@ func TestDevTellsOfWindowsAsTheyBecomeFinal(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	text := runDev(t, 2, "--data-dir", dir, "--lag=false")
-	for _, want := range []string{"counts page views per 1s", "it is due", "before the window's end", "make a late event now", "/push/raw -d", " late", "Stopped."} {
+	for _, want := range []string{"counts page views per 1s", "it is due", "before the window's end", "one message in 200 is spoilt", "one message in 50 is delivered twice", "make a late event now", "/push/raw -d", " late", "Stopped."} {
 		if !strings.Contains(text, want) {
 			t.Errorf("nothing said of %q:\n%s", want, text)
 		}

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -25,7 +27,7 @@ answers what it has accepted and exits.`,
   WINDOW_DURATION=10s tidemark serve --port 9000 --data-dir /tmp/tidemark`,
 		Args: arguments(cobra.NoArgs),
 	}
-	settings := settingsFlags(cmd, p)
+	settings := settingsFlags(cmd, p, nil)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		s, err := settings()
 		if err != nil {
@@ -38,11 +40,40 @@ answers what it has accepted and exits.`,
 
 func serve(ctx context.Context, s tidemark.Settings, p process) error {
 	log := newLogger(p, s)
-	log.Info("starting", "version", version(), "settings", s)
+	toUser := textLog(p, s) && isTerminal(p.stderr)
+	if !toUser {
+		log.Info("starting", "version", version(), "settings", s)
+	}
 	return withListener(ctx, s, log, func(service *tidemark.Service, listener net.Listener) error {
-		log.Info("listening", "url", "http://"+listener.Addr().String())
+		if toUser {
+			introduceServer(p.stderr, s, serverURL(listener))
+		} else {
+			log.Info("listening", "url", serverURL(listener))
+		}
 		return service.Serve(ctx, listener)
 	})
+}
+
+// introduceServer says to the user of a terminal where the server is, and what the
+// user has to see to.
+func introduceServer(out io.Writer, s tidemark.Settings, url string) {
+	fmt.Fprintf(out, "tidemark %s serves at %s until Ctrl-C.\n", version(), url)
+	chosen := s.Chosen()
+	if chosen == nil {
+		chosen = []string{"none"}
+	}
+	fmt.Fprintf(out, "Settings that are not the defaults: %s\n", strings.Join(chosen, " "))
+	fmt.Fprintf(out, "Nothing flushes by itself, so no window becomes final. In another terminal:\n\n"+
+		"  while sleep 60; do curl -sX POST %s/flush > /dev/null; done\n\n", url)
+}
+
+// serverURL returns the URL of a server as one can open it on this machine.
+func serverURL(listener net.Listener) string {
+	address := listener.Addr().(*net.TCPAddr)
+	if address.IP.IsUnspecified() {
+		return fmt.Sprintf("http://127.0.0.1:%d", address.Port)
+	}
+	return "http://" + address.String()
 }
 
 // withListener runs f on a service and the listener that it is to serve on. Where

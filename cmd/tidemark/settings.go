@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,11 +15,19 @@ import (
 
 // settingsFlags gives the command a flag for every setting and returns what reads
 // the settings once the flags are parsed. All are strings to pflag, so that every
-// bad value is reported together, by tidemark.Load.
-func settingsFlags(cmd *cobra.Command, p process) func() (tidemark.Settings, error) {
+// bad value is reported together, by tidemark.Load. The command's own defaults are
+// by name, and go before the settings'.
+func settingsFlags(cmd *cobra.Command, p process, defaults map[string]string) func() (tidemark.Settings, error) {
 	own := pflag.NewFlagSet("settings", pflag.ContinueOnError)
 	for _, s := range tidemark.SettingsTable() {
-		own.String(s.Flag(), s.Default, s.Usage)
+		own.String(s.Flag(), cmp.Or(defaults[s.Name], s.Default), s.Usage)
+	}
+	lookup := func(name string) (string, bool) {
+		if value, ok := p.lookup(name); ok && value != "" {
+			return value, true
+		}
+		value, ok := defaults[name]
+		return value, ok
 	}
 	cmd.Flags().AddFlagSet(own)
 	cmd.SetUsageFunc(func(cmd *cobra.Command) error { return printUsage(cmd, own) })
@@ -29,7 +38,7 @@ func settingsFlags(cmd *cobra.Command, p process) func() (tidemark.Settings, err
 				given[f.Name] = f.Value.String()
 			}
 		})
-		s, err := tidemark.Load(given, p.lookup)
+		s, err := tidemark.Load(given, lookup)
 		if err != nil {
 			return s, usageError{err}
 		}
@@ -76,10 +85,15 @@ func (d *durationValue) Set(text string) error {
 	return err
 }
 
+// textLog tells whether the log is text.
+func textLog(p process, s tidemark.Settings) bool {
+	return s.LogFormat == "text" || s.LogFormat == "" && isTerminal(p.stderr)
+}
+
 // newLogger returns the process's log, on standard error: text for a person, else
 // JSON in the field names that Cloud Logging reads.
 func newLogger(p process, s tidemark.Settings) *slog.Logger {
-	if s.LogFormat == "text" || s.LogFormat == "" && isTerminal(p.stderr) {
+	if textLog(p, s) {
 		return slog.New(slog.NewTextHandler(p.stderr, &slog.HandlerOptions{Level: s.LogLevel}))
 	}
 	return tidemark.NewJSONLogger(p.stderr, s.LogLevel, s.Project)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -92,6 +93,40 @@ func (s *terminal) interrupt(t *testing.T) {
 	<-s.closed
 	if err != nil {
 		t.Errorf("exit on an interrupt: %v\n%s", err, s.shown())
+	}
+}
+
+// A user of a terminal is told what matters, in a few short lines. A log keeps all.
+func TestServeTellsAUserWhereItIsAndThatNothingFlushes(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	shown := startOnTerminal(t, "serve", "--port", "0", "--host", "0.0.0.0", "--data-dir", dir)
+	shown.waitToShow(t, "done\n\n")
+	shown.interrupt(t)
+	text := shown.shown()
+	address := regexp.MustCompile(`serves at (http://127\.0\.0\.1:[1-9][0-9]*) until`).FindStringSubmatch(text)
+	if address == nil {
+		t.Fatalf("no address that can be opened:\n%s", text)
+	}
+	for _, want := range []string{
+		"Settings that are not the defaults: PORT=0 HOST=0.0.0.0 DATA_DIR=" + dir + "\n",
+		"Nothing flushes by itself", "curl -sX POST " + address[1] + "/flush",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("nothing is said of %q:\n%s", want, text)
+		}
+	}
+	for _, unwanted := range []string{"WINDOW_DURATION", "msg=starting"} {
+		if strings.Contains(text, unwanted) {
+			t.Errorf("%q is said to a user:\n%s", unwanted, text)
+		}
+	}
+	s := startServer(t, t.TempDir())
+	if err := s.stop(t, syscall.SIGTERM); err != nil {
+		t.Error(err)
+	}
+	if log := s.log.String(); !strings.Contains(log, `"WINDOW_DURATION":"60s"`) || strings.Contains(log, "Nothing flushes") {
+		t.Errorf("the log has not all settings, or is no log:\n%s", log)
 	}
 }
 
