@@ -55,10 +55,23 @@ func (e *VersionError) Error() string {
 		e.Path, e.Found, e.Known)
 }
 
+// A MovedError reports a file that was deleted, moved or replaced while it was open.
+// What is written to an open file whose name is gone is lost when the file is closed.
+type MovedError struct{ Path string }
+
+func (e *MovedError) Error() string {
+	return fmt.Sprintf("%s was deleted, moved or replaced while this program had it open, and what the program still writes is lost: put back what was there, or stop the program and start it again", e.Path)
+}
+
 // A File is an open file.
 type File struct {
-	Writer *sql.DB // one connection, so that writers of this process queue in Go; transactions hold the write lock from their beginning
+	// Writer has one connection, so that writers of this process queue in Go. It is for
+	// reading in step with the writes; [File.Write] writes.
+	Writer *sql.DB
 	Reader *sql.DB // cannot write
+
+	path   string      // absolute
+	opened os.FileInfo // of the file; nil while it is being opened
 }
 
 // Open opens the file, making it where it does not exist, in a directory that
@@ -69,8 +82,8 @@ func Open(ctx context.Context, path string, schema Schema) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &File{}
-	if err := f.open(ctx, absolute, path, schema); err != nil {
+	f := &File{path: absolute}
+	if err := f.open(ctx, path, schema); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
@@ -107,8 +120,8 @@ func Inspect(ctx context.Context, path string, schema Schema, look func(ctx cont
 	return look(ctx, tx)
 }
 
-func (f *File) open(ctx context.Context, absolute, path string, schema Schema) (err error) {
-	if f.Writer, err = connect(absolute, url.Values{"_txlock": {"immediate"}}); err != nil {
+func (f *File) open(ctx context.Context, path string, schema Schema) (err error) {
+	if f.Writer, err = connect(f.path, url.Values{"_txlock": {"immediate"}}); err != nil {
 		return err
 	}
 	f.Writer.SetMaxOpenConns(1)
@@ -119,10 +132,14 @@ func (f *File) open(ctx context.Context, absolute, path string, schema Schema) (
 	if err := turnOnWriteAheadLog(ctx, f.Writer); err != nil {
 		return fmt.Errorf("turn on the write-ahead log: %w", err)
 	}
-	if err := migrate(ctx, f.Writer, path, schema); err != nil {
+	err = f.Write(ctx, func(tx *sql.Tx) error { return migrate(ctx, tx, path, schema) })
+	if err != nil {
 		return err
 	}
-	if f.Reader, err = connect(absolute, url.Values{"mode": {"ro"}}); err != nil {
+	if f.opened, err = os.Stat(f.path); err != nil {
+		return err
+	}
+	if f.Reader, err = connect(f.path, url.Values{"mode": {"ro"}}); err != nil {
 		return err
 	}
 	f.Reader.SetMaxOpenConns(maxReaders)
@@ -140,13 +157,53 @@ func connect(path string, options url.Values) (*sql.DB, error) {
 	return sql.Open("sqlite", name.String())
 }
 
-// migrate has the schema made and marks the file with it.
-func migrate(ctx context.Context, db *sql.DB, path string, schema Schema) error {
-	tx, err := db.BeginTx(ctx, nil)
+// Write runs write in a transaction that holds the file's write lock from its
+// beginning, and commits it. When it returns nil, all of it is on disk, and whoever
+// opens the file next finds it. On an error of write nothing is written; on another
+// error all of it may be. The error is a [*MovedError] if the file's name no longer
+// leads to the open file.
+func (f *File) Write(ctx context.Context, write func(tx *sql.Tx) error) error {
+	err := f.transact(ctx, write)
+	// After the commit: a file that is moved before it gets what is committed.
+	if moved := f.checkPlace(); moved != nil {
+		return moved
+	}
+	return err
+}
+
+func (f *File) transact(ctx context.Context, write func(tx *sql.Tx) error) error {
+	tx, err := f.Writer.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
 	defer tx.Rollback() // after a commit it does nothing
+	if err := write(tx); err != nil {
+		return err
+	}
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	return nil
+}
+
+// checkPlace returns a [*MovedError] unless the file and the write-ahead log are where
+// they were opened. It opens neither: closing it again would release SQLite's locks.
+func (f *File) checkPlace() error {
+	if f.opened == nil {
+		return nil
+	}
+	if now, err := os.Stat(f.path); err != nil || !os.SameFile(now, f.opened) {
+		return &MovedError{f.path}
+	}
+	// The log has what was committed last. It is there while a connection is open.
+	if _, err := os.Stat(f.path + "-wal"); err != nil {
+		return &MovedError{f.path + "-wal"}
+	}
+	return nil
+}
+
+// migrate has the schema made and marks the file with it.
+func migrate(ctx context.Context, tx *sql.Tx, path string, schema Schema) error {
 	// Again, now that no other process can be making the schema.
 	found, err := version(ctx, tx, path, schema)
 	if err != nil {
@@ -156,13 +213,13 @@ func migrate(ctx context.Context, db *sql.DB, path string, schema Schema) error 
 		return err
 	}
 	if found == schema.Version {
-		return tx.Commit()
+		return nil
 	}
 	marks := fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d", schema.ApplicationID, schema.Version)
 	if _, err := tx.ExecContext(ctx, marks); err != nil {
 		return fmt.Errorf("set the schema version: %w", err)
 	}
-	return tx.Commit()
+	return nil
 }
 
 type querier interface {

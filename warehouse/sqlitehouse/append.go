@@ -57,33 +57,29 @@ func (w *Warehouse) append(ctx context.Context, table string, stmt *sql.Stmt, n 
 }
 
 func (w *Warehouse) transact(ctx context.Context, table string, stmt *sql.Stmt, n int, insertItem func(i int, insert inserter) error) error {
-	tx, err := w.file.Writer.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback() // after a commit it does nothing
-
-	stmt = tx.StmtContext(ctx, stmt)
-	// A row takes microseconds, and none waits for a lock, so it is enough to ask
-	// the context between rows; for every statement on a context that can end,
-	// the driver starts a goroutine.
-	background := context.WithoutCancel(ctx)
-	insert := func(row warehouse.Row) error {
-		for i, value := range row {
-			if t, ok := value.(time.Time); ok {
-				row[i] = event.FormatTime(t)
+	return w.file.Write(ctx, func(tx *sql.Tx) error {
+		stmt := tx.StmtContext(ctx, stmt)
+		// A row takes microseconds, and none waits for a lock, so it is enough to ask
+		// the context between rows; for every statement on a context that can end,
+		// the driver starts a goroutine.
+		background := context.WithoutCancel(ctx)
+		insert := func(row warehouse.Row) error {
+			for i, value := range row {
+				if t, ok := value.(time.Time); ok {
+					row[i] = event.FormatTime(t)
+				}
 			}
-		}
-		_, err := stmt.ExecContext(background, row...)
-		return err
-	}
-	for i := range n {
-		if err := ctx.Err(); err != nil {
+			_, err := stmt.ExecContext(background, row...)
 			return err
 		}
-		if err := insertItem(i, insert); err != nil {
-			return classify(table, i, err)
+		for i := range n {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if err := insertItem(i, insert); err != nil {
+				return classify(table, i, err)
+			}
 		}
-	}
-	return tx.Commit()
+		return nil
+	})
 }

@@ -124,15 +124,7 @@ func (s *Store) wrap(action string, err error) error {
 // write runs f in a transaction that holds the file's write lock from its
 // beginning.
 func (s *Store) write(ctx context.Context, action string, f func(*sql.Tx) error) error {
-	tx, err := s.file.Writer.BeginTx(ctx, nil)
-	if err != nil {
-		return s.wrap(action, err)
-	}
-	defer tx.Rollback() // does nothing after the commit
-	if err := f(tx); err != nil {
-		return s.wrap(action, err)
-	}
-	if err := tx.Commit(); err != nil {
+	if err := s.file.Write(ctx, f); err != nil {
 		return s.wrap(action, err)
 	}
 	return nil
