@@ -141,6 +141,19 @@ func (on place) expire(t testing.TB, now time.Time) {
 	}
 }
 
+// put stores a document that is none of the counters'.
+func (on place) put(t testing.TB, name string, fields map[string]*pb.Value) {
+	t.Helper()
+	if on.memory != nil {
+		on.memory.Put(on.root()+name, fields)
+		return
+	}
+	request := &pb.UpdateDocumentRequest{Document: &pb.Document{Name: on.root() + name, Fields: fields}}
+	if _, err := on.client(t).UpdateDocument(administrator(t.Context()), request); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // client returns a client of the emulator.
 func (on place) client(t testing.TB) *firestore.Client {
 	t.Helper()

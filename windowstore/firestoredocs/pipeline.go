@@ -15,18 +15,23 @@ import (
 	"github.com/tidemark-dev/tidemark/windowstore/shardstore"
 )
 
-// Pipelines implements [shardstore.Documents].
+// Pipelines implements [shardstore.Documents]. A document that is no record is
+// somebody else's, who shares the database, and no pipeline: it is left out, unless it
+// has the name of this one.
 func (d *documents) Pipelines(ctx context.Context) (map[string]shardstore.PipelineRecord, error) {
 	ctx, cancel := d.bound(ctx)
 	defer cancel()
 	records := map[string]shardstore.PipelineRecord{}
 	query := &pb.StructuredQuery{From: []*pb.StructuredQuery_CollectionSelector{{CollectionId: pipelinesCollection}}}
 	_, err := d.query(ctx, d.root(), query, func(doc *pb.Document) error {
+		name := path.Base(doc.Name)
 		record, err := parseRecord(doc)
-		if err != nil {
-			return fmt.Errorf("pipeline %s: %w", path.Base(doc.Name), err)
+		switch {
+		case err == nil:
+			records[name] = record
+		case name == d.name:
+			return fmt.Errorf("document %s is no record of a pipeline: %w; choose another name in PIPELINE, or delete the document if nobody needs it", doc.Name, err)
 		}
-		records[path.Base(doc.Name)] = record
 		return nil
 	})
 	if err != nil {

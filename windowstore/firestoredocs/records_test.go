@@ -2,9 +2,11 @@ package firestoredocs_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
+	pb "cloud.google.com/go/firestore/apiv1/firestorepb"
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -42,6 +44,36 @@ func TestAPipelineIsRecordedOnceAndItsTablesAreItsOwn(t *testing.T) {
 		want := windowstore.Meaning{WindowDuration: time.Minute, EventTime: "payload", EventID: "attribute:id", RawTable: "raw", AggTable: "agg"}
 		if diff := cmp.Diff(want, records["p"].Meaning); diff != "" || len(records) != 2 {
 			t.Errorf("%d records, want 2; that of p (-want +got):\n%s", len(records), diff)
+		}
+	})
+}
+
+// Other programs may keep documents in the same database, and in a collection of the
+// same name.
+func TestDocumentsOfOthersAreNoPipelines(t *testing.T) {
+	onEach(t, func(t *testing.T, on place) {
+		text := func(s string) *pb.Value { return &pb.Value{ValueType: &pb.Value_StringValue{StringValue: s}} }
+		on.put(t, "pipelines/empty", nil)
+		on.put(t, "pipelines/other", map[string]*pb.Value{"window_duration": text("a minute"), "raw_table": text("raw_p")})
+		on.put(t, "pipelines/number", map[string]*pb.Value{"window_duration": {ValueType: &pb.Value_IntegerValue{IntegerValue: 60}}})
+		on.put(t, "pipelines/half", map[string]*pb.Value{"window_duration": text("1m0s"), "least_kept": text("long")})
+		db := on.open(t)
+		store := newStore(db.Pipeline("p"))
+		if err := add(t.Context(), store, 1, 0, 5); err != nil {
+			t.Fatalf("Add beside documents of others: %v", err)
+		}
+		if least, err := store.KeepAtLeast(t.Context(), time.Hour); least != time.Hour || err != nil {
+			t.Errorf("KeepAtLeast beside documents of others: %v, %v", least, err)
+		}
+		records, err := db.Pipeline("p").Pipelines(t.Context())
+		if _, found := records["p"]; err != nil || !found || len(records) != 1 {
+			t.Errorf("records: %v, %v; want that of p alone", records, err)
+		}
+		for _, name := range []string{"empty", "other", "number", "half"} {
+			_, err := db.Pipeline(name).Pipelines(t.Context())
+			if err == nil || !strings.Contains(err.Error(), "pipelines/"+name) || !strings.Contains(err.Error(), "PIPELINE") {
+				t.Errorf("a pipeline with the name of such a document: %v, want an error that names both", err)
+			}
 		}
 	})
 }
