@@ -148,7 +148,7 @@ func (d *documents) Merge(ctx context.Context, writes []shardstore.ShardWrite) e
 		}
 		window := micros(w.Window)
 		doc.window, doc.pending, doc.expireAt = window, &window, nil
-		doc.count = w.Count
+		doc.count = max(doc.count, w.Count)
 		doc.batches[w.Key] = bytes.Clone(w.Batch)
 		doc.updated = at
 	}

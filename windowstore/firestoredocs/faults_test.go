@@ -17,14 +17,21 @@ import (
 
 	"github.com/tidemark-dev/tidemark/windowstore"
 	"github.com/tidemark-dev/tidemark/windowstore/firestoredocs"
+	"github.com/tidemark-dev/tidemark/windowstore/shardstore"
 )
 
 // calls returns a dial option that counts the calls of a method, by the end of
-// its name, and lets each be that of fault, which gets its number, from 1.
+// its name, and lets each be that of fault, which gets its number, from 1. A call may
+// also be made when its caller has given up.
 func calls(method string, fault func(n int, call func() error) error) (grpc.DialOption, *atomic.Int64) {
 	var made atomic.Int64
 	return grpc.WithChainUnaryInterceptor(func(ctx context.Context, name string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-		call := func() error { return invoke(ctx, name, req, reply, cc, opts...) }
+		call := func() error {
+			if ctx.Err() != nil {
+				ctx = context.WithoutCancel(ctx)
+			}
+			return invoke(ctx, name, req, reply, cc, opts...)
+		}
 		if !strings.HasSuffix(name, "/"+method) {
 			return call()
 		}
@@ -95,6 +102,40 @@ func TestACommitThatFailsForAPassingReasonIsRepeatedAndCountsOnce(t *testing.T) 
 					wantCount(t, store, 1, 5)
 					wantShard(t, on, 1, 5)
 				})
+			}
+		}
+	})
+}
+
+// The first try of a commit may be applied after its repeat, and after the document's
+// next write.
+func TestATryAppliedLateLeavesTheCount(t *testing.T) {
+	onEach(t, func(t *testing.T, on place) {
+		register(t, on)
+		var late func() error
+		option, _ := calls("Commit", func(n int, call func() error) error {
+			if n == 1 {
+				late = call
+				return status.Error(codes.Unavailable, "injected")
+			}
+			return call()
+		})
+		store := shardstore.New(shardstore.Config{
+			Documents: on.open(t, option).Pipeline("p"), Pipeline: "p", Meaning: meaning("p"), Writer: shardstore.NewWriter(),
+			Now: jumping(), // so that it writes the document again
+		})
+		for i := range 2 {
+			if err := add(t.Context(), store, 1, 5*i, 5*i+5); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := late(); err != nil {
+			t.Fatal(err)
+		}
+		for _, doc := range on.shards(t) {
+			count, batches := doc.Fields["count"].GetIntegerValue(), len(doc.Fields["batches"].GetMapValue().GetFields())
+			if doc.Fields["window"].GetTimestampValue().AsTime().Equal(minute(1)) && (count != 10 || batches != 2) {
+				t.Errorf("count %d in %d batches, want 10 in 2", count, batches)
 			}
 		}
 	})

@@ -34,6 +34,9 @@ func TestShardFieldsAreThoseOfTheRequests(t *testing.T) {
 			masked = append(masked, name)
 		}
 		written = append(written, masked...)
+		for _, transform := range write.UpdateTransforms {
+			written = append(written, transform.FieldPath)
+		}
 		for name := range write.GetUpdate().Fields {
 			if !slices.Contains(masked, name) {
 				t.Errorf("field %s has a value and is not in the mask, so it is not written", name)

@@ -38,7 +38,8 @@ func (d *documents) Merge(ctx context.Context, writes []shardstore.ShardWrite) e
 }
 
 // mergeWrite sets each field that its mask names, of the map only the batch's own
-// key, and deletes the one that the mask names and that has no value.
+// key, and deletes the one that the mask names and that has no value. The count only
+// rises: set, it would fall back if this commit is applied once more after a later one.
 func (d *documents) mergeWrite(w shardstore.ShardWrite) *pb.Write {
 	return &pb.Write{
 		Operation: &pb.Write_Update{Update: &pb.Document{
@@ -46,7 +47,6 @@ func (d *documents) mergeWrite(w shardstore.ShardWrite) *pb.Write {
 			Fields: map[string]*pb.Value{
 				fieldWindow:  timeValue(w.Window),
 				fieldPending: timeValue(w.Window),
-				fieldCount:   {ValueType: &pb.Value_IntegerValue{IntegerValue: w.Count}},
 				fieldBatches: {ValueType: &pb.Value_MapValue{MapValue: &pb.MapValue{Fields: map[string]*pb.Value{
 					w.Key: {ValueType: &pb.Value_BytesValue{BytesValue: w.Batch}},
 				}}}},
@@ -54,7 +54,13 @@ func (d *documents) mergeWrite(w shardstore.ShardWrite) *pb.Write {
 		}},
 		UpdateMask: &pb.DocumentMask{FieldPaths: []string{
 			// A key may begin with a digit, so it needs the quotes.
-			fieldWindow, fieldPending, fieldCount, fieldBatches + ".`" + w.Key + "`", fieldExpireAt,
+			fieldWindow, fieldPending, fieldBatches + ".`" + w.Key + "`", fieldExpireAt,
+		}},
+		UpdateTransforms: []*pb.DocumentTransform_FieldTransform{{
+			FieldPath: fieldCount,
+			TransformType: &pb.DocumentTransform_FieldTransform_Maximum{
+				Maximum: &pb.Value{ValueType: &pb.Value_IntegerValue{IntegerValue: w.Count}},
+			},
 		}},
 	}
 }

@@ -13,7 +13,8 @@
 //
 //	window     timestamp   start of the window
 //	pending    timestamp   the same; absent once the shard is settled
-//	count      integer     ids in batches; for people, and for sums that may be a little off
+//	count      integer     ids in batches, one that is in two of them twice: for people, and
+//	                       for sums that may be a little too great
 //	batches    map         batch key -> bytes: a version byte, then ids of 16 bytes each
 //	expire_at  timestamp   set by Settle, removed by every Add; the TTL field
 //
@@ -34,9 +35,10 @@
 // update time and pending, errs on the safe side: the next flush counts the
 // window once more.
 //
-// The count is set, not incremented, to what the document holds with this batch:
-// its only writer knows. It counts an id twice that came in two batches, as a
-// redelivery does. No flush uses it.
+// The count is raised to what the document holds with this batch, which its only
+// writer knows. (Incremented, it would count a repeat; set, a repeat that is applied
+// after a later write would put it back.) It counts an id twice that came in two
+// batches, as a redelivery does. No flush uses it.
 //
 // # Slots
 //
@@ -65,8 +67,8 @@
 //	the same after the document expired      it is made again, with that batch only and a
 //	                                         count too great; its window is by then so old
 //	                                         that a flush counts it from the raw rows
-//	the client's own repeat is applied       count is that of the earlier write until the next
-//	after a later write                      one; batches and pending are right
+//	an earlier try of a commit is applied    nothing: its batch is there, and count only
+//	after a later write                      rises; the shard turns pending
 //	the process dies                         its slots get no more writes; flushes go on
 //	a commit of several windows              each window is tried alone; one that fails does not
 //	                                         keep the others from being tried
@@ -90,9 +92,9 @@
 // # What Firestore is asked
 //
 //   - Merge: one Commit without a transaction, with an Update for each document
-//     whose update mask is window, pending, count, batches.<key> and expire_at,
-//     the last without a value, which deletes it. No precondition. Keys begin with
-//     digits, so the field path needs backquotes.
+//     whose update mask is window, pending, batches.<key> and expire_at, the last
+//     without a value, which deletes it, and whose transform is maximum of count. No
+//     precondition. Keys begin with digits, so the field path needs backquotes.
 //   - QueryPending: RunQuery, pending <= through, ordered by pending and __name__,
 //     both ascending, which the one index of pending serves, starting before the
 //     cursor's window or, from the second page on, after its document; Limit, and

@@ -32,9 +32,10 @@ var (
 // All times are the server's, UTC, in microseconds.
 type Documents interface {
 	// Merge applies the writes in one atomic commit: each makes its document, or
-	// sets in it the fields window, pending (to the window's start) and count and
-	// adds its batch to the map batches, leaving the map's other keys, and removes
-	// the field expire_at. There is no precondition. Every commit that changes a
+	// sets in it the fields window and pending (both to the window's start), adds its
+	// batch to the map batches, leaving the map's other keys, raises the field count
+	// to the given one where it is less, and removes the field expire_at. There is no
+	// precondition. Every commit that changes a
 	// document gives it a new, greater update time.
 	Merge(ctx context.Context, writes []ShardWrite) error
 

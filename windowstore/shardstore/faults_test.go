@@ -77,6 +77,22 @@ func TestAWriteAppliedLateLosesNothing(t *testing.T) {
 	f.wantCount(1, 8)
 }
 
+// The documents' client may send a commit again when no answer came, and the first one
+// may be applied last of all.
+func TestAnEarlierTryAppliedAfterALaterWriteLosesNothing(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.mustAdd(1, 0, 3)
+	f.now = f.now.Add(2 * time.Second)
+	f.mustAdd(1, 3, 5)
+	f.wantWritten("w-60-0", "w-60-0")
+	if err := f.docs.Documents.Merge(t.Context(), f.docs.merges[0]); err != nil {
+		t.Fatal(err)
+	}
+	f.shards() // whose counts are right
+	f.wantCount(1, 5)
+}
+
 func TestAnAddWhoseMergePanicsClosesItsSlot(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

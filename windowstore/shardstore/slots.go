@@ -117,8 +117,8 @@ func (s *slots) longestResting(window int64) (resting *slot) {
 // or never. Then the slot is closed. The document's last write stays this one, so
 // whichever it is, count is the number of ids in it: the one before if the write
 // is never applied, the one that it set if it is. Were the slot written again,
-// the next count would be wrong in one of the two cases, and a late application
-// would set it back. It costs a document for each failed write at most.
+// the next count would be wrong in one of the two cases. It costs a document for
+// each failed write at most.
 func (s *slots) release(r reservation, applied bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
