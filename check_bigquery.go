@@ -54,12 +54,6 @@ func (c *checker) onProject(ctx context.Context) permissions {
 // bigQuery checks the tables in BigQuery.
 func (c *checker) bigQuery(ctx context.Context) []Finding {
 	s := c.settings
-	var findings []Finding
-	mixed := s.RawMethod == "storage_write" && (s.BigQueryEmulator == "") != (s.BigQueryStorageEmulator == "")
-	if mixed {
-		findings = append(findings, problem([]string{"set both of them, or neither"},
-			"BIGQUERY_EMULATOR_HOST=%s, BIGQUERY_STORAGE_EMULATOR_HOST=%s: one is an emulator and the other the service", s.BigQueryEmulator, s.BigQueryStorageEmulator))
-	}
 	config := bigQueryConfig(s)
 	if c.bigQueryHost != "" {
 		config.RESTHost = c.bigQueryHost
@@ -69,10 +63,11 @@ func (c *checker) bigQuery(ctx context.Context) []Finding {
 	}
 	tables, err := bigquerytables.New(ctx, config)
 	if err != nil {
-		return append(findings, c.failed("BigQuery", err))
+		return []Finding{c.failed("BigQuery", err)}
 	}
 	defer tables.Close()
-	check := &bigQueryCheck{checker: c, tables: tables, emulated: s.BigQueryEmulator != "", stream: s.RawMethod == "storage_write" && !mixed}
+	var findings []Finding
+	check := &bigQueryCheck{checker: c, tables: tables, emulated: s.BigQueryEmulator != "", stream: s.RawMethod == "storage_write"}
 	if check.emulated {
 		findings = append(findings, warning(nil, "BigQuery emulator at %s: permissions are not checked, for an emulator asks for none", s.BigQueryEmulator))
 	} else {

@@ -474,10 +474,6 @@ func TestCheckFindsProblemsOnGoogleCloud(t *testing.T) {
 			environment: map[string]string{"RAW_METHOD": "insert_all"},
 			level:       OK, what: "table my-project.logs.raw: as this version makes it",
 		},
-		"half an emulator": {
-			environment: map[string]string{"BIGQUERY_STORAGE_EMULATOR_HOST": "127.0.0.1:1"},
-			level:       Problem, what: "BIGQUERY_EMULATOR_HOST=, BIGQUERY_STORAGE_EMULATOR_HOST=127.0.0.1:1", do: "both",
-		},
 
 		"no database": {
 			damage: func(p *fakeProject) { p.database = nil },

@@ -115,7 +115,7 @@ func (s *Settings) table() []Setting {
 		{"COUNTERS", "", "where the counters are kept: sqlite or firestore; default by BACKEND", oneOf(&s.Counters, "", "sqlite", "firestore")},
 		{"PORT", "8080", "port to listen on; 0 for any free one", integer(&s.Port, 0, 65535)},
 		{"HOST", "", "address to listen on; default 127.0.0.1, or all addresses when K_SERVICE is set", text(&s.Host)},
-		{"DATA_DIR", "./data", "local: directory of the SQLite files, made when needed", nonempty(&s.DataDir)},
+		{"DATA_DIR", "./data", "local: directory of the SQLite files, created when needed, for its owner alone", nonempty(&s.DataDir)},
 		{"GOOGLE_CLOUD_PROJECT", "", "gcp, firestore: project of the dataset and the database; with LOG_FORMAT=json, also of the traces that log lines name", projectID(&s.Project)},
 		{"BIGQUERY_LOCATION", "US", "gcp: location of the dataset when it is made", nonempty(&s.BigQueryLocation)},
 		{"FIRESTORE_DATABASE", "(default)", "firestore: database of the counters", nonempty(&s.FirestoreDatabase)},
@@ -212,6 +212,18 @@ func (s *Settings) complete(onCloudRun bool) (problems []error) {
 	}
 	if err := s.Tables.Check(); err != nil {
 		problem("RAW_TABLE, AGG_TABLE, DEAD_LETTER_TABLE: %w", err)
+	}
+	if rest, grpc := s.BigQueryEmulator, s.BigQueryStorageEmulator; s.Backend == "gcp" && (rest == "") != (grpc == "") &&
+		(rest == "" || s.RawMethod == "storage_write") { // streaming inserts are REST
+		problem("BIGQUERY_EMULATOR_HOST=%s, BIGQUERY_STORAGE_EMULATOR_HOST=%s: one is an emulator and the other BigQuery itself; set both or neither", rest, grpc)
+	}
+	var sum time.Duration
+	for _, d := range []time.Duration{s.AllowedLateness, s.MaxClockSkew, s.FlushQuiet, s.FlushHoldMax, s.CounterRetention} {
+		if sum += d; sum > 2*maxDuration {
+			problem("ALLOWED_LATENESS=%s, MAX_CLOCK_SKEW=%s, FLUSH_QUIET=%s, FLUSH_HOLD_MAX=%s, COUNTER_RETENTION=%s: together they are more than two centuries",
+				s.texts["ALLOWED_LATENESS"], s.texts["MAX_CLOCK_SKEW"], s.texts["FLUSH_QUIET"], s.texts["FLUSH_HOLD_MAX"], s.texts["COUNTER_RETENTION"])
+			break
+		}
 	}
 	if s.MaxBody < minBody {
 		problem("MAX_BODY=%s: less than 14MB would refuse messages that Pub/Sub accepts, for ever", s.texts["MAX_BODY"])

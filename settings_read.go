@@ -158,7 +158,8 @@ func integer(field *int, low, high int) func(string) error {
 	}
 }
 
-// maxDuration keeps sums of a few durations from overflowing.
+// maxDuration is a century. A sum of durations overflows at almost three, so Load
+// refuses those that are more than two together.
 const maxDuration = 100 * 365 * 24 * time.Hour
 
 // ParseDuration reads a duration of zero or more; a plain number is in seconds,

@@ -249,7 +249,7 @@ func explainDir(s Settings, err error) error {
 
 // makeDir makes the data directory where it does not exist.
 func makeDir(s Settings) error {
-	if err := os.MkdirAll(s.DataDir, 0o755); err != nil {
+	if err := os.MkdirAll(s.DataDir, 0o700); err != nil {
 		return explainDir(s, fmt.Errorf("make the data directory: %w", err))
 	}
 	return nil

@@ -7,11 +7,46 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 )
+
+// Rows are personal data: nobody else on the machine reads them.
+func TestTheDataDirectoryIsItsOwnersAlone(t *testing.T) {
+	t.Parallel()
+	for name, create := range map[string]func(Settings) error{
+		"by a server": func(s Settings) error {
+			unlock, err := Lock(s)
+			if err != nil {
+				return err
+			}
+			return unlock()
+		},
+		"by a function": func(s Settings) error {
+			service, err := New(t.Context(), s, slog.New(slog.DiscardHandler))
+			if err != nil {
+				return err
+			}
+			return service.Close(t.Context())
+		},
+	} {
+		dir := filepath.Join(t.TempDir(), "new", "data")
+		if err := create(settingsOf(t, map[string]string{"DATA_DIR": dir})); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if mode := info.Mode().Perm(); mode != 0o700 {
+			t.Errorf("%s the directory is created %v, want -rwx------", name, mode)
+		}
+	}
+}
 
 // A query that a person waits for may take minutes, and one of a flush no longer than
 // the flush.

@@ -1,6 +1,8 @@
 package infra_test
 
 import (
+	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -8,6 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
+
+	"github.com/tidemark-dev/tidemark/warehouse/bigquerytables"
 )
 
 // Who may do what on what. This list is the whole of it: a grant more, a wider role or
@@ -17,9 +21,9 @@ var grants = []string{
 	"scheduler: roles/run.invoker on service tidemark",
 	"viewer: roles/run.invoker on service tidemark",
 
-	"runtime: roles/bigquery.dataEditor on table raw",
-	"runtime: roles/bigquery.dataEditor on table windowed_traffic_log",
-	"runtime: roles/bigquery.dataEditor on table dead_letter",
+	"runtime: its own role on table raw",
+	"runtime: its own role on table windowed_traffic_log",
+	"runtime: its own role on table dead_letter",
 	"runtime: roles/bigquery.metadataViewer on the dataset",
 	"runtime: roles/bigquery.jobUser on the project",
 	"runtime: roles/datastore.user on the project if " +
@@ -41,6 +45,7 @@ func TestGrants(t *testing.T) {
 		switch {
 		case strings.HasSuffix(kind, "_iam_member"):
 			found = append(found, grantsOf(t, kind, b)...)
+		case strings.HasSuffix(kind, "_iam_custom_role"): // TestRuntimeRole
 		case strings.Contains(kind, "_iam_"), strings.HasSuffix(kind, "_access"):
 			t.Errorf("%s: only single members are granted roles: a binding or a policy would take away what others have granted", name)
 		case strings.Contains(kind, "service_account_key"):
@@ -51,6 +56,41 @@ func TestGrants(t *testing.T) {
 	want := slices.Sorted(slices.Values(grants))
 	if diff := cmp.Diff(want, found); diff != "" {
 		t.Errorf("grants (-want +got):\n%s", diff)
+	}
+}
+
+// The service's own role is what tidemark check looks for on a table: with less a push
+// fails, and more is not needed. To create tables and views is for Terraform; to run
+// queries is granted on the project, by a role that reads no data.
+func TestRuntimeRole(t *testing.T) {
+	m := load(t)
+	roles := m.ofType("google_project_iam_custom_role")
+	role, ok := roles["google_project_iam_custom_role.runtime"]
+	if !ok || len(roles) != 1 {
+		t.Fatalf("custom roles %v, want the runtime's alone", slices.Collect(maps.Keys(roles)))
+	}
+	var got []string
+	for _, permission := range m.value(t, role, "permissions").AsValueSlice() {
+		got = append(got, permission.AsString())
+	}
+	if diff := cmp.Diff(bigquerytables.TablePermissions(), got); diff != "" {
+		t.Errorf("permissions (-check +role):\n%s", diff)
+	}
+	for _, permission := range got {
+		if strings.HasSuffix(permission, ".create") || strings.HasSuffix(permission, ".update") || strings.HasSuffix(permission, ".delete") {
+			t.Errorf("the service may do %s: tables and views are Terraform's", permission)
+		}
+	}
+	if !slices.Contains(grants, "runtime: roles/bigquery.jobUser on the project") {
+		t.Error("the service may not run queries")
+	}
+	// The id of a role that was deleted cannot be used again for 37 days, so that an id
+	// of its own goes with each account.
+	id := m.evaluateWith(t, role.Attributes["role_id"].Expr, map[string]cty.Value{"name": cty.StringVal("my-long-name-of-20-ch")}, map[string]cty.Value{
+		"google_service_account": cty.ObjectVal(map[string]cty.Value{"runtime": cty.ObjectVal(map[string]cty.Value{"unique_id": cty.StringVal("123456789012345678901")})}),
+	}).AsString()
+	if !regexp.MustCompile(`^[a-zA-Z0-9_.]{3,64}$`).MatchString(id) || !strings.HasSuffix(id, "123456789012345678901") {
+		t.Errorf("role_id is %s, want letters, digits, _ and ., at most 64, and the account's unique id at the end", id)
 	}
 }
 
@@ -89,7 +129,11 @@ func grantsOf(t *testing.T, kind string, b block) []string {
 				break
 			}
 		}
-		grant := grantee(expand(b.text("member"))) + ": " + strings.Trim(b.text("role"), `"`) + " on " + on
+		role := strings.Trim(b.text("role"), `"`)
+		if role == "google_project_iam_custom_role.runtime.name" {
+			role = "its own role"
+		}
+		grant := grantee(expand(b.text("member"))) + ": " + role + " on " + on
 		for _, condition := range b.blocks("condition") {
 			grant += " if " + condition.text("expression")
 		}

@@ -16,8 +16,22 @@ resource "google_cloud_run_v2_service_iam_member" "invoker" {
   member   = each.value
 }
 
-# The running service: appends to its three tables and queries them. It may not make
-# tables: a table that is missing is for whoever runs Terraform.
+# The running service: appends to its three tables and queries them. It may not create,
+# change or delete a table: a table or view that is missing is for whoever runs Terraform.
+# The permissions are those that tidemark check looks for, and a test compares them.
+resource "google_project_iam_custom_role" "runtime" {
+  # The id of a deleted role is taken for 37 days, and make deploy may come sooner after
+  # make destroy. So each account has a role of its own id.
+  role_id     = "${replace(var.name, "-", "_")}_runtime_${google_service_account.runtime.unique_id}"
+  title       = "Tidemark: the running service, on its tables"
+  description = "Looks at a table, reads it and appends to it."
+  permissions = [
+    "bigquery.tables.get",
+    "bigquery.tables.getData",
+    "bigquery.tables.updateData",
+  ]
+}
+
 resource "google_bigquery_table_iam_member" "runtime" {
   for_each = {
     raw                  = google_bigquery_table.raw.table_id
@@ -27,7 +41,7 @@ resource "google_bigquery_table_iam_member" "runtime" {
 
   dataset_id = local.dataset_id
   table_id   = each.value
-  role       = "roles/bigquery.dataEditor"
+  role       = google_project_iam_custom_role.runtime.name
   member     = google_service_account.runtime.member
 }
 

@@ -203,6 +203,7 @@ var functions = map[string]function.Function{
 	"lookup":      stdlib.LookupFunc,
 	"merge":       stdlib.MergeFunc,
 	"regex":       stdlib.RegexFunc,
+	"replace":     stdlib.ReplaceFunc,
 	"setsubtract": setSubtract,
 	"startswith": function.New(&function.Spec{
 		Params: []function.Parameter{{Name: "text", Type: cty.String}, {Name: "prefix", Type: cty.String}},

@@ -7,6 +7,8 @@ mock_provider "google" {
       name   = "projects/my-project-123/serviceAccounts/tidemark-some@my-project-123.iam.gserviceaccount.com"
       email  = "tidemark-some@my-project-123.iam.gserviceaccount.com"
       member = "serviceAccount:tidemark-some@my-project-123.iam.gserviceaccount.com"
+
+      unique_id = "123456789012345678901"
     }
   }
 }

@@ -169,21 +169,23 @@ func (b *Tables) viewStatement(create string, v view) string {
 	return create + " `" + b.tableID(v.name) + "`\nOPTIONS (description = " + strconv.Quote(v.description) + ")\nAS " + v.query + ";"
 }
 
-// tablePermissions are what the service needs on each table: to look at it, to read
+// TablePermissions returns what the service needs on each table: to look at it, to read
 // it and to append to it.
-var tablePermissions = []string{"bigquery.tables.get", "bigquery.tables.getData", "bigquery.tables.updateData"}
+func TablePermissions() []string {
+	return []string{"bigquery.tables.get", "bigquery.tables.getData", "bigquery.tables.updateData"}
+}
 
 // Lacking returns the permissions that the service needs on the table and that the
 // caller does not have. Of a table that does not exist it returns all.
 func (b *Tables) Lacking(ctx context.Context, table string) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.AppendTimeout)
 	defer cancel()
-	has, err := b.table(table).IAM().TestPermissions(ctx, tablePermissions)
+	has, err := b.table(table).IAM().TestPermissions(ctx, TablePermissions())
 	if err != nil {
 		return nil, err
 	}
 	var lacking []string
-	for _, p := range tablePermissions {
+	for _, p := range TablePermissions() {
 		if !slices.Contains(has, p) {
 			lacking = append(lacking, p)
 		}
