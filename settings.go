@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -101,6 +102,13 @@ type Setting struct {
 
 // Flag returns the name of the setting's command-line flag.
 func (s Setting) Flag() string { return strings.ReplaceAll(strings.ToLower(s.Name), "_", "-") }
+
+// Choices returns the values that the setting can have; none if it can have others
+// than a list could name.
+func (s Setting) Choices() []string {
+	choices, _ := errors.AsType[choiceError](s.read("\x00")) // which no setting takes for a choice
+	return slices.DeleteFunc(slices.Clone([]string(choices)), func(choice string) bool { return choice == "" })
+}
 
 // minBody is the least MAX_BODY: Pub/Sub's largest message, 10 MB, in base64 in
 // its envelope. A lower limit would refuse, and so redeliver, for ever what

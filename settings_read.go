@@ -127,8 +127,20 @@ func oneOf(field *string, choices ...string) func(string) error {
 				return nil
 			}
 		}
-		return fmt.Errorf("want %s", strings.TrimPrefix(strings.Join(choices, " or "), " or "))
+		return choiceError(choices)
 	}
+}
+
+// A choiceError says which values a setting can have.
+type choiceError []string
+
+func (e choiceError) Error() string {
+	choices := e
+	if choices[0] == "" { // that is, not set
+		choices = choices[1:]
+	}
+	last := len(choices) - 1
+	return "want " + strings.Join(choices[:last], ", ") + " or " + choices[last]
 }
 
 func logLevel(field *slog.Level) func(string) error {
@@ -136,7 +148,7 @@ func logLevel(field *slog.Level) func(string) error {
 	return func(text string) error {
 		level, ok := levels[text]
 		if *field = level; !ok {
-			return errors.New("want debug, info, warn or error")
+			return choiceError{"debug", "info", "warn", "error"}
 		}
 		return nil
 	}

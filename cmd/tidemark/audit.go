@@ -47,7 +47,7 @@ do not count.`,
   tidemark audit --repair --url http://127.0.0.1:8080`,
 		Args: arguments(cobra.NoArgs),
 	}
-	settings := settingsFlags(cmd, p, nil)
+	settings := settingsFlags(cmd, p, settingsOptions{})
 	flags := cmd.Flags()
 	flags.StringVar(&o.from, "from", "", "first start of a window to compare, as 2026-03-14T09:26:00Z (default the beginning)")
 	flags.StringVar(&o.to, "to", "", "end of the starts to compare, itself not among them (default now)")

@@ -37,7 +37,7 @@ whether they do could not be found out.`,
   BACKEND=gcp GOOGLE_CLOUD_PROJECT=my-project tidemark check --firestore-database tidemark`,
 		Args: arguments(cobra.NoArgs),
 	}
-	settings := settingsFlags(cmd, p, nil)
+	settings := settingsFlags(cmd, p, settingsOptions{})
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		s, err := settings()
 		if err != nil {

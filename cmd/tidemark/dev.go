@@ -46,7 +46,7 @@ one in 200 is no valid event.`,
   tidemark dev --window-duration 10s --rate 600 --lag=false`,
 		Args: arguments(cobra.NoArgs),
 	}
-	settings := settingsFlags(cmd, p, devDefaults)
+	settings := settingsFlags(cmd, p, settingsOptions{defaults: devDefaults, server: true})
 	check := streamFlags(cmd.Flags(), &stream)
 	every := 10 * time.Second
 	cmd.Flags().Var((*durationValue)(&every), "flush-interval", "time between two flushes")

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -25,12 +24,16 @@ func TestCommandsOfTheDocumentsExist(t *testing.T) {
 		if text, ok := helps[command]; ok {
 			return text
 		}
-		var out, errs bytes.Buffer
-		if code := run(t.Context(), []string{"help", command}, process{stdout: &out, stderr: &errs, lookup: func(string) (string, bool) { return "", false }}); code != exitDone {
-			t.Errorf("tidemark help %s: %s", command, errs.String())
+		code, text, said := runCommand(t, "help", command)
+		if code != exitDone {
+			t.Errorf("tidemark help %s: %s", command, said)
 		}
-		helps[command] = out.String()
-		return helps[command]
+		if strings.Contains(text, "tidemark help settings") {
+			_, settings, _ := runCommand(t, "help", "settings")
+			text += settings
+		}
+		helps[command] = text
+		return text
 	}
 	commands := regexp.MustCompile(`(?:^|[\s($;|])(?:bin/)?tidemark ([a-z]+)((?: [^|;&\n` + "`" + `]*)?)`)
 	checked := 0

@@ -26,7 +26,7 @@ Exits with 1 if any part failed.`,
   tidemark flush --data-dir ./data --flush-quiet 0s`,
 		Args: arguments(cobra.NoArgs),
 	}
-	settings := settingsFlags(cmd, p, nil)
+	settings := settingsFlags(cmd, p, settingsOptions{})
 	server := cmd.Flags().String("url", "", "server to ask, as http://127.0.0.1:8080, instead of the configured backend; it is sent "+deliver.TokenVariable+", if set")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *server != "" {

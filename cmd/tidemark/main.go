@@ -69,6 +69,7 @@ func run(ctx context.Context, args []string, p process) int {
 With nothing configured it runs whole on one machine, on SQLite files in ./data.
 Every setting is an environment variable, and a flag of the commands that work on
 those files: serve, dev, flush, audit, check and replay.`,
+		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
@@ -76,10 +77,10 @@ those files: serve, dev, flush, audit, check and replay.`,
 	root.SetIn(p.stdin)
 	root.SetOut(p.stdout)
 	root.SetErr(p.stderr)
-	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SetVersionTemplate(versionLine())
 	root.SetHelpCommand(helpCommand(root))
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(serveCommand(p), devCommand(p), generateCommand(p), replayCommand(p), flushCommand(p), auditCommand(p), checkCommand(p), versionCommand(p))
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{flagError(cmd, err)} })
+	root.AddCommand(serveCommand(p), devCommand(p), generateCommand(p), replayCommand(p), flushCommand(p), auditCommand(p), checkCommand(p), versionCommand(p), settingsTopic())
 
 	called, err := root.ExecuteContextC(ctx)
 	var usage usageError

@@ -73,7 +73,10 @@ they were in.`,
 	flags.BoolVar(&o.Anyway, "anyway", false, "send a file even if none of its first hundred lines is an event")
 	flags.StringVar(&shiftTo, "shift-to", "", "now: move all times by one offset, so that the latest publish time is now")
 	stored.addFlags(flags)
-	settings := settingsFlags(cmd, p, nil)
+	settings := settingsFlags(cmd, p, settingsOptions{})
+	completeChoices(cmd, "publish-time", replay.PublishAtEvent, replay.PublishNow)
+	completeChoices(cmd, "shift-to", "now")
+	completeChoices(cmd, "from-table", rawTable, deadLetterTable)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if shiftTo != "" && shiftTo != "now" {
 			return usageError{fmt.Errorf("--shift-to=%q: want now", shiftTo)}

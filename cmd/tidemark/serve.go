@@ -27,7 +27,7 @@ answers what it has accepted and exits.`,
   WINDOW_DURATION=10s tidemark serve --port 9000 --data-dir /tmp/tidemark`,
 		Args: arguments(cobra.NoArgs),
 	}
-	settings := settingsFlags(cmd, p, nil)
+	settings := settingsFlags(cmd, p, settingsOptions{server: true})
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		s, err := settings()
 		if err != nil {

@@ -58,21 +58,6 @@ func TestADirectoryThatCannotBeWrittenIsNamed(t *testing.T) {
 	}
 }
 
-// A person finds the few flags of a command among the settings.
-func TestHelpHasFlagsApartFromSettings(t *testing.T) {
-	t.Parallel()
-	_, help, _ := runCommand(t, "audit", "--help")
-	_, rest, _ := strings.Cut(help, "\nFlags:\n")
-	flags, settings, found := strings.Cut(rest, "\nSettings (")
-	if !found || !strings.Contains(flags, "--repair") || !strings.Contains(flags, "--help") || strings.Contains(flags, "--data-dir") ||
-		!strings.Contains(settings, "--data-dir") || strings.Contains(settings, "--repair") {
-		t.Errorf("the help is:\n%s", help)
-	}
-	if _, help, _ := runCommand(t, "--help"); !strings.Contains(help, "serve, dev, flush, audit, check and replay") {
-		t.Errorf("the help does not say which commands have settings:\n%s", help)
-	}
-}
-
 // The log has traces where it is JSON and the project is known.
 func TestTheLogNamesTracesOfTheProject(t *testing.T) {
 	t.Parallel()

@@ -3,8 +3,8 @@ package main
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,24 +13,48 @@ import (
 	"github.com/tidemark-dev/tidemark"
 )
 
-// settingsFlags gives the command a flag for every setting and returns what reads
-// the settings once the flags are parsed. All are strings to pflag, so that every
-// bad value is reported together, by tidemark.Load. The command's own defaults are
-// by name, and go before the settings'.
-func settingsFlags(cmd *cobra.Command, p process, defaults map[string]string) func() (tidemark.Settings, error) {
-	own := pflag.NewFlagSet("settings", pflag.ContinueOnError)
+// A settingValue is the text of a setting as a flag. It takes any text, so that every
+// bad value is reported together, by tidemark.Load.
+type settingValue struct{ text, kind string }
+
+func (v *settingValue) String() string { return v.text }
+func (v *settingValue) Type() string   { return v.kind } // which help shows
+func (v *settingValue) Set(text string) error {
+	v.text = text
+	return nil
+}
+
+// newSettingsFlags returns a flag for every setting. Defaults by name go before the
+// settings' own.
+func newSettingsFlags(defaults map[string]string) *pflag.FlagSet {
+	flags := pflag.NewFlagSet("settings", pflag.ContinueOnError)
 	for _, s := range tidemark.SettingsTable() {
-		own.String(s.Flag(), cmp.Or(defaults[s.Name], s.Default), s.Usage)
+		kind := cmp.Or(strings.Join(s.Choices(), "|"), "value")
+		flags.Var(&settingValue{cmp.Or(defaults[s.Name], s.Default), kind}, s.Flag(), s.Usage)
 	}
+	return flags
+}
+
+// settingsOptions say which settings a command has.
+type settingsOptions struct {
+	defaults map[string]string // the command's own, by name
+	server   bool              // the command listens
+}
+
+// settingsFlags gives the command a flag for every setting and returns what reads
+// the settings once the flags are parsed.
+func settingsFlags(cmd *cobra.Command, p process, o settingsOptions) func() (tidemark.Settings, error) {
+	own := newSettingsFlags(o.defaults)
 	lookup := func(name string) (string, bool) {
 		if value, ok := p.lookup(name); ok && value != "" {
 			return value, true
 		}
-		value, ok := defaults[name]
+		value, ok := o.defaults[name]
 		return value, ok
 	}
 	cmd.Flags().AddFlagSet(own)
-	cmd.SetUsageFunc(func(cmd *cobra.Command) error { return printUsage(cmd, own) })
+	completeSettings(cmd)
+	cmd.SetUsageFunc(func(cmd *cobra.Command) error { return printUsage(cmd, own, o.server) })
 	load := func() (tidemark.Settings, error) {
 		given := map[string]string{}
 		cmd.Flags().Visit(func(f *pflag.Flag) {
@@ -46,31 +70,9 @@ func settingsFlags(cmd *cobra.Command, p process, defaults map[string]string) fu
 	}
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		_, problems := load() // those that would be found next
-		return usageError{errors.Join(err, problems)}
+		return usageError{errors.Join(flagError(cmd, err), problems)}
 	})
 	return load
-}
-
-// printUsage prints how to call a command that has settings, with the flags that
-// are its alone apart from them.
-func printUsage(cmd *cobra.Command, settings *pflag.FlagSet) error {
-	own := pflag.NewFlagSet(cmd.Name(), pflag.ContinueOnError)
-	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		if settings.Lookup(f.Name) == nil {
-			own.AddFlag(f)
-		}
-	})
-	_, err := fmt.Fprintf(cmd.OutOrStderr(), `Usage:
-  %s
-
-Examples:
-%s
-
-Flags:
-%s
-Settings (each is also an environment variable: --data-dir is DATA_DIR):
-%s`, cmd.UseLine(), cmd.Example, own.FlagUsages(), settings.FlagUsages())
-	return err
 }
 
 // A durationValue is a duration as a flag, read as a setting is: a plain number is

@@ -25,6 +25,11 @@ func version() string {
 	return info.Main.Version
 }
 
+// versionLine names the build, and what it was built with and for.
+func versionLine() string {
+	return fmt.Sprintf("tidemark %s %s %s/%s\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}
+
 func versionCommand(p process) *cobra.Command {
 	return &cobra.Command{
 		Use:     "version",
@@ -32,7 +37,7 @@ func versionCommand(p process) *cobra.Command {
 		Example: "  tidemark version",
 		Args:    arguments(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintf(p.stdout, "tidemark %s %s %s/%s\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprint(p.stdout, versionLine())
 			return err
 		},
 	}
