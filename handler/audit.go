@@ -29,11 +29,15 @@ type Auditor interface {
 // dry_run=1 it answers the estimate of one, and the method is not run.
 func (h *Handler) audit(method func(Auditor, context.Context, time.Time, time.Time) (audit.Report, error)) endpoint {
 	return func(w http.ResponseWriter, r *http.Request, line *requestLine) error {
-		dryRun, err := dryRun(r)
+		query, err := parameters(r, "from", "to", dryRunParameter)
 		if err != nil {
 			return err
 		}
-		from, to, err := auditRange(r.URL.RawQuery, h.now().UTC())
+		dryRun, err := dryRun(query)
+		if err != nil {
+			return err
+		}
+		from, to, err := auditRange(query, h.now().UTC())
 		if err != nil {
 			return refuse(errInvalid, err)
 		}
@@ -63,14 +67,10 @@ func (h *Handler) audit(method func(Auditor, context.Context, time.Time, time.Ti
 }
 
 // auditRange reads the parameters from and to. Without them the range is
-// everything up to now. Parameters of other names are ignored.
-func auditRange(query string, now time.Time) (from, to time.Time, err error) {
-	values, err := url.ParseQuery(query)
-	if err != nil {
-		return from, to, fmt.Errorf("the query cannot be read: %w", err)
-	}
-	from, fromErr := timeParameter(values, "from", time.Time{})
-	to, toErr := timeParameter(values, "to", now)
+// everything up to now.
+func auditRange(query url.Values, now time.Time) (from, to time.Time, err error) {
+	from, fromErr := timeParameter(query, "from", time.Time{})
+	to, toErr := timeParameter(query, "to", now)
 	if err := errors.Join(fromErr, toErr); err != nil {
 		return from, to, err
 	}

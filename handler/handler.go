@@ -191,6 +191,9 @@ func decodeWrapped(_ *http.Request, body []byte, received time.Time) (event.Mess
 
 // flush runs a flush and answers its report, which says what failed.
 func (h *Handler) flush(w http.ResponseWriter, r *http.Request, line *requestLine) error {
+	if _, err := parameters(r); err != nil {
+		return err
+	}
 	report := h.runFlush(r.Context())
 	line.add(slog.Int("windows", len(report.Windows)), slog.Int("held", report.Held), slog.Int("remaining", report.Remaining))
 	code := http.StatusOK

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -21,7 +20,11 @@ func (h *Handler) push(decode func(r *http.Request, body []byte, received time.T
 		received := h.now().UTC().Truncate(time.Microsecond)
 		ctx, cancel := context.WithTimeout(r.Context(), h.requestTimeout)
 		defer cancel()
-		dryRun, err := dryRun(r)
+		query, err := pushParameters(r)
+		if err != nil {
+			return err
+		}
+		dryRun, err := dryRun(query)
 		if err != nil {
 			return err
 		}
@@ -61,25 +64,6 @@ func (h *Handler) push(decode func(r *http.Request, body []byte, received time.T
 		}
 		return writeJSON(w, http.StatusOK, newVerdict(m, v))
 	}
-}
-
-// dryRun reads the parameter of that name. What is not clearly yes or no is an
-// error, because a guess either stores what should not be or loses what should.
-func dryRun(r *http.Request) (bool, error) {
-	query, err := url.ParseQuery(r.URL.RawQuery)
-	if err != nil {
-		return false, refuse(errInvalid, fmt.Errorf("the query cannot be read: %w", err))
-	}
-	values := query["dry_run"]
-	switch len(values) {
-	case 0:
-		return false, nil
-	case 1:
-		if yes, err := strconv.ParseBool(values[0]); err == nil {
-			return yes, nil
-		}
-	}
-	return false, refuse(errInvalid, fmt.Errorf("dry_run is %s; want it once, as 1 or 0, true or false", clip(fmt.Sprintf("%q", values), 100)))
 }
 
 // checkEncoding refuses a compressed body. Pub/Sub sends none, and the bytes of
