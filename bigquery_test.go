@@ -233,6 +233,27 @@ func TestFaultsOfBigQueryLoseNothingAndCountNothingTwice(t *testing.T) {
 	}
 }
 
+// An event that is refused alone, as on a quiet pipeline, waits for no other.
+func TestAPoisonedEventAloneIsADeadLetterAtOnce(t *testing.T) {
+	t.Parallel()
+	for _, method := range []string{"storage_write", "insert_all"} {
+		t.Run(method, func(t *testing.T) {
+			t.Parallel()
+			p := newBigQueryProxy(t)
+			settings := cloudSettings(t, p)
+			settings["raw-method"] = method
+			s := newCloudService(t, settings)
+			s.deliverAll(t, testlog.Traffic(t)[:1], 1) // makes the tables
+			p.set(func(p *bigQueryProxy) { p.poison = poison })
+			body := poisonedBody(t, "poisoned")
+			if a := s.push(t, "/push", body); a.code != http.StatusOK || a.Reason != event.Rejected {
+				t.Errorf("answered %d, %s, want 200 and a dead letter that is rejected", a.code, a.Reason)
+			}
+			checkStored(t, settings, messages(t, [][]byte{testlog.Traffic(t)[0], body}), 1)
+		})
+	}
+}
+
 // A column that is gone is nobody's dead letter: all is refused until the table is
 // mended, and then all is stored, by a process that has written before and by one that
 // has not.

@@ -16,7 +16,8 @@
 //  3. Events on time go on to be counted, all windows in one call, and are
 //     answered. Raw first, then count: what is counted is always in raw.
 //  4. Dead letters, among them events whose row was refused for its own value,
-//     are appended, and answered.
+//     are appended, and answered. A dead letter that is refused itself is appended
+//     without its attributes, and says so.
 //
 // Step 3 runs beside steps 2 and 4 of the next batch, so at most two batches are
 // under way.
@@ -248,8 +249,26 @@ func (c *Committer) storeBatch(batch []*item) {
 	if len(onTime) > 0 {
 		c.counting <- onTime
 	}
+	c.storeLetters(letters)
+}
+
+// storeLetters appends dead letters. A letter that the warehouse refuses for its own
+// value is appended again without its attributes and its subscription. Those alone have
+// no bound, and a letter that is not stored is delivered until Pub/Sub drops it.
+func (c *Committer) storeLetters(letters []*item) {
+	var refused []*item
 	for i, err := range appendItems(c, letters, (*item).deadLetter, c.cfg.Warehouse.AppendDeadLetters) {
-		letters[i].answer(err)
+		it := letters[i]
+		if m := &it.message; errors.Is(err, warehouse.ErrRejected) && (len(m.Attributes) > 0 || m.Subscription != "") {
+			it.verdict.Err = fmt.Errorf("%w (stored without its %d attributes and its subscription of %d bytes: %w)", it.verdict.Err, len(m.Attributes), len(m.Subscription), err)
+			m.Attributes, m.Subscription = nil, ""
+			refused = append(refused, it)
+			continue
+		}
+		it.answer(err)
+	}
+	if len(refused) > 0 {
+		c.storeLetters(refused)
 	}
 }
 

@@ -13,6 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/tidemark-dev/tidemark/event"
 	"github.com/tidemark-dev/tidemark/warehouse"
 	"github.com/tidemark-dev/tidemark/windowstore"
@@ -434,16 +436,82 @@ func TestARowRefusedForItsOwnValueBecomesADeadLetterAndItsMatesPass(t *testing.T
 	}
 }
 
-func TestARefusalOfEveryRowIsNeverADeadLetter(t *testing.T) {
-	for _, naming := range []bool{true, false} {
-		t.Run(fmt.Sprintf("naming=%v", naming), func(t *testing.T) {
-			run(t, nil, func(t *testing.T, c *Committer, s *storage) {
-				s.beforeRaw = refuse(naming, "0", "1", "2")
-				subs := []*submission{submitAsync(c, "0", onTime), submitAsync(c, "1", onTime), submitAsync(c, "2", onTime)}
-				pass(time.Second)
-				for i, sub := range subs {
-					if sub.err == nil || len(s.letters) > 0 {
-						t.Errorf("message %d: error %v, %d dead letters", i, sub.err, len(s.letters))
+func TestARowThatIsRefusedAloneByNameIsADeadLetterAtOnce(t *testing.T) {
+	run(t, nil, func(t *testing.T, c *Committer, s *storage) {
+		s.beforeRaw = refuse(true, "bad")
+		v, err := submit(t.Context(), c, "bad", onTime)
+		if err != nil || v.Status != event.DeadLetter || v.Reason != event.Rejected || !s.hasLetter("bad") || s.hasCounted("bad") {
+			t.Errorf("%s %s, error %v, dead letter %v, counted %v", v.Status, v.Reason, err, s.hasLetter("bad"), s.hasCounted("bad"))
+		}
+	})
+}
+
+func TestARefusalThatNamesNoRowIsNoDeadLetter(t *testing.T) {
+	run(t, nil, func(t *testing.T, c *Committer, s *storage) {
+		s.beforeRaw = refuse(false, "0", "1", "2")
+		subs := []*submission{submitAsync(c, "0", onTime), submitAsync(c, "1", onTime), submitAsync(c, "2", onTime)}
+		pass(time.Second)
+		for i, sub := range subs {
+			if sub.err == nil || len(s.letters) > 0 {
+				t.Errorf("message %d: error %v, %d dead letters", i, sub.err, len(s.letters))
+			}
+		}
+	})
+}
+
+// narrow is a warehouse that has no room for attributes, for a subscription, or for an
+// empty message id.
+type narrow struct{ warehouse.Ingester }
+
+func (n narrow) AppendDeadLetters(ctx context.Context, letters []warehouse.DeadLetter) error {
+	refused := &warehouse.RefusedError{Certain: true, Rows: map[int]error{}}
+	for i, l := range letters {
+		if m := l.Message; len(m.Attributes) > 0 || m.Subscription != "" || m.ID == "" {
+			refused.Rows[i] = errors.New("row is too large")
+		}
+	}
+	if len(refused.Rows) > 0 {
+		return refused
+	}
+	return n.Ingester.AppendDeadLetters(ctx, letters)
+}
+
+// A dead letter whose attributes or subscription the table refuses is stored without
+// them, and says so. One that is refused for something else comes again.
+func TestADeadLetterThatIsRefusedIsStoredWithoutItsAttributes(t *testing.T) {
+	for name, tc := range map[string]struct {
+		message event.Message
+		stored  bool
+	}{
+		"attributes":     {event.Message{ID: "bad", Attributes: map[string]string{"a": "1", "b": "2"}}, true},
+		"subscription":   {event.Message{ID: "bad", Subscription: "orders"}, true},
+		"something else": {event.Message{}, false},
+		"both":           {event.Message{Attributes: map[string]string{"a": "1"}}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, func(c *Config) { c.Warehouse = narrow{c.Warehouse} }, func(t *testing.T, c *Committer, s *storage) {
+				m := tc.message
+				m.Data, m.PublishTime = []byte("no event"), minute
+				submitAsync(c, "before", letter)
+				mate := submitAsync(c, "mate", letter)
+				v, err := c.Submit(t.Context(), m, letter)
+				if (err == nil) != tc.stored || s.hasLetter(m.ID) != tc.stored || mate.err != nil || !s.hasLetter("mate") {
+					t.Fatalf("error %v, stored %v, its mate: %v", err, s.hasLetter(m.ID), mate.err)
+				}
+				if !tc.stored {
+					return
+				}
+				got := s.letters[len(s.letters)-1]
+				want := warehouse.DeadLetter{
+					ReceivedAt: got.ReceivedAt, Reason: event.BadJSON, Err: v.Err.Error(),
+					Message: event.Message{ID: "bad", Data: []byte("no event"), PublishTime: minute},
+				}
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Errorf("letter (-want +got):\n%s", diff)
+				}
+				for _, text := range []string{"no JSON", fmt.Sprintf("without its %d attributes", len(tc.message.Attributes)), "row is too large"} {
+					if !strings.Contains(got.Err, text) {
+						t.Errorf("the letter's error %q does not say %q", got.Err, text)
 					}
 				}
 			})

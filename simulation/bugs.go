@@ -85,6 +85,17 @@ var Bugs = []Bug{
 			}}
 		}
 	}},
+	{"give up a row that was refused once", func(h *hooks) {
+		h.warehouse = func(next warehouse.Warehouse, _ windowstore.Store, _ string) warehouse.Warehouse {
+			return &brokenWarehouse{Warehouse: next, appendRaw: func(ctx context.Context, rows []warehouse.RawRow) error {
+				err := next.AppendRaw(ctx, rows)
+				if refused, ok := errors.AsType[*warehouse.RefusedError](err); ok {
+					refused.Certain = true
+				}
+				return err
+			}}
+		}
+	}},
 	{"count before raw", func(h *hooks) {
 		h.warehouse = func(next warehouse.Warehouse, counters windowstore.Store, idKind string) warehouse.Warehouse {
 			return &brokenWarehouse{Warehouse: next, appendRaw: func(ctx context.Context, rows []warehouse.RawRow) error {

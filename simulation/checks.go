@@ -134,7 +134,7 @@ func (w *world) check() {
 		}
 	}
 	for _, row := range w.tables.rows[w.tables.names.AggLog()] {
-		due := w.config.windows.DueAt(row[logStart].(time.Time), w.config.quiet)
+		due := w.config.windows.DueAt(row[logStart].(time.Time), w.config.quiet).Add(-maxSkew)
 		if row[logFinal].(bool) && row[logWrittenAt].(time.Time).Before(due) {
 			w.violation("%s was written as final before it was due", clock(row[logStart].(time.Time)))
 		}

@@ -23,7 +23,8 @@
 // read one snapshot, expiry. The tables are append streams and queries
 // ([streamhouse.Streams] and [streamhouse.Queries], modelled here): appends that
 // are applied whole or not at all, rows refused for their own value, with or
-// without their names, tables that lack a column. Every call may be slow, fail
+// without their names, tables that lack a column or have one that is too short for
+// some rows, and are repaired at any moment. Every call may be slow, fail
 // before it is applied or after, never answer, or be applied after its caller has
 // given up or died.
 //

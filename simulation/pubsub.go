@@ -151,10 +151,10 @@ func (w *world) deliver(m *message) {
 	}
 	p := w.anyProcess()
 	if p == nil {
-		w.after(time.Second, func() { w.deliver(m) })
+		w.after(10*time.Second, func() { w.deliver(m) })
 		return
 	}
-	if m.reason == event.Rejected && m.attempts > 0 {
+	if m.reason == event.Rejected && m.attempts > 0 && !w.tables.naming {
 		w.pushEscorted(m, p)
 		return
 	}
@@ -216,9 +216,9 @@ func (w *world) answered(m *message, attempt int, v event.Verdict, err error) {
 	}
 }
 
-// pushEscorted delivers a message that the warehouse refuses for its own value in
-// the company of late events, since only there can it be told from a table at
-// fault. The first of them leaves at once, and keeps the process busy until the
+// pushEscorted delivers a message that the warehouse refuses for its own value, and
+// does not name, in the company of late events, since only there can it be told from a
+// table at fault. The first of them leaves at once, and keeps the process busy until the
 // others have come together.
 func (w *world) pushEscorted(m *message, p *process) {
 	for len(w.companions) < 3 {

@@ -18,8 +18,7 @@ type tables struct {
 	rows    map[string][]warehouse.Row // by table
 	refuses func(warehouse.Row) bool   // rows of the raw table that are refused for their own value
 	naming  bool                       // whether a refusal names the rows
-	broken  bool                       // the raw table lacks a column for now
-	drift   bool                       // which shows as a refusal of every row, not as an error of the table
+	fault   func(warehouse.Row) bool   // rows of the raw table that do not fit it, as somebody changed it; nil if it is right
 
 	// Bugs to plant: the view takes the last count, not the greatest; the raw count
 	// takes in late events; it counts rows, not ids.
@@ -39,6 +38,8 @@ var (
 	rawMessageID = column(rawTable, "message_id")
 	rawWindow    = column(rawTable, "window_start")
 	rawLate      = column(rawTable, "is_late")
+	rawUserAgent = column(rawTable, "user_agent")
+	rawNumBytes  = column(rawTable, "num_bytes")
 	logStart     = column(logTable, "timestamp")
 	logPageViews = column(logTable, "page_views")
 	logFinal     = column(logTable, "is_final")
@@ -52,15 +53,17 @@ func column(table warehouse.Table, name string) int {
 	return slices.IndexFunc(table.Columns, func(c warehouse.Column) bool { return c.Name == name })
 }
 
-// append appends rows as the default stream does: all of them or none.
+// The faults that the raw table may have: a column is gone, or too short for some rows.
+func columnDropped(warehouse.Row) bool      { return true }
+func columnNarrowed(row warehouse.Row) bool { return row[rawNumBytes].(int64) >= 500 }
+
+// append appends rows as the default stream does: all of them or none. A refusal does
+// not say whether the table is at fault.
 func (t *tables) append(table string, rows []warehouse.Row) error {
 	if table == t.names.Raw {
-		if t.broken && !t.drift {
-			return &warehouse.TableError{Table: table, Err: errors.New("column user_agent is missing")}
-		}
 		refusal := &warehouse.RefusedError{Rows: map[int]error{}, Err: errors.New("rows have errors")}
 		for i, row := range rows {
-			if t.broken || t.refuses(row) {
+			if t.refuses(row) || t.fault != nil && t.fault(row) {
 				refusal.Rows[i] = errors.New("value out of range")
 			}
 		}
@@ -72,6 +75,14 @@ func (t *tables) append(table string, rows []warehouse.Row) error {
 		}
 	}
 	t.rows[table] = append(t.rows[table], rows...)
+	return nil
+}
+
+// look compares a table with the schema.
+func (t *tables) look(table string) error {
+	if table == t.names.Raw && t.fault != nil {
+		return &warehouse.TableError{Table: table, Err: errors.New("a column is not as it must be")}
+	}
 	return nil
 }
 
@@ -157,11 +168,19 @@ type faultyTables struct {
 	p                 *process
 }
 
+// Append looks at the table after a refusal, as [warehouse.Ingester] demands. What
+// happens to the table may happen in between.
 func (f faultyTables) Append(ctx context.Context, table warehouse.Table, rows []warehouse.Row) error {
 	rows = slices.Clone(rows)
-	return f.w.call(ctx, f.p, "append "+table.Name, describeRows(table, rows), func() error {
+	err := f.w.call(ctx, f.p, "append "+table.Name, describeRows(table, rows), func() error {
 		return f.w.tables.append(table.Name, rows)
 	})
+	if !errors.As(err, new(*warehouse.RefusedError)) {
+		return err
+	}
+	return cmp.Or(f.w.call(ctx, f.p, "look at "+table.Name, "", func() error {
+		return f.w.tables.look(table.Name)
+	}), err)
 }
 
 func (f faultyTables) CountRaw(ctx context.Context, starts []time.Time) (counts []int64, err error) {

@@ -97,8 +97,8 @@ func newWorld(seed uint64) *world {
 		faults:    map[string]int{},
 	}
 	w.config = drawConfig(w.scheduler)
-	w.tables.naming, w.tables.drift = w.chance(0.5), w.chance(0.5)
-	w.tables.refuses = func(row warehouse.Row) bool { return row[column(rawTable, "user_agent")] == poison }
+	w.tables.naming = w.chance(0.5)
+	w.tables.refuses = func(row warehouse.Row) bool { return row[rawUserAgent] == poison }
 	return w
 }
 
@@ -259,19 +259,26 @@ func (w *world) expire() {
 	w.after(w.between(time.Minute, 30*time.Minute), w.expire)
 }
 
+// maxSkew is how far the clock of a process may be off.
+const maxSkew = 5 * time.Second
+
 // mishap is something that happens to a process now and then.
 func (w *world) mishap() {
 	if w.healing {
 		return
 	}
 	defer w.after(w.between(5*time.Second, w.config.mishaps), w.mishap)
-	if w.chance(0.1) && !w.tables.broken {
-		w.faults["a column dropped"]++
-		w.trace.add("somebody drops a column of the raw table")
-		w.tables.broken = true
+	if w.chance(0.1) && w.tables.fault == nil {
+		what := "dropped"
+		w.tables.fault = columnDropped
+		if w.chance(0.5) {
+			what, w.tables.fault = "narrowed", columnNarrowed
+		}
+		w.faults["a column "+what]++
+		w.trace.add("a column of the raw table is %s", what)
 		w.after(w.between(10*time.Second, 2*time.Minute), func() {
-			w.trace.add("the column is back")
-			w.tables.broken = false
+			w.trace.add("the raw table is right again")
+			w.tables.fault = nil
 		})
 		return
 	}
@@ -295,7 +302,7 @@ func (w *world) mishap() {
 		w.trace.add("%s stalls until %s", p.name, clock(p.stalledUntil))
 	case 3:
 		w.faults["clock off"]++
-		skew := time.Duration(w.rng.Int64N(int64(10*time.Second))) - 5*time.Second
+		skew := time.Duration(w.rng.Int64N(int64(2*maxSkew))) - maxSkew
 		p.skew.Store(int64(skew))
 		w.trace.add("%s has its clock off by %v", p.name, skew)
 	}
@@ -305,7 +312,7 @@ func (w *world) mishap() {
 func (w *world) heal() {
 	w.trace.add("from now on nothing fails")
 	w.healing, w.healedAt = true, time.Now()
-	w.tables.broken = false
+	w.tables.fault = nil
 	w.outageEnds, w.flushFrom = time.Time{}, time.Time{}
 	for _, p := range w.processes {
 		p.stalledUntil = time.Time{}

@@ -7,7 +7,7 @@ import (
 )
 
 // ErrRejected is wrapped by what [AppendEach] says of a row that the warehouse
-// refuses for its own value, while others of the same append were stored.
+// refuses for its own value.
 var ErrRejected = errors.New("the warehouse refuses the row for its own value")
 
 // AppendEach appends the rows by the given method of a [Warehouse], without
@@ -15,93 +15,98 @@ var ErrRejected = errors.New("the warehouse refuses the row for its own value")
 // per row: nil if it is stored; an error that wraps [ErrRejected] if it is
 // refused and will always be; any other error if the row may be tried again.
 //
-// A row counts as rejected only if another row of the same append was stored, or
-// the refusal is certain. Where all are refused the fault may as well lie with the
-// table, and no row is given up for that. The cost in the usual case is one append.
+// A row is rejected if two refusals name it, or one that is certain. Where a
+// refusal names no row, the rows are appended one by one, and a row is rejected if
+// it is refused both before another row is stored and after. The package comment
+// says why. The cost in the usual case is one append.
 func AppendEach[T any](ctx context.Context, rows []T, appendRows func(context.Context, []T) error) []error {
-	outcomes := make([]error, len(rows))
-	if len(rows) == 0 {
-		return outcomes
+	a := &eachAppend[T]{ctx, rows, appendRows, make([]error, len(rows))}
+	indexes := make([]int, len(rows))
+	for i := range rows {
+		indexes[i] = i
 	}
-	err := appendRows(ctx, rows)
-	var refused *RefusedError
-	switch {
-	case err == nil:
-	case !errors.As(err, &refused):
-		fill(outcomes, err)
-	case !refused.Certain && (len(refused.Rows) == len(rows) || len(rows) == 1):
-		fill(outcomes, fmt.Errorf("every row of the append is refused, so the table may be at fault: %w", err))
-	case len(refused.Rows) == 0:
-		appendOneByOne(ctx, rows, outcomes, appendRows)
-	default:
-		appendOthers(ctx, rows, refused, outcomes, appendRows)
-	}
-	return outcomes
+	a.append(indexes, false)
+	return a.outcomes
 }
 
-// appendOthers appends the rows that a refusal did not name.
-func appendOthers[T any](ctx context.Context, rows []T, refused *RefusedError, outcomes []error, appendRows func(context.Context, []T) error) {
-	var others []T
-	var indexes []int // of others, in rows
-	for i, row := range rows {
-		if _, bad := refused.Rows[i]; !bad {
-			others = append(others, row)
-			indexes = append(indexes, i)
+// An eachAppend is a run of AppendEach.
+type eachAppend[T any] struct {
+	ctx        context.Context
+	rows       []T
+	appendRows func(context.Context, []T) error
+	outcomes   []error // by row
+}
+
+// append appends the rows of the given indexes. again is whether a refusal has named
+// each of them before.
+func (a *eachAppend[T]) append(indexes []int, again bool) {
+	if len(indexes) == 0 {
+		return
+	}
+	err := a.try(indexes)
+	refused, ok := errors.AsType[*RefusedError](err)
+	if !ok {
+		for _, i := range indexes {
+			a.outcomes[i] = err
+		}
+		return
+	}
+	var named, others []int
+	for j, i := range indexes {
+		if reason := refused.Rows[j]; reason == nil {
+			others = append(others, i)
+		} else {
+			named = append(named, i)
+			a.outcomes[i] = fmt.Errorf("%w: %w", ErrRejected, reason)
 		}
 	}
-	stored := false
-	for j, outcome := range AppendEach(ctx, others, appendRows) {
-		outcomes[indexes[j]] = outcome
-		stored = stored || outcome == nil
+	if len(named) == 0 {
+		a.appendOneByOne(indexes, err, again)
+		return
 	}
-	for i, reason := range refused.Rows {
-		outcomes[i] = verdict(reason, stored || refused.Certain)
+	a.append(others, again)
+	if !again && !refused.Certain {
+		a.append(named, true) // which replaces their outcomes
 	}
 }
 
-// appendOneByOne finds out which rows are refused where a refusal names none.
-//
-// The rows are tried at different times, and the table may be mended or broken
-// between two of them. So a row is rejected only if it is refused both before
-// another row is stored and after; one that nothing was stored after is left for
-// another time.
-func appendOneByOne[T any](ctx context.Context, rows []T, outcomes []error, appendRows func(context.Context, []T) error) {
+// appendOneByOne finds out which rows are at fault where a refusal of all of them
+// names none. A row that no other row is stored after is left for another time.
+func (a *eachAppend[T]) appendOneByOne(indexes []int, refusal error, again bool) {
+	if len(indexes) == 1 {
+		a.outcomes[indexes[0]] = fmt.Errorf("the refusal names no row, so the table may be at fault: %w", refusal)
+		return
+	}
 	lastStored := -1
-	for i := range rows {
-		if outcomes[i] = appendRows(ctx, rows[i:i+1]); outcomes[i] == nil {
+	for _, i := range indexes {
+		if a.append([]int{i}, again); a.outcomes[i] == nil {
 			lastStored = i
 		}
 	}
-	for i, err := range outcomes {
-		if !isRefusal(err) {
+	for _, i := range indexes {
+		if i > lastStored || !isRefusal(a.outcomes[i]) {
 			continue
 		}
-		if i < lastStored {
-			err = appendRows(ctx, rows[i:i+1])
+		if a.outcomes[i] = a.try([]int{i}); isRefusal(a.outcomes[i]) {
+			a.outcomes[i] = fmt.Errorf("%w: %w", ErrRejected, a.outcomes[i])
 		}
-		if refused, ok := errors.AsType[*RefusedError](err); ok {
-			err = verdict(err, i < lastStored || refused.Certain)
-		}
-		outcomes[i] = err
 	}
 }
 
+// try makes one append of the rows of the given indexes.
+func (a *eachAppend[T]) try(indexes []int) error {
+	if len(indexes) == len(a.rows) {
+		return a.appendRows(a.ctx, a.rows)
+	}
+	rows := make([]T, len(indexes))
+	for j, i := range indexes {
+		rows[j] = a.rows[i]
+	}
+	return a.appendRows(a.ctx, rows)
+}
+
+// isRefusal reports whether a row was refused without being named.
 func isRefusal(err error) bool {
 	_, ok := errors.AsType[*RefusedError](err)
 	return ok
-}
-
-// verdict is the outcome of a refused row: whether it is known that the table is not
-// at fault.
-func verdict(refusal error, certain bool) error {
-	if certain {
-		return fmt.Errorf("%w: %w", ErrRejected, refusal)
-	}
-	return fmt.Errorf("refused, and no row was stored after it, so the table may be at fault: %w", refusal)
-}
-
-func fill(outcomes []error, err error) {
-	for i := range outcomes {
-		outcomes[i] = err
-	}
 }

@@ -6,6 +6,30 @@
 // count: the views events, dead_letters and windowed_traffic do. Package
 // warehousetest is this contract as a test suite, which every implementation
 // runs.
+//
+// # Whose fault a refusal is
+//
+// A row that is refused for its own value is refused each time, so its message
+// becomes a dead letter, at once: until then Pub/Sub delivers it again and again,
+// and slows all others for it. A row that is refused because somebody changed the
+// table is to wait until the table is repaired: no such change may turn events into
+// dead letters. The refusal itself does not tell the two apart. A column of
+// STRING(100) refuses long values by name, and takes their mates.
+//
+// So an implementation compares the table with the schema after each refusal, by
+// names, types, lengths and precision. A difference is a [*TableError], whatever the
+// refusal said. A [*RefusedError] means that the table fits.
+//
+// One such refusal proves nothing: the table may have been repaired after the append
+// and before the comparison. [AppendEach] therefore appends the row again. The second
+// append lies between two comparisons, and the table fitted at both. So the row was
+// refused by a table that fits, unless somebody broke the table and repaired it
+// between these two comparisons, which are one append apart. A mate that is stored
+// proves less: it may fit a table that the row does not fit, and it may have been
+// stored after a repair. Mates decide only where the refusal names no row.
+//
+// That leaves appends that go by an older schema than the comparison sees; see
+// bigquerytables for what BigQuery does.
 package warehouse
 
 import (
@@ -63,12 +87,12 @@ type Discrepancy struct {
 // A method that returns nil has made all its rows durable and visible to queries.
 // On an error any of them may have been stored, unless the error says otherwise:
 //
-//   - a [*RefusedError] names rows that the warehouse refuses for their own value,
-//     now and whenever they are tried again. They were not stored; the others may
-//     have been, where there are too many for one request. The caller may append
-//     the others.
-//   - a [*TableError] says that the table is at fault, so no row of any call can
-//     be stored until a person has mended it.
+//   - a [*RefusedError] names rows that were refused although the table, which was
+//     looked at after the refusal, is as the schema says. They were not stored; the
+//     others may have been, where there are too many for one request. [AppendEach]
+//     finds out which rows will always be refused.
+//   - a [*TableError] says that the table is at fault, so rows that do not fit it
+//     cannot be stored until a person has repaired it.
 //   - any other error is passing, and the caller may try again.
 type Ingester interface {
 	AppendRaw(ctx context.Context, rows []RawRow) error
@@ -124,15 +148,14 @@ type Warehouse interface {
 	Close() error
 }
 
-// A RefusedError names the rows of an append that are refused for their own
-// value. Nothing of that append was stored.
+// A RefusedError names the rows of an append that were refused while, as far as a
+// look at the table tells, the table is not at fault; see [Ingester].
 type RefusedError struct {
 	// Rows has the reason for each refused row by its index in the append. It is
-	// empty where the warehouse refused the append without naming rows; the
-	// caller then finds out by appending them one by one.
+	// empty if the warehouse refused the append without naming rows.
 	Rows map[int]error
-	// Certain is whether the rows named are at fault whatever becomes of others: they
-	// are larger than any table takes.
+	// Certain is whether the rows named will be refused by any table: they are larger
+	// than a row can be.
 	Certain bool
 	// Err is the refusal as a whole, where there is more to say.
 	Err error
@@ -153,8 +176,8 @@ func (e *RefusedError) Error() string {
 func (e *RefusedError) Unwrap() error { return e.Err }
 
 // A TableError says that a table is not what the schema says: a column is
-// missing or of another type. It takes a person to mend, so it must be loud,
-// and no message may become a dead letter for it.
+// missing, of another type or too short. A person has to repair it, so it must be
+// loud, and no message may become a dead letter for it.
 type TableError struct {
 	Table string
 	Err   error

@@ -5,6 +5,23 @@
 // makes all of them. Rows are appended at least once, so a call that failed and is
 // repeated may have stored its rows twice; every reader goes by ids and by the
 // greatest count. Nothing here is DML.
+//
+// # After a table was changed
+//
+// Package warehouse says how a refusal that is a row's own is told from a fault of the
+// table: the table is looked at, by the call of the API that sees each change at once.
+// Appends see a change some minutes later. Meanwhile the table is as it must be, and
+// rows are refused by its columns of before. These refusals pass, and are no row's own:
+//
+//   - refusals for a column that the table does not have, when it has the column;
+//   - for ten minutes, all refusals by a table that this process has seen at fault;
+//   - until this process has seen the table fit for ten minutes, refusals that name no
+//     row, as those of a whole request for its schema.
+//
+// A process that starts within these minutes has not seen the fault. If a length was
+// removed from a column then, the process may make dead letters of long values. They
+// are whole, and tidemark replay --from-table dead_letter brings them back. (The time
+// of a table's last change would tell, but that is the last time of its data, too.)
 package bigquerytables
 
 import (
@@ -66,6 +83,8 @@ type Config struct {
 	// concurrently.
 	Scanned func(query string, bytes int64)
 
+	Now func() time.Time // clock; time.Now if nil
+
 	// RESTHost and GRPCHost are the host:port of an emulator, reached in plain
 	// text and without credentials. Empty for the service.
 	RESTHost, GRPCHost string
@@ -84,6 +103,7 @@ type Tables struct {
 	made   atomic.Int64 // how often the tables were made
 
 	viewsSeen atomic.Bool // whether the views are known to be there
+	looks     looks       // at tables
 }
 
 var (
@@ -145,6 +165,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.QueryTimeout == 0 {
 		c.QueryTimeout = DefaultQueryTimeout
+	}
+	if c.Now == nil {
+		c.Now = time.Now
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	for _, method := range []bigquerytables.Method{bigquerytables.StorageWrite, bigquerytables.InsertAll} {
+	for _, method := range methods {
 		t.Run(string(method), func(t *testing.T) {
 			t.Parallel()
 			emulator.BigQuery(t) // or skip once

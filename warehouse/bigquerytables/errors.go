@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
+	"time"
 
 	"cloud.google.com/go/bigquery"
 	"google.golang.org/api/googleapi"
@@ -37,13 +39,15 @@ func (r *refusal) Error() string {
 
 func (r *refusal) Unwrap() error { return r.err }
 
-// explain returns the error of a request in the words of [warehouse.Ingester]. A
-// refusal is the table's fault if the table is not what the schema says, whatever
-// the refusal names, so the table is looked at.
+// explain returns the error of a request in the words of [warehouse.Ingester]. After a
+// refusal it looks at the table, unless the row is larger than any table takes.
 func (b *Tables) explain(ctx context.Context, table warehouse.Table, r request, err error) error {
-	var refused *refusal
-	if !errors.As(err, &refused) {
+	refused, ok := errors.AsType[*refusal](err)
+	if !ok {
 		return err
+	}
+	if refused.tooLarge {
+		return &warehouse.RefusedError{Rows: map[int]error{r.first: refused.err}, Certain: true, Err: refused.err}
 	}
 	if checkErr := b.checkTable(ctx, table); checkErr != nil {
 		if _, isTable := errors.AsType[*warehouse.TableError](checkErr); isTable {
@@ -52,17 +56,59 @@ func (b *Tables) explain(ctx context.Context, table warehouse.Table, r request, 
 		// Not knowing whose fault it is, nobody may give up the rows.
 		return fmt.Errorf("append refused: %v; whether the table is at fault is not known: %w", refused, checkErr)
 	}
-	if refused.unseen {
-		return fmt.Errorf("table %s has a column that appends do not see yet: %w", b.tableID(table.Name), refused)
+	seen := b.looks.of(table.Name)
+	lasting := seen.fits && b.cfg.Now().Sub(seen.since) >= schemaLag
+	if refused.unseen || seen.repaired && !lasting {
+		return fmt.Errorf("table %s fits, but appends may go by its columns of before, for some %v after a change: %w", b.tableID(table.Name), schemaLag, refused)
 	}
 	rows := map[int]error{}
 	for i, err := range refused.rows {
 		rows[r.first+i] = err
 	}
-	if refused.tooLarge {
+	if len(rows) == 0 && len(r.rows) == 1 && lasting {
 		rows[r.first] = refused.err
 	}
-	return &warehouse.RefusedError{Rows: rows, Certain: refused.tooLarge, Err: refused.err}
+	return &warehouse.RefusedError{Rows: rows, Err: refused.err}
+}
+
+// schemaLag is for how long appends may go by the columns that a table had before a
+// change: some minutes, by https://github.com/googleapis/java-bigquerystorage/issues/1465
+// and the documentation of that client. What [Tables.checkTable] sees is never late:
+// https://cloud.google.com/bigquery/docs/managing-table-schemas
+const schemaLag = 10 * time.Minute
+
+// looks remembers what this process has seen of the columns of its tables.
+type looks struct {
+	mu     sync.Mutex
+	tables map[string]look // by name
+}
+
+// A look is what was seen of a table.
+type look struct {
+	fits     bool      // at the last look
+	since    time.Time // the first look at which it did, with none between at which it did not
+	repaired bool      // an earlier look found it at fault
+}
+
+func (l *looks) of(table string) look {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.tables[table]
+}
+
+// note notes whether a table fits.
+func (l *looks) note(table string, fits bool, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	seen := l.tables[table]
+	if fits && !seen.fits {
+		seen.since = now
+	}
+	seen.fits, seen.repaired = fits, seen.repaired || !fits
+	if l.tables == nil {
+		l.tables = map[string]look{}
+	}
+	l.tables[table] = seen
 }
 
 // restError returns an error of the REST API, wrapping errMissing where it says

@@ -54,8 +54,8 @@ type fake struct {
 	inserts  []any // rows of all of them
 }
 
-// serve starts the fake and returns tables on it.
-func serve(t *testing.T, f *fake, method bigquerytables.Method) *bigquerytables.Tables {
+// serve starts the fake and returns tables on it. adjust may change their settings.
+func serve(t *testing.T, f *fake, method bigquerytables.Method, adjust ...func(*bigquerytables.Config)) *bigquerytables.Tables {
 	t.Helper()
 	if f.tables == nil {
 		f.tables = map[string]map[string]any{}
@@ -70,10 +70,14 @@ func serve(t *testing.T, f *fake, method bigquerytables.Method) *bigquerytables.
 	storagepb.RegisterBigQueryWriteServer(server, f)
 	go server.Serve(listener)
 	t.Cleanup(server.Stop)
-	return open(t, bigquerytables.Config{
+	cfg := bigquerytables.Config{
 		Project: "p", Dataset: "logs", Names: warehouse.DefaultNames, Method: method,
 		RESTHost: strings.TrimPrefix(rest.URL, "http://"), GRPCHost: listener.Addr().String(),
-	})
+	}
+	for _, change := range adjust {
+		change(&cfg)
+	}
+	return open(t, cfg)
 }
 
 // withTables has the tables as the schema says.

@@ -14,6 +14,7 @@ import (
 	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/tidemark-dev/tidemark/event"
 	"github.com/tidemark-dev/tidemark/warehouse"
@@ -32,6 +33,14 @@ func rawRows(n int) []warehouse.Row {
 		}.Row()
 	}
 	return rows
+}
+
+// appendEach appends the rows to raw as a push does.
+func appendEach(t *testing.T, tables *bigquerytables.Tables, rows []warehouse.Row) []error {
+	t.Helper()
+	return warehouse.AppendEach(t.Context(), rows, func(ctx context.Context, rows []warehouse.Row) error {
+		return tables.Append(ctx, rawTable, rows)
+	})
 }
 
 // refused is an append that failed inside the response, as
@@ -152,7 +161,7 @@ func TestAnAppendCutAfterItWasAppliedIsRepeated(t *testing.T) {
 
 func TestAColumnThatIsGoneIsTheTablesFault(t *testing.T) {
 	t.Parallel()
-	for _, method := range []bigquerytables.Method{bigquerytables.StorageWrite, bigquerytables.InsertAll} {
+	for _, method := range methods {
 		f := withTables()
 		columns := append([]warehouse.Column{}, rawTable.Columns[1:]...) // without ip
 		columns[0].Type = warehouse.Integer                              // user_id
@@ -185,7 +194,7 @@ func TestAColumnThatIsGoneIsTheTablesFault(t *testing.T) {
 // rows and the others would pass: https://cloud.google.com/bigquery/docs/reference/standard-sql/data-types#parameterized_data_types
 func TestANarrowedColumnIsTheTablesFault(t *testing.T) {
 	t.Parallel()
-	for _, method := range []bigquerytables.Method{bigquerytables.StorageWrite, bigquerytables.InsertAll} {
+	for _, method := range methods {
 		f := withTables()
 		narrow(f.tables["raw"], "user_agent", map[string]any{"maxLength": "100"})
 		f.onAppend = func(_, rows int) (*storagepb.AppendRowsResponse, error) {
@@ -203,10 +212,7 @@ func TestANarrowedColumnIsTheTablesFault(t *testing.T) {
 			}}
 		}
 		tables := serve(t, f, method)
-		outcomes := warehouse.AppendEach(t.Context(), rawRows(2), func(ctx context.Context, rows []warehouse.Row) error {
-			return tables.Append(ctx, rawTable, rows)
-		})
-		for i, err := range outcomes {
+		for i, err := range appendEach(t, tables, rawRows(2)) {
 			const want = "column user_agent is STRING(100), want STRING, mend with: ALTER TABLE `p.logs.raw` ALTER COLUMN user_agent SET DATA TYPE STRING"
 			if !errors.As(err, new(*warehouse.TableError)) || !strings.Contains(err.Error(), want) {
 				t.Errorf("%s: row %d: %v, want a TableError that says %q", method, i, err, want)
@@ -241,7 +247,7 @@ func TestNoColumnIsMadeRequired(t *testing.T) {
 
 func TestManyCallersMakeTheTablesOnce(t *testing.T) {
 	t.Parallel()
-	for _, method := range []bigquerytables.Method{bigquerytables.StorageWrite, bigquerytables.InsertAll} {
+	for _, method := range methods {
 		f := &fake{}
 		tables := serve(t, f, method)
 		var wg sync.WaitGroup
@@ -300,7 +306,7 @@ func TestViewsThatAreMissingAreMade(t *testing.T) {
 // that met none are appended once it is seen, and the tables are made once.
 func TestRowsWaitUntilANewTableIsSeen(t *testing.T) {
 	t.Parallel()
-	for _, method := range []bigquerytables.Method{bigquerytables.StorageWrite, bigquerytables.InsertAll} {
+	for _, method := range methods {
 		f := &fake{unseen: 4}
 		if err := serve(t, f, method).Append(t.Context(), rawTable, rawRows(3)); err != nil {
 			t.Errorf("%s: %v", method, err)
@@ -380,20 +386,137 @@ func TestANewColumnThatInsertsDoNotSeeYetIsNoFaultOfTheRows(t *testing.T) {
 	rows := rawRows(2)
 	rows[0][3] = 48.8566 // lat
 	tables := serve(t, f, bigquerytables.InsertAll)
-	outcomes := warehouse.AppendEach(t.Context(), rows, func(ctx context.Context, rows []warehouse.Row) error {
-		return tables.Append(ctx, rawTable, rows)
-	})
-	for i, err := range outcomes {
+	for i, err := range appendEach(t, tables, rows) {
 		if err == nil || errors.Is(err, warehouse.ErrRejected) {
 			t.Errorf("row %d: %v, want an error that passes", i, err)
 		}
 	}
 }
 
+// refuseFirst has the fake refuse every append, and name its first row or none.
+func (f *fake) refuseFirst(naming bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.onAppend = func(int, int) (*storagepb.AppendRowsResponse, error) {
+		if naming {
+			return refused(codes.InvalidArgument, "Errors found while processing rows", 0), nil
+		}
+		return refused(codes.InvalidArgument, "Request contains an invalid argument"), nil
+	}
+	f.onInsert = func([]any) (int, any) {
+		if naming {
+			return 200, map[string]any{"insertErrors": []any{
+				map[string]any{"index": 0, "errors": []any{map[string]any{"reason": "invalid", "message": "bad value"}}},
+			}}
+		}
+		return 400, failure(400, "invalid")
+	}
+}
+
+// methods are the ways to append rows.
+var methods = []bigquerytables.Method{bigquerytables.StorageWrite, bigquerytables.InsertAll}
+
+// A row that is refused alone has no mate to be told from a fault of the table, and
+// needs none: the table is as the schema says.
+func TestARowRefusedAloneIsRejectedAtOnce(t *testing.T) {
+	t.Parallel()
+	for _, method := range methods {
+		f := withTables()
+		f.refuseFirst(true)
+		if err := appendEach(t, serve(t, f, method), rawRows(1))[0]; !errors.Is(err, warehouse.ErrRejected) {
+			t.Errorf("%s: %v, want it rejected", method, err)
+		}
+	}
+}
+
+// Appends may go by the columns of before for minutes after a change, as users of
+// https://github.com/googleapis/java-bigquerystorage/issues/1465 do. What they refuse
+// then is no fault of the rows.
+func TestNothingIsRejectedSoonAfterARepair(t *testing.T) {
+	t.Parallel()
+	for _, method := range methods {
+		f := withTables()
+		f.refuseFirst(true)
+		var now time.Time
+		tables := serve(t, f, method, func(c *bigquerytables.Config) { c.Now = func() time.Time { return now } })
+		append := func(at time.Duration) error {
+			now = time.Date(2026, 3, 14, 9, 26, 0, 0, time.UTC).Add(at)
+			return appendEach(t, tables, rawRows(1))[0]
+		}
+		if err := append(-time.Hour); !errors.Is(err, warehouse.ErrRejected) {
+			t.Errorf("%s: %v before the fault, want it rejected", method, err)
+		}
+		fits := f.tables["raw"]
+		f.tables["raw"] = resource(rawTable.Columns)
+		narrow(f.tables["raw"], "user_agent", map[string]any{"maxLength": "100"})
+		if err := append(0); !errors.As(err, new(*warehouse.TableError)) {
+			t.Errorf("%s: %v, want a TableError", method, err)
+		}
+		f.tables["raw"] = fits
+		for _, tc := range []struct {
+			at       time.Duration
+			rejected bool
+		}{{5 * time.Minute, false}, {15*time.Minute - 1, false}, {15 * time.Minute, true}} {
+			if err := append(tc.at); err == nil || errors.As(err, new(*warehouse.TableError)) || errors.Is(err, warehouse.ErrRejected) != tc.rejected {
+				t.Errorf("%s: %v after the fault: %v, want it rejected: %v", method, tc.at, err, tc.rejected)
+			}
+		}
+	}
+}
+
+// A refusal that names no row is mostly one of the whole request, for its schema. A row
+// alone is given up for that when the table has long been as it must be.
+func TestARowRefusedAloneWithoutItsNameIsRejectedInTime(t *testing.T) {
+	t.Parallel()
+	for _, method := range methods {
+		f := withTables()
+		f.refuseFirst(false)
+		now := time.Date(2026, 3, 14, 9, 26, 0, 0, time.UTC)
+		tables := serve(t, f, method, func(c *bigquerytables.Config) { c.Now = func() time.Time { return now } })
+		for _, tc := range []struct {
+			later    time.Duration
+			rejected bool
+		}{{0, false}, {10*time.Minute - 1, false}, {1, true}} {
+			now = now.Add(tc.later)
+			if err := appendEach(t, tables, rawRows(1))[0]; err == nil || errors.Is(err, warehouse.ErrRejected) != tc.rejected {
+				t.Errorf("%s: %v later: %v, want it rejected: %v", method, tc.later, err, tc.rejected)
+			}
+		}
+		err := tables.Append(t.Context(), rawTable, rawRows(2))
+		if r, ok := errors.AsType[*warehouse.RefusedError](err); !ok || len(r.Rows) > 0 {
+			t.Errorf("%s: two rows: %v, want a refusal that names none", method, err)
+		}
+	}
+}
+
+// A request may be refused for a column that the table has: the column is new, and
+// appends do not see it yet. No row is at fault for that, however long it takes. The code
+// is that of https://cloud.google.com/bigquery/docs/reference/storage/rpc/google.cloud.bigquery.storage.v1#storageerrorcode
+func TestANewColumnThatAppendsDoNotSeeYetIsNoFaultOfTheRows(t *testing.T) {
+	t.Parallel()
+	f := withTables()
+	response := refused(codes.InvalidArgument, "Input schema has more fields than BigQuery schema")
+	detail, err := anypb.New(&storagepb.StorageError{Code: storagepb.StorageError_SCHEMA_MISMATCH_EXTRA_FIELDS})
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.GetError().Details = append(response.GetError().Details, detail)
+	f.onAppend = func(int, int) (*storagepb.AppendRowsResponse, error) { return response, nil }
+	now := time.Now()
+	tables := serve(t, f, bigquerytables.StorageWrite, func(c *bigquerytables.Config) { c.Now = func() time.Time { return now } })
+	for range 2 {
+		err := appendEach(t, tables, rawRows(1))[0]
+		if err == nil || errors.As(err, new(*warehouse.RefusedError)) {
+			t.Errorf("%v, want an error that passes", err)
+		}
+		now = now.Add(time.Hour)
+	}
+}
+
 // A row that no request can carry is refused for ever, also where it has no mates.
 func TestARowThatIsTooLargeIsRejectedAlone(t *testing.T) {
 	t.Parallel()
-	for _, method := range []bigquerytables.Method{bigquerytables.StorageWrite, bigquerytables.InsertAll} {
+	for _, method := range methods {
 		f := withTables()
 		f.onInsert = func([]any) (int, any) {
 			return 413, failure(413, "Request payload size exceeds the limit: 10485760 bytes.")
@@ -405,12 +528,74 @@ func TestARowThatIsTooLargeIsRejectedAlone(t *testing.T) {
 		for text, rejected := range map[string]bool{strings.Repeat("<", 9<<20+1): true, strings.Repeat("<", 1000): false} {
 			rows := rawRows(1)
 			rows[0][2] = text // user_agent
-			outcome := warehouse.AppendEach(t.Context(), rows, func(ctx context.Context, rows []warehouse.Row) error {
-				return tables.Append(ctx, rawTable, rows)
-			})[0]
+			outcome := appendEach(t, tables, rows)[0]
 			if outcome == nil || errors.Is(outcome, warehouse.ErrRejected) != rejected {
 				t.Errorf("%s of %d bytes: %.300v, want it rejected: %v", method, len(text), outcome, rejected)
 			}
+		}
+	}
+}
+
+// refuseRequest has the fake store all requests but the n-th, of which it refuses the
+// rows of the given indexes, or the whole.
+func (f *fake) refuseRequest(n int, indexes ...int64) {
+	f.onAppend = func(i, _ int) (*storagepb.AppendRowsResponse, error) {
+		if i == n {
+			return refused(codes.InvalidArgument, "request refused", indexes...), nil
+		}
+		return stored, nil
+	}
+	inserts := 0
+	f.onInsert = func([]any) (int, any) {
+		if inserts++; inserts != n {
+			return 200, map[string]any{}
+		}
+		var rows []any
+		for _, i := range indexes {
+			rows = append(rows, map[string]any{"index": i, "errors": []any{map[string]any{"reason": "invalid", "message": "bad value"}}})
+		}
+		if rows == nil {
+			return 413, failure(413, "Request payload size exceeds the limit: 10485760 bytes.")
+		}
+		return 200, map[string]any{"insertErrors": rows}
+	}
+}
+
+// An append may take several requests. A row that the last of them refuses is named by
+// its index in the append.
+func TestARowOfALaterRequestIsNamedByItsIndexInTheAppend(t *testing.T) {
+	t.Parallel()
+	for method, last := range map[bigquerytables.Method]int{bigquerytables.StorageWrite: 2, bigquerytables.InsertAll: 3} {
+		var rows []warehouse.Row // requests of 2 and 2 rows of so many bytes; in base64 of 1, 1 and 2
+		for i, size := range []int{warehouse.MaxPart, warehouse.MaxPart, warehouse.MaxPart, 1} {
+			letter, err := warehouse.DeadLetter{Message: event.Message{ID: fmt.Sprint(i), Data: make([]byte, size)}}.Rows()
+			if err != nil {
+				t.Fatal(err)
+			}
+			rows = append(rows, letter...)
+		}
+		f := withTables()
+		f.refuseRequest(last, 1)
+		err := serve(t, f, method).Append(t.Context(), warehouse.DeadLetterTable(warehouse.DefaultNames), rows)
+		r, ok := errors.AsType[*warehouse.RefusedError](err)
+		if !ok || r.Certain || len(r.Rows) != 1 || r.Rows[3] == nil {
+			t.Errorf("%s: %v, want row 3 refused", method, err)
+		}
+	}
+}
+
+// So is a row that no request can carry, which is known for certain.
+func TestARowThatIsTooLargeIsNamedForCertain(t *testing.T) {
+	t.Parallel()
+	for _, method := range methods {
+		rows := rawRows(2)
+		rows[1][2] = strings.Repeat("a", 9<<20+1) // user_agent
+		f := withTables()
+		f.refuseRequest(2)
+		err := serve(t, f, method).Append(t.Context(), rawTable, rows)
+		r, ok := errors.AsType[*warehouse.RefusedError](err)
+		if !ok || !r.Certain || len(r.Rows) != 1 || r.Rows[1] == nil {
+			t.Errorf("%s: %.300v, want row 1 refused for certain", method, err)
 		}
 	}
 }
@@ -499,7 +684,7 @@ func TestAnInsertThatFailsForNowPasses(t *testing.T) {
 // Both APIs refuse a request of 10 MB.
 func TestLargeAppendsAreCut(t *testing.T) {
 	t.Parallel()
-	for _, method := range []bigquerytables.Method{bigquerytables.StorageWrite, bigquerytables.InsertAll} {
+	for _, method := range methods {
 		f := withTables()
 		requests := 0
 		f.onAppend = func(int, int) (*storagepb.AppendRowsResponse, error) { requests++; return stored, nil }

@@ -106,16 +106,20 @@ func TestARequiredColumnOfTheWrongTypeIsMadeNullableFirst(t *testing.T) {
 	}
 }
 
-// A column with a length or a precision refuses the values that have more.
+// A column with a length or a precision refuses the values that have more, and may
+// refuse those of another precision.
 func TestInspectNamesANarrowedColumn(t *testing.T) {
 	t.Parallel()
 	f := withTables()
 	alter := "ALTER TABLE `p.logs.dead_letter` "
 	narrow(f.tables["dead_letter"], "part", map[string]any{"type": "NUMERIC", "mode": "NULLABLE", "precision": "5", "scale": "2"})
 	narrow(f.tables["dead_letter"], "parts", map[string]any{"type": "BIGNUMERIC", "mode": "NULLABLE", "precision": "5"})
+	narrow(f.tables["dead_letter"], "publish_time", map[string]any{"mode": "NULLABLE", "timestampPrecision": "12"})
+	narrow(f.tables["dead_letter"], "received_at", map[string]any{"timestampPrecision": "6"})
 	narrow(f.tables["dead_letter"], "data", map[string]any{"maxLength": "1024", "mode": "REQUIRED"})
 	got := serve(t, f, bigquerytables.InsertAll).Inspect(t.Context())[3].Faults
 	want := []bigquerytables.Fault{
+		{What: "column publish_time is TIMESTAMP(12), want TIMESTAMP", Mend: []string{alter + "RENAME COLUMN publish_time TO publish_time_old;", alter + "ADD COLUMN publish_time TIMESTAMP;"}},
 		{What: "column data is BYTES(1024), want BYTES", Mend: []string{alter + "ALTER COLUMN data SET DATA TYPE BYTES;"}},
 		{What: "column data is REQUIRED, want NULLABLE", Mend: []string{alter + "ALTER COLUMN data DROP NOT NULL;"}},
 		{What: "column part is NUMERIC(5, 2), want INTEGER", Mend: []string{alter + "RENAME COLUMN part TO part_old;", alter + "ADD COLUMN part INT64;"}},

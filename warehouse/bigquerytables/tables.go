@@ -95,7 +95,9 @@ func (b *Tables) checkTable(ctx context.Context, t warehouse.Table) error {
 	if err != nil {
 		return fmt.Errorf("look at table %s: %w", b.tableID(t.Name), err)
 	}
-	return faultsError(b.tableID(t.Name), b.faults(t, found.Schema))
+	faults := b.faults(t, found.Schema)
+	b.looks.note(t.Name, len(faults) == 0, b.cfg.Now())
+	return faultsError(b.tableID(t.Name), faults)
 }
 
 // faultsError returns a [*warehouse.TableError] that names the faults of a dataset,
@@ -154,7 +156,7 @@ func (b *Tables) faults(t warehouse.Table, found bigquery.Schema) []Fault {
 		switch {
 		case field == nil:
 			fault([]string{add}, "column %s %s is missing", c.Name, c.Type)
-		case field.Type != bigquery.FieldType(c.Type) || field.Repeated:
+		case field.Type != bigquery.FieldType(c.Type) || field.Repeated || field.TimestampPrecision > microseconds:
 			mend := []string{alter + "RENAME COLUMN " + c.Name + " TO " + c.Name + "_old;", add}
 			if field.Required { // or the old column would want a value
 				mend = append([]string{alter + "ALTER COLUMN " + c.Name + " DROP NOT NULL;"}, mend...)
@@ -177,6 +179,9 @@ func (b *Tables) faults(t warehouse.Table, found bigquery.Schema) []Fault {
 	return faults
 }
 
+// microseconds is the precision of a TIMESTAMP that has none of its own.
+const microseconds = 6
+
 // foundType returns the type of a column with its length, or its precision and scale.
 func foundType(f *bigquery.FieldSchema) string {
 	text := string(f.Type)
@@ -187,6 +192,8 @@ func foundType(f *bigquery.FieldSchema) string {
 		text += fmt.Sprintf("(%d, %d)", f.Precision, f.Scale)
 	case f.Precision > 0:
 		text += fmt.Sprintf("(%d)", f.Precision)
+	case f.TimestampPrecision > microseconds:
+		text += fmt.Sprintf("(%d)", f.TimestampPrecision)
 	}
 	if f.Repeated {
 		return "ARRAY<" + text + ">"

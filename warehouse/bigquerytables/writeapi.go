@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -268,9 +269,18 @@ func classify(err error, response *storagepb.AppendRowsResponse) error {
 	case s.Code() == codes.NotFound, s.Code() == codes.PermissionDenied && mayNotExist(s.Message()):
 		return fmt.Errorf("%w: %w", errMissing, err)
 	case s.Code() == codes.InvalidArgument:
-		return &refusal{err: err}
+		return &refusal{err: err, unseen: hasExtraFields(s)}
 	}
 	return err
+}
+
+// hasExtraFields reports whether a request was refused for columns that the table does
+// not have.
+func hasExtraFields(s *status.Status) bool {
+	return slices.ContainsFunc(s.Details(), func(detail any) bool {
+		e, ok := detail.(*storagepb.StorageError)
+		return ok && e.GetCode() == storagepb.StorageError_SCHEMA_MISMATCH_EXTRA_FIELDS
+	})
 }
 
 // statusOf returns the status in an error, which the client may have wrapped.

@@ -13,7 +13,7 @@ import (
 func classify(table string, i int, err error) error {
 	switch sqlitefile.Code(err) {
 	case sqlite3.SQLITE_TOOBIG:
-		return &warehouse.RefusedError{Rows: map[int]error{i: err}, Err: err}
+		return &warehouse.RefusedError{Rows: map[int]error{i: err}, Certain: true, Err: err}
 	case sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_ERROR:
 		// The tables of the schema have no constraint that a row could break, and
 		// their statements are right: someone has altered or dropped the table.

@@ -97,8 +97,8 @@ func TestARowTooLargeIsRefusedByItsIndexAndNothingIsStored(t *testing.T) {
 	if !errors.As(err, &refused) {
 		t.Fatalf("error %v, want a RefusedError", err)
 	}
-	if len(refused.Rows) != 1 || refused.Rows[1] == nil {
-		t.Errorf("refused rows %v, want that of index 1", refused.Rows)
+	if len(refused.Rows) != 1 || refused.Rows[1] == nil || !refused.Certain {
+		t.Errorf("refused rows %v, certain: %v, want that of index 1 for certain", refused.Rows, refused.Certain)
 	}
 	w.wantRows(t, "dead_letter", 0)
 	if err := w.AppendDeadLetters(t.Context(), letters(10, 10)); err != nil {

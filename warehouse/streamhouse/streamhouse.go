@@ -83,7 +83,7 @@ func (w *Warehouse) AppendDeadLetters(ctx context.Context, letters []warehouse.D
 
 // byLetter returns the refusal with the letters' indexes in place of the rows'.
 func byLetter(refused *warehouse.RefusedError, letterOf []int) error {
-	letters := &warehouse.RefusedError{Err: refused.Err}
+	letters := &warehouse.RefusedError{Certain: refused.Certain, Err: refused.Err}
 	for row, err := range refused.Rows {
 		if letters.Rows == nil {
 			letters.Rows = map[int]error{}

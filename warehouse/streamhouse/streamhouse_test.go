@@ -1,0 +1,114 @@
+package streamhouse_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/warehouse"
+	"github.com/tidemark-dev/tidemark/warehouse/streamhouse"
+)
+
+// streams keeps the rows of the last append, and fails it with err.
+type streams struct {
+	table string
+	rows  []warehouse.Row
+	err   error
+}
+
+func (s *streams) Append(_ context.Context, table warehouse.Table, rows []warehouse.Row) error {
+	s.table, s.rows = table.Name, rows
+	return s.err
+}
+
+func letter(id string, size int) warehouse.DeadLetter {
+	return warehouse.DeadLetter{Reason: event.BadJSON, Message: event.Message{ID: id, Data: make([]byte, size)}}
+}
+
+// A letter is refused if one of its rows is, and is named by its own index.
+func TestARefusalOfPartsNamesTheirLetters(t *testing.T) {
+	t.Parallel()
+	const large = 2*warehouse.MaxPart + 1 // three parts
+	letters := []warehouse.DeadLetter{letter("0", 1), letter("1", large), letter("2", 1), letter("3", large)}
+	for _, tc := range []struct {
+		rows, want []int
+		certain    bool
+	}{
+		{[]int{0}, []int{0}, false},
+		{[]int{1}, []int{1}, true},
+		{[]int{3}, []int{1}, false},
+		{[]int{2, 3, 4}, []int{1, 2}, true},
+		{[]int{5, 7}, []int{3}, false},
+		{nil, nil, false},
+	} {
+		refusal := &warehouse.RefusedError{Certain: tc.certain, Err: errors.New("invalid argument")}
+		for _, i := range tc.rows {
+			if refusal.Rows == nil {
+				refusal.Rows = map[int]error{}
+			}
+			refusal.Rows[i] = errors.New("bad value")
+		}
+		s := &streams{err: refusal}
+		err := streamhouse.New(warehouse.DefaultNames, s, nil).AppendDeadLetters(t.Context(), letters)
+		got, ok := errors.AsType[*warehouse.RefusedError](err)
+		if !ok || len(s.rows) != 8 {
+			t.Fatalf("%d rows appended: %v, want 8 and a RefusedError", len(s.rows), err)
+		}
+		want := &warehouse.RefusedError{Certain: tc.certain, Err: refusal.Err}
+		for _, i := range tc.want {
+			if want.Rows == nil {
+				want.Rows = map[int]error{}
+			}
+			want.Rows[i] = errors.New("bad value")
+		}
+		text := cmp.Comparer(func(a, b error) bool { return a.Error() == b.Error() })
+		if diff := cmp.Diff(*want, *got, text, cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("refusal of the rows %v (-want +got):\n%s", tc.rows, diff)
+		}
+	}
+}
+
+// Each method appends the rows of its table, and returns what Append returns, with the
+// table's name.
+func TestAppendsGoToTheirTables(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 3, 14, 9, 26, 0, 0, time.UTC)
+	raw := warehouse.RawRow{EventID: "1", PublishTime: at}
+	count := warehouse.WindowCount{Start: at, PageViews: 1}
+	dead := warehouse.DeadLetter{ReceivedAt: at, Message: event.Message{ID: "1", Attributes: map[string]string{"a": "1"}}}
+	letters, err := dead.Rows()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for table, tc := range map[string]struct {
+		append func(*streamhouse.Warehouse) error
+		rows   []warehouse.Row
+	}{
+		"raw": {func(w *streamhouse.Warehouse) error {
+			return w.AppendRaw(t.Context(), []warehouse.RawRow{raw})
+		}, []warehouse.Row{raw.Row()}},
+		"windowed_traffic_log": {func(w *streamhouse.Warehouse) error {
+			return w.AppendCounts(t.Context(), []warehouse.WindowCount{count})
+		}, []warehouse.Row{count.Row()}},
+		"dead_letter": {func(w *streamhouse.Warehouse) error {
+			return w.AppendDeadLetters(t.Context(), []warehouse.DeadLetter{dead})
+		}, letters},
+	} {
+		for _, fails := range []error{nil, &warehouse.TableError{Table: table, Err: errors.New("no column ip")}} {
+			s := &streams{err: fails}
+			err := tc.append(streamhouse.New(warehouse.DefaultNames, s, nil))
+			if diff := cmp.Diff(tc.rows, s.rows); s.table != table || diff != "" {
+				t.Errorf("%s: appended to %s (-want +got):\n%s", table, s.table, diff)
+			}
+			if !errors.Is(err, fails) || fails != nil && !strings.Contains(err.Error(), "append 1 rows to "+table) {
+				t.Errorf("%s: error %v, want %v", table, err, fails)
+			}
+		}
+	}
+}
