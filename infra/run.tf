@@ -23,6 +23,7 @@ locals {
     FLUSH_CALLERS        = google_service_account.scheduler.email
     VIEW_CALLERS         = google_service_account.viewer.email
     LOG_FORMAT           = "json"
+    GOMEMLIMIT           = "900MiB" # of the 1 GiB below: garbage is collected before it fills the instance
   })
 }
 
@@ -55,8 +56,8 @@ resource "google_cloud_run_v2_service" "tidemark" {
       image = var.image
 
       resources {
-        # Bodies in flight are bound to 224 MB, of which decoding may make three times as
-        # much, and a flush of 20 million ids takes 320 MB.
+        # Bodies in flight and what is decoded from them are bound to 224 MB, and a flush
+        # of 20 million ids takes 320 MB.
         limits = {
           cpu    = "1"
           memory = "1Gi"

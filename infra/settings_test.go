@@ -3,6 +3,7 @@ package infra_test
 import (
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -49,11 +50,11 @@ var notForCloudRun = []string{
 	"FIRESTORE_EMULATOR_HOST", "PUBSUB_EMULATOR_HOST", "BIGQUERY_EMULATOR_HOST", "BIGQUERY_STORAGE_EMULATOR_HOST",
 }
 
-// Every environment variable is a setting, and every setting can be set: by run.tf, or
-// by var.settings, but never by both.
+// Every environment variable is a setting, or Go's own, and every setting can be set:
+// by run.tf, or by var.settings, but never by both.
 func TestEnvironment(t *testing.T) {
 	m := load(t)
-	var known []string
+	known := []string{"GOMEMLIMIT"}
 	for _, setting := range tidemark.SettingsTable() {
 		if !slices.Contains(notForCloudRun, setting.Name) {
 			known = append(known, setting.Name)
@@ -143,6 +144,48 @@ func TestServiceTakesItsEnvironment(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
+}
+
+// Go is told of the instance's memory, so that it collects garbage before the instance
+// is full. The rest is for the program itself, which an instance holds in memory too.
+func TestMemoryLimit(t *testing.T) {
+	m := load(t)
+	container := m.resource(t, "google_cloud_run_v2_service.tidemark").block(t, "template", "containers")
+	memory := m.value(t, container.block(t, "resources"), "limits").GetAttr("memory").AsString()
+	limit := strings.Trim(m.environment(t)["GOMEMLIMIT"], `"`)
+	has, uses := mebibytes(t, memory, "Mi", "Gi"), mebibytes(t, limit, "MiB", "GiB")
+	if uses < has*80/100 || uses > has*92/100 {
+		t.Errorf("GOMEMLIMIT is %s of %s, want 80 to 92 %% of it", limit, memory)
+	}
+	commands := 0
+	for path, text := range documents(t) {
+		for command := range strings.SplitSeq(strings.ReplaceAll(text, "\\\n", ""), "\n") {
+			if !strings.Contains(command, "--set-env-vars=") {
+				continue
+			}
+			commands++
+			if !strings.Contains(command, "--memory="+memory+" ") || !strings.Contains(command, "GOMEMLIMIT="+limit+",") {
+				t.Errorf("%s: want --memory=%s and GOMEMLIMIT=%s in %s", path, memory, limit, command)
+			}
+		}
+	}
+	if commands != 2 {
+		t.Errorf("%d commands deploy the service, want the lab's and the one for a function", commands)
+	}
+}
+
+// mebibytes returns a whole number of mebibytes or gibibytes, by their units.
+func mebibytes(t *testing.T, text, mebi, gibi string) int {
+	t.Helper()
+	digits, factor := strings.TrimSuffix(text, mebi), 1
+	if strings.HasSuffix(text, gibi) {
+		digits, factor = strings.TrimSuffix(text, gibi), 1024
+	}
+	n, err := strconv.Atoi(digits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n * factor
 }
 
 // Redelivery loses nothing: no policy takes messages away, none expires before the
