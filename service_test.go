@@ -276,7 +276,7 @@ func messages(t *testing.T, bodies [][]byte) map[string]event.Message {
 	t.Helper()
 	byID := map[string]event.Message{}
 	for _, body := range bodies {
-		m, err := envelope.Decode(body, time.Time{})
+		m, err := envelope.Decode(bytes.Clone(body), time.Time{})
 		if err != nil {
 			t.Fatal(err)
 		}

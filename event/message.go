@@ -35,9 +35,9 @@ type Message struct {
 // The most that a message has: of attributes as Pub/Sub says, of ids and names of
 // subscriptions more than it makes.
 const (
+	MaxAttributes     = 100
 	maxID             = 255  // bytes
 	maxSubscription   = 1024 // bytes
-	maxAttributes     = 100
 	maxAttributeName  = 256  // bytes
 	maxAttributeValue = 1024 // bytes
 )
@@ -51,8 +51,8 @@ func (m Message) CheckLimits() error {
 	if n := len(m.Subscription); n > maxSubscription {
 		return fmt.Errorf("subscription has %d bytes, want at most %d", n, maxSubscription)
 	}
-	if n := len(m.Attributes); n > maxAttributes {
-		return fmt.Errorf("there are %d attributes, want at most %d, as Pub/Sub has them", n, maxAttributes)
+	if n := len(m.Attributes); n > MaxAttributes {
+		return fmt.Errorf("there are %d attributes, want at most %d, as Pub/Sub has them", n, MaxAttributes)
 	}
 	for name, value := range m.Attributes {
 		if n := len(name); n > maxAttributeName {

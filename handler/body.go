@@ -33,9 +33,9 @@ func newBodies(limit, inFlight int64) *bodies {
 // read returns the whole body of r, and a function to call once neither the body
 // nor anything decoded from it is needed any more. That function is never nil.
 //
-// The bound counts what has arrived, by the size of the buffer it is in, and not
-// the length that the client announced, so that nobody can take up room by
-// announcing much and sending nothing.
+// The bound counts the size of the buffer that the body is in. A buffer has at
+// most eight times the size of what has arrived, so that nobody can take up room
+// by announcing much and sending nothing.
 func (b *bodies) read(r *http.Request) (body []byte, release func(), err error) {
 	var held int64
 	release = func() { b.large.Release(held) }
@@ -45,7 +45,7 @@ func (b *bodies) read(r *http.Request) (body []byte, release func(), err error) 
 	buf := make([]byte, 0, b.firstBuffer(r.ContentLength))
 	for {
 		if len(buf) == cap(buf) {
-			size := min(2*int64(cap(buf)), b.limit+1)
+			size := b.nextBuffer(int64(cap(buf)), r.ContentLength)
 			if more := size - uncounted - held; more > 0 {
 				if !b.large.TryAcquire(more) {
 					return nil, release, errBusy
@@ -74,6 +74,17 @@ func (b *bodies) firstBuffer(contentLength int64) int64 {
 		contentLength = unknownLength
 	}
 	return min(contentLength+1, uncounted, b.limit+1)
+}
+
+// nextBuffer returns the size of the buffer that follows a full one of the given
+// size: as much as the client announced, once an eighth of it has arrived. Doubled
+// up to the end, the buffers of a large body would take twice its size, and leave
+// as much for the garbage collector.
+func (b *bodies) nextBuffer(size, contentLength int64) int64 {
+	if size <= contentLength && contentLength <= 8*size {
+		return contentLength + 1
+	}
+	return min(2*size, b.limit+1)
 }
 
 func (b *bodies) tooLarge() error {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -185,6 +186,67 @@ func TestLargeBodiesAtOnceAreBounded(t *testing.T) {
 	wantError(t, f.do(post("/push/raw", strings.Repeat("x", 59_999))), http.StatusServiceUnavailable, "UNAVAILABLE")
 	wantOK(t, finish())
 	wantOK(t, f.do(post("/push/raw", strings.Repeat("x", 59_999))))
+}
+
+// A body that is announced and does not come takes eight times what has come of it.
+func TestAnAnnouncedBodyTakesNoRoomBeforeItComes(t *testing.T) {
+	t.Parallel()
+	const limit = 1 << 20
+	for _, test := range []struct {
+		comes int
+		code  int // of another body of half the limit
+	}{
+		{17 << 10, http.StatusOK},
+		{limit/16 + 1, http.StatusOK},
+		{limit/8 + 1, http.StatusServiceUnavailable},
+	} {
+		f := newFixture(t, maxBody(limit))
+		rest, done := make(chan struct{}), make(chan struct{})
+		stalled := post("/push/raw", "")
+		stalled.ContentLength = limit
+		arrived := &stallingBody{Reader: strings.NewReader(strings.Repeat("x", test.comes)), stalls: make(chan struct{}), rest: rest}
+		stalled.Body = io.NopCloser(arrived)
+		go func() {
+			defer close(done)
+			f.do(stalled)
+		}()
+		<-arrived.stalls
+		if res := f.do(post("/push/raw", strings.Repeat("x", limit/2))); res.StatusCode != test.code {
+			t.Errorf("beside %d bytes of %d announced, a body of %d is answered %d, want %d", test.comes, limit, limit/2, res.StatusCode, test.code)
+		}
+		close(rest)
+		<-done
+	}
+}
+
+// stallingBody waits before its end.
+type stallingBody struct {
+	io.Reader
+	stalls, rest chan struct{}
+}
+
+func (b *stallingBody) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	if err == io.EOF {
+		close(b.stalls)
+		<-b.rest
+	}
+	return n, err
+}
+
+// Buffers that only doubled would leave as much garbage as the body is large, up
+// to twice over. (Not parallel, since all tests have one heap.)
+func TestALargeBodyIsReadWithoutMuchGarbage(t *testing.T) {
+	const size = 9 << 20
+	f := newFixture(t, maxBody(10<<20))
+	r := post("/push/raw?dry_run=1", strings.Repeat("x", size))
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	wantOK(t, f.do(r))
+	runtime.ReadMemStats(&after)
+	if allocated := after.TotalAlloc - before.TotalAlloc; allocated > size*3/2 {
+		t.Errorf("%d bytes were allocated for a body of %d", allocated, size)
+	}
 }
 
 // Each way in which reading a body may end gives its room back.

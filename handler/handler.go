@@ -57,7 +57,8 @@ type Config struct {
 	MaxBody int64
 	// MaxInFlightBytes bounds what the bodies of all pushes in progress hold
 	// together, so that many large ones cannot exhaust memory: a push over it is
-	// refused for now. Decoded, a body takes up to about three times its size.
+	// refused for now. The data of a message stays in the memory of its body, where
+	// it is decoded; only strings of the envelope and the event are copies.
 	// The first 16 KiB of each body are not counted, so small pushes are never
 	// refused for the large ones' sake. It is taken to be at least MaxBody, since
 	// one body at a time must always pass.

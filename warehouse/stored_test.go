@@ -1,6 +1,7 @@
 package warehouse_test
 
 import (
+	"bytes"
 	"testing"
 	"time"
 
@@ -40,7 +41,7 @@ func checkMessages(t *testing.T, c event.Classifier, bodies [][]byte) {
 	t.Helper()
 	events, late := 0, 0
 	for _, body := range bodies {
-		m, err := envelope.Decode(body, time.Time{})
+		m, err := envelope.Decode(bytes.Clone(body), time.Time{})
 		if err != nil {
 			t.Fatal(err)
 		}

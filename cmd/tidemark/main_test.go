@@ -173,7 +173,7 @@ func queryTables(t *testing.T, dir, query string) map[string]int64 {
 
 func messageID(t *testing.T, body []byte) string {
 	t.Helper()
-	m, err := envelope.Decode(body, time.Time{})
+	m, err := envelope.Decode(bytes.Clone(body), time.Time{})
 	if err != nil {
 		t.Error(err)
 	}

@@ -60,7 +60,11 @@ type values [len(paths)]json.RawMessage
 //
 // A message without id, or with an empty one, gets [event.DerivedID]; one
 // without publish time gets receivedAt, cut down to the microsecond, and
-// [event.FromReceipt] as the source. The message shares no memory with body.
+// [event.FromReceipt] as the source.
+//
+// Decode takes body over: the data is decoded in place, so that a large message
+// is in memory once, and what else was in body is lost. The rest of the message
+// shares no memory with it.
 func Decode(body []byte, receivedAt time.Time) (event.Message, error) {
 	v, err := open(body)
 	if err != nil {
@@ -144,11 +148,34 @@ func decodeData(raw json.RawMessage) ([]byte, error) {
 	if len(text) == 0 {
 		return nil, nil
 	}
-	data, err := base64.StdEncoding.AppendDecode(nil, text)
+	data, err := decodeBase64(text)
 	if err != nil {
 		return nil, fmt.Errorf("message.data is not base64 (want the standard alphabet with + and /, padded with =): %w", err)
 	}
 	return data, nil
+}
+
+// decodeBase64 decodes text into its own memory. It does so block by block,
+// because encoding/base64 does not say that it may write over what it reads.
+func decodeBase64(text []byte) ([]byte, error) {
+	// A line break is ignored wherever it is, so a block could begin in the middle of
+	// a group of four. Padding ends the text, also at the end of a block. Neither is
+	// in what Pub/Sub sends.
+	has := func(text []byte, c byte) bool { return bytes.IndexByte(text, c) >= 0 }
+	if has(text, '\n') || has(text, '\r') || has(text[:max(0, len(text)-2)], '=') {
+		return base64.StdEncoding.AppendDecode(nil, text)
+	}
+	var block [1024]byte // whole groups of four
+	length := 0          // of what has been decoded
+	for start := 0; start < len(text); start += len(block) {
+		encoded := block[:copy(block[:], text[start:])]
+		n, err := base64.StdEncoding.Decode(text[length:start+len(encoded)], encoded)
+		if at, ok := err.(base64.CorruptInputError); ok {
+			return nil, base64.CorruptInputError(start) + at
+		}
+		length += n
+	}
+	return text[:length:length], nil
 }
 
 // decodeAttributes returns nil if there are none.
@@ -158,6 +185,9 @@ func decodeAttributes(raw json.RawMessage) (map[string]string, error) {
 	}
 	attributes, wrong := map[string]string{}, map[string]json.RawMessage{}
 	err := strictjson.Members(raw, func(name string, value json.RawMessage) {
+		if len(attributes) > event.MaxAttributes {
+			return // a map of all would take many times the memory of the body
+		}
 		delete(wrong, name) // the last of equal names counts
 		text, err := strictjson.String(value)
 		if err != nil {
@@ -167,6 +197,9 @@ func decodeAttributes(raw json.RawMessage) (map[string]string, error) {
 	})
 	if err != nil {
 		return nil, fmt.Errorf("message.attributes is %s, want a JSON object of strings", strictjson.Quote(string(raw)))
+	}
+	if len(attributes) > event.MaxAttributes {
+		return nil, fmt.Errorf("message.attributes are more than Pub/Sub has, want at most %d", event.MaxAttributes)
 	}
 	for name, value := range wrong {
 		return nil, fmt.Errorf("attribute %s is %s, want a JSON string", strictjson.Quote(name), strictjson.Quote(string(value)))

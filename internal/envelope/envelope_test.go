@@ -2,6 +2,7 @@ package envelope
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -136,6 +137,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"data for URLs":        {`{"message": {"data": "__79-w=="}}`, []string{"message.data", "standard alphabet"}},
 		"attributes a list":    {`{"message": {"attributes": ["a"]}}`, []string{"message.attributes", "object of strings"}},
 		"attribute a number":   {`{"message": {"attributes": {"timestamp": 1773480341020}}}`, []string{`attribute "timestamp"`, "1773480341020", "string"}},
+		"attributes too many":  {`{"message": {"attributes": ` + attributes(101) + `}}`, []string{"message.attributes", "at most 100"}},
 		"attribute last":       {`{"message": {"attributes": {"a": "b", "a": 1}}}`, []string{`attribute "a"`, "string"}},
 		"attribute null":       {`{"message": {"attributes": {"a": null}}}`, []string{`attribute "a"`, "string"}},
 		"id a number":          {`{"message": {"messageId": 17}}`, []string{"message.messageId", "17", "string"}},
@@ -156,6 +158,24 @@ func TestDecodeRefuses(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// attributes returns n attributes as JSON.
+func attributes(n int) string {
+	object := map[string]string{}
+	for i := range n {
+		object[fmt.Sprint(i)] = ""
+	}
+	text, _ := json.Marshal(object) // always has a JSON form
+	return string(text)
+}
+
+func TestAllAttributesThatPubSubHasAreTaken(t *testing.T) {
+	t.Parallel()
+	body := fmt.Appendf(nil, `{"message": {"attributes": %s}}`, strings.Replace(attributes(100), "{", `{"0": "twice", `, 1))
+	if m, err := Decode(body, receivedAt); err != nil || len(m.Attributes) != 100 || m.Attributes["0"] != "" {
+		t.Errorf("%d attributes, %v", len(m.Attributes), err)
 	}
 }
 
@@ -226,19 +246,57 @@ func randomMessage(r *rand.Rand) event.Message {
 	return m
 }
 
-// The message outlives the request, whose buffer may be used again.
-func TestMessageSharesNoMemoryWithTheBody(t *testing.T) {
+// A message's data stays where it came, and the rest may be used again.
+func TestMessageSharesOnlyTheMemoryOfItsDataWithTheBody(t *testing.T) {
 	t.Parallel()
 	body := []byte(`{"message": {"messageId": "17", "data": "aGVsbG8=", "attributes": {"a": "b"}}, "subscription": "s"}`)
+	at := bytes.Index(body, []byte("aGVsbG8="))
 	m, err := Decode(body, receivedAt)
 	if err != nil {
 		t.Fatal(err)
 	}
-	clear(body)
+	if &m.Data[0] != &body[at] || cap(m.Data) != len(m.Data) {
+		t.Error("the data is a copy, or has room for more than itself")
+	}
+	clear(body[:at])
+	clear(body[at+len(m.Data):])
 	want := event.Message{ID: "17", PublishTime: receivedUTC, PublishTimeSource: event.FromReceipt, Subscription: "s",
 		Attributes: map[string]string{"a": "b"}, Data: []byte("hello")}
 	if diff := cmp.Diff(want, m); diff != "" {
 		t.Errorf("message (-want +got):\n%s", diff)
+	}
+}
+
+// Data of every length around the blocks in which it is decoded, with a fault
+// everywhere, is what encoding/base64 makes of it.
+func TestDataIsDecodedAsByEncodingBase64(t *testing.T) {
+	t.Parallel()
+	check := func(text string) {
+		t.Helper()
+		want, wantErr := base64.StdEncoding.DecodeString(text)
+		got, err := decodeBase64([]byte(text))
+		if fmt.Sprint(err) != fmt.Sprint(wantErr) || err == nil && !bytes.Equal(got, want) {
+			t.Fatalf("%d bytes %.20s...%s: %d bytes, %v, want %d, %v", len(text), text, text[max(0, len(text)-20):], len(got), err, len(want), wantErr)
+		}
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	data := make([]byte, 5000)
+	for i := range data {
+		data[i] = byte(r.Uint32())
+	}
+	for _, length := range []int{0, 1, 2, 3, 4, 5, 6, 7, 765, 766, 767, 768, 769, 770, 771, 1535, 1536, 1537, 2304, 5000} {
+		text := base64.StdEncoding.EncodeToString(data[:length])
+		check(text)
+		for _, at := range []int{0, 1, 3, 4, 5, 1020, 1023, 1024, 1025, 1027, 1028, 2047, 2048, len(text) - 4, len(text) - 3, len(text) - 2, len(text) - 1, len(text)} {
+			if at < 0 || at > len(text) {
+				continue
+			}
+			check(text[:at])
+			for _, extra := range []string{"=", "==", "\n", "\r\n", "*", "A", "AAAA", "AA==", "\x00", "-", "é"} {
+				check(text[:at] + extra + text[at:])
+				check(text[:at] + extra + text[min(at+len(extra), len(text)):])
+			}
+		}
 	}
 }
 
@@ -298,6 +356,9 @@ func reference(body []byte) (event.Message, error) {
 				return m, err
 			}
 		}
+		if len(attributes) > event.MaxAttributes {
+			return m, errors.New("too many attributes")
+		}
 	}
 	for _, key := range []string{"messageId", "message_id"} {
 		if raw := message[key]; m.ID == "" && !absent(raw) {
@@ -337,7 +398,7 @@ func FuzzDecode(f *testing.F) {
 		if len(body) > 64<<10 {
 			t.Skip("larger bodies only make the fuzzer slow")
 		}
-		m, err := Decode(body, receivedAt)
+		m, err := Decode(bytes.Clone(body), receivedAt)
 		want, wantErr := reference(body)
 		if (err == nil) != (wantErr == nil) {
 			t.Fatalf("Decode(%q): %v, want %v", body, err, wantErr)
@@ -368,7 +429,7 @@ func FuzzDecode(f *testing.F) {
 func TestEveryEdgeBodyDecodes(t *testing.T) {
 	t.Parallel()
 	for i, body := range edgeBodies(t) {
-		m, err := Decode(body, receivedAt)
+		m, err := Decode(bytes.Clone(body), receivedAt)
 		if err != nil {
 			t.Errorf("body %d: %v", i, err)
 			continue
