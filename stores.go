@@ -147,6 +147,7 @@ func sqliteCounters(s Settings) sqlitestore.Config {
 func firestoreConfig(s Settings) firestoredocs.Config {
 	return firestoredocs.Config{
 		Project: s.Project, Database: s.FirestoreDatabase, EmulatorHost: s.FirestoreEmulator, CallTimeout: StepTimeout,
+		CountTimeout: s.FlushTimeout,
 	}
 }
 

@@ -29,6 +29,9 @@ type Config struct {
 	// CallTimeout bounds each call, on top of the caller's deadline; a minute where
 	// it is 0.
 	CallTimeout time.Duration
+	// CountTimeout bounds the read of all shards of a window in CallTimeout's place,
+	// if it is longer: that read takes as long as the window is large.
+	CountTimeout time.Duration
 	// DialOptions are for the connection, after those that this package sets.
 	DialOptions []grpc.DialOption
 }
@@ -147,7 +150,11 @@ func (db *Database) Close() error { return db.connection.client.Close() }
 // bound returns the context of one call: with a deadline in any case, and with
 // the header by which the service finds the database.
 func (db *Database) bound(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(metadata.AppendToOutgoingContext(ctx, "google-cloud-resource-prefix", db.path), db.config.timeout())
+	return db.boundBy(ctx, db.config.timeout())
+}
+
+func (db *Database) boundBy(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(metadata.AppendToOutgoingContext(ctx, "google-cloud-resource-prefix", db.path), timeout)
 }
 
 // documents is a pipeline's part of a database.

@@ -71,7 +71,7 @@ var errStopped = errors.New("stopped")
 // QueryWindow implements [shardstore.Documents].
 func (d *documents) QueryWindow(ctx context.Context, start time.Time) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
-		ctx, cancel := d.bound(ctx)
+		ctx, cancel := d.boundBy(ctx, max(d.config.timeout(), d.config.CountTimeout))
 		defer cancel()
 		_, err := d.query(ctx, d.pipelinePath(), windowQuery(start), func(doc *pb.Document) error {
 			return eachBatch(doc, func(batch []byte) bool { return yield(batch, nil) })

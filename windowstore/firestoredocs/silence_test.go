@@ -2,6 +2,8 @@ package firestoredocs_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -15,6 +17,7 @@ import (
 	"github.com/tidemark-dev/tidemark/internal/memfirestore"
 	"github.com/tidemark-dev/tidemark/windowstore"
 	"github.com/tidemark-dev/tidemark/windowstore/firestoredocs"
+	"github.com/tidemark-dev/tidemark/windowstore/shardstore"
 )
 
 // A network connects a database with a Firestore in memory, in virtual time, and can
@@ -211,6 +214,64 @@ func TestAQueryWhoseConnectionGoesSilentFailsLongBeforeItsDeadline(t *testing.T)
 		}
 		if took := time.Since(began); failed == nil || batches == 0 || took > time.Minute {
 			t.Errorf("after %d batches: %v after %v; want an error within a minute", batches, failed, took)
+		}
+	})
+}
+
+// A large window takes longer than a write may.
+func TestTheReadOfAWindowHasATimeoutOfItsOwn(t *testing.T) {
+	inVirtualTime(t, callTimeout, func(t *testing.T, n *network, _ *firestoredocs.Database, _ *memfirestore.Server) {
+		docs := openAs(t, firestoredocs.Config{
+			Project: "p", EmulatorHost: "passthrough:///memory", CallTimeout: callTimeout, CountTimeout: 3 * callTimeout,
+			DialOptions: []grpc.DialOption{grpc.WithContextDialer(n.dial)},
+		}).Pipeline("p")
+		for i := range 40 {
+			if err := add(t.Context(), newStore(docs), 1, 2000*i, 2000*(i+1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for pause, complete := range map[time.Duration]bool{2 * callTimeout: true, 4 * callTimeout: false} {
+			batches := 0
+			var failed error
+			for _, err := range docs.QueryWindow(t.Context(), minute(1)) {
+				if err != nil {
+					failed = err
+					break
+				}
+				if batches++; batches == 1 {
+					time.Sleep(pause)
+				}
+			}
+			if (batches == 40) != complete || (failed == nil) != complete {
+				t.Errorf("with a pause of %v: %d batches, %v", pause, batches, failed)
+			}
+		}
+	})
+}
+
+// The timeout is for each request, and not for all of them.
+func TestManyShardsAreSettledHoweverLongThatTakes(t *testing.T) {
+	inVirtualTime(t, callTimeout, func(t *testing.T, n *network, _ *firestoredocs.Database, _ *memfirestore.Server) {
+		slow := func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+			time.Sleep(2 * time.Second)
+			return invoke(ctx, method, req, reply, cc, opts...)
+		}
+		docs := openAs(t, firestoredocs.Config{
+			Project: "p", EmulatorHost: "passthrough:///memory", CallTimeout: callTimeout,
+			DialOptions: []grpc.DialOption{grpc.WithContextDialer(n.dial), grpc.WithChainUnaryInterceptor(slow)},
+		}).Pipeline("p")
+		shards := make([]shardstore.ShardInfo, 8000)
+		for i := range shards {
+			shards[i].Name = fmt.Sprint(i)
+		}
+		began := time.Now()
+		for i, err := range docs.Settle(t.Context(), shards, end) {
+			if !errors.Is(err, shardstore.ErrPrecondition) { // there are none of them
+				t.Fatalf("shard %d of %d: %v", i, len(shards), err)
+			}
+		}
+		if took := time.Since(began); took < 2*callTimeout {
+			t.Errorf("it took %v only, so the test shows nothing", took)
 		}
 	})
 }

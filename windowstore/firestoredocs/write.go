@@ -101,8 +101,6 @@ func (db *Database) TryWrite(ctx context.Context, pipeline string) error {
 // Settle implements [shardstore.Documents] with a BatchWrite for every hundred
 // shards, several at a time.
 func (d *documents) Settle(ctx context.Context, shards []shardstore.ShardInfo, expireAt time.Time) []error {
-	ctx, cancel := d.bound(ctx)
-	defer cancel()
 	errs := make([]error, len(shards))
 	underWay := make(chan struct{}, settleParallel)
 	var wg sync.WaitGroup
@@ -121,6 +119,8 @@ func (d *documents) Settle(ctx context.Context, shards []shardstore.ShardInfo, e
 // settleAll settles the shards in one request, repeats it with those that failed
 // for a passing reason, and sets errs to what became of each.
 func (d *documents) settleAll(ctx context.Context, shards []shardstore.ShardInfo, expireAt time.Time, errs []error) {
+	ctx, cancel := d.bound(ctx)
+	defer cancel()
 	left := make([]int, len(shards)) // indexes of the shards that are not answered for
 	for i := range left {
 		left[i] = i

@@ -87,7 +87,9 @@
 // minute that is thousands of instances.
 //
 // Count holds every id that it reads, 16 bytes each, and gives up at 20 million
-// (about 320 MB); the warehouse counts such a window.
+// (about 320 MB); the warehouse counts such a window. Any number of windows may be
+// counted at once, but when a count holds more than 2^18 ids (4 MiB) it waits until
+// no other such count is under way.
 //
 // # What Firestore is asked
 //

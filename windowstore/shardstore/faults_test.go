@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tidemark-dev/tidemark/internal/memdocs"
 	"github.com/tidemark-dev/tidemark/windowstore"
 	"github.com/tidemark-dev/tidemark/windowstore/shardstore"
 )
@@ -488,6 +492,58 @@ func TestAWindowOfTooManyKeysIsNotCounted(t *testing.T) {
 	f.mustAdd(1, 1_000_000, 1_000_001)
 	if n, err := f.store.Count(t.Context(), minute(1)); !errors.Is(err, windowstore.ErrTooManyKeys) {
 		t.Errorf("Count: %d, %v; want ErrTooManyKeys", n, err)
+	}
+}
+
+// Counts at once must not take the memory of a large window each.
+func TestOneLargeWindowIsCountedAtATime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const batches, batchKeys = 16, 1 << 15
+		docs := &largeWindows{Documents: memdocs.New(time.Now).Pipeline("p"), batches: batches, batchKeys: batchKeys}
+		store := shardstore.New(shardstore.Config{Documents: docs, Pipeline: "p", Meaning: meaning("p"), Writer: "w", Now: time.Now})
+		began := time.Now()
+		var counts sync.WaitGroup
+		for n := range 4 {
+			counts.Go(func() {
+				if n, err := store.Count(t.Context(), minute(n)); err != nil || n != batches*batchKeys {
+					t.Errorf("Count: %d, %v", n, err)
+				}
+			})
+		}
+		time.Sleep(5 * time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		if n, err := store.Count(ctx, minute(9)); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != 15*time.Second {
+			t.Errorf("Count within ten seconds: %d, %v, after %v", n, err, time.Since(began))
+		}
+		counts.Wait()
+		// Nine batches of each are read at once, the other seven one after the other.
+		if took := time.Since(began); took != (9+4*7)*time.Second {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
+// largeWindows has so many batches of so many keys for every window, and takes a
+// second for each batch.
+type largeWindows struct {
+	shardstore.Documents
+	batches, batchKeys int
+}
+
+func (l *largeWindows) QueryWindow(context.Context, time.Time) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		for i := range l.batches {
+			time.Sleep(time.Second)
+			batch := []byte{1}
+			for _, key := range keys(i*l.batchKeys, (i+1)*l.batchKeys) {
+				batch = append(batch, key[:]...)
+			}
+			if !yield(batch, nil) {
+				return
+			}
+		}
 	}
 }
 

@@ -83,7 +83,8 @@ func shardOf(info ShardInfo) windowstore.Shard {
 }
 
 // Count implements [windowstore.Store]. It reads all of the window's documents
-// and holds every id that it reads in memory, 16 bytes each.
+// and holds every id that it reads in memory, 16 bytes each. Of several counts at
+// once, one at a time goes on when it holds more than largeKeys ids.
 func (s *Store) Count(ctx context.Context, start time.Time) (int64, error) {
 	n, err := s.count(ctx, start)
 	if err != nil {
@@ -94,6 +95,7 @@ func (s *Store) Count(ctx context.Context, start time.Time) (int64, error) {
 
 func (s *Store) count(ctx context.Context, start time.Time) (int64, error) {
 	var ids keyBag
+	large := false
 	for batch, err := range s.config.Documents.QueryWindow(ctx, start.UTC()) {
 		if err != nil {
 			return 0, err
@@ -103,6 +105,15 @@ func (s *Store) count(ctx context.Context, start time.Time) (int64, error) {
 		}
 		if ids.len > s.config.MaxKeys {
 			return 0, fmt.Errorf("more than %d, some perhaps repeated: %w", s.config.MaxKeys, windowstore.ErrTooManyKeys)
+		}
+		if ids.len > largeKeys && !large {
+			select {
+			case s.large <- struct{}{}:
+			case <-ctx.Done():
+				return 0, fmt.Errorf("wait for the count of another large window: %w", ctx.Err())
+			}
+			large = true
+			defer func() { <-s.large }()
 		}
 	}
 	return ids.distinct(), nil

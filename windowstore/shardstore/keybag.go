@@ -9,6 +9,8 @@ import (
 const (
 	// defaultMaxKeys is how many ids Count reads at most: 320 MB of them.
 	defaultMaxKeys = 20_000_000
+	// largeKeys is how many of them several counts may hold at once, each: 4 MiB.
+	largeKeys = 1 << 18
 	// chunkKeys is how many keys are allocated at a time, 1 KiB.
 	chunkKeys = 64
 )

@@ -34,6 +34,7 @@ type Config struct {
 type Store struct {
 	config Config
 	slots  *slots
+	large  chan struct{} // has room for the one count that holds many ids
 	// registered is set once the pipeline is known to be on record with this
 	// store's meaning, which then never changes.
 	registered atomic.Bool
@@ -47,7 +48,7 @@ func New(config Config) *Store {
 	if config.MaxKeys == 0 {
 		config.MaxKeys = defaultMaxKeys
 	}
-	return &Store{config: config, slots: newSlots(config.Writer, config.Now)}
+	return &Store{config: config, slots: newSlots(config.Writer, config.Now), large: make(chan struct{}, 1)}
 }
 
 // NewWriter returns a random name for [Config.Writer]: 16 characters, 80 bits, so
