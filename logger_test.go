@@ -167,7 +167,7 @@ func TestAFlushIsOneLine(t *testing.T) {
 		ctx  context.Context
 		want map[string]any
 	}{
-		{over, map[string]any{"severity": "ERROR", "status": "failed", "windows": 0.0, "final": 0.0, "page_views": 0.0, "held": 0.0, "remaining": 0.0}},
+		{over, map[string]any{"severity": "ERROR", "status": "failed", "windows": 0.0, "final": 0.0, "page_views": 0.0, "held": 0.0, "remaining": 0.0, "remaining_at_least": true}},
 		{t.Context(), map[string]any{
 			"severity": "INFO", "status": "ok", "windows": 2.0, "final": 2.0, "page_views": 3.0, "held": 0.0, "remaining": 0.0,
 			"first_window": "2026-03-14T09:26:00.000000Z", "last_window": "2026-03-14T09:27:00.000000Z",

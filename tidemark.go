@@ -136,6 +136,9 @@ func (t *Service) Flush(ctx context.Context) flush.Report {
 		slog.Int("held", report.Held), slog.Int("remaining", report.Remaining), slog.Int("errors", len(report.Errors)),
 		slog.Float64("duration_ms", float64(time.Since(start).Microseconds())/1000),
 	}
+	if report.RemainingAtLeast {
+		attrs = append(attrs, slog.Bool("remaining_at_least", true))
+	}
 	if n := len(report.Windows); n > 0 {
 		attrs = append(attrs, slog.String("first_window", event.FormatTime(report.Windows[0].Start)), slog.String("last_window", event.FormatTime(report.Windows[n-1].Start)))
 	}

@@ -4,33 +4,53 @@
 //
 // # One run
 //
-//  1. Find the windows that are due and have pending shards. Windows that are
-//     still being written are held back for a while, to spare readers interim
-//     rows.
-//  2. Count each from its shards. A window so old that shards of it may have
-//     expired, or one with too many ids to hold, is counted from the raw rows.
-//  3. Append one row per window to the aggregate's log, all in one operation.
-//  4. Settle the shards found in step 1, each on condition that it has not
+//  1. List the windows that are due and have pending shards: first the newest, so
+//     that live windows never wait for a backlog, then the others, oldest first.
+//     A window that is still being written is held back for a while, to spare
+//     readers interim rows.
+//  2. Count each from its shards, several at once.
+//  3. Where the shards may not have all, count from the raw rows as well. Of a
+//     window so old that shards of it may have expired, the greater count is
+//     published, since each is a lower bound of the truth. A window with too many
+//     ids to hold, or whose count takes too long, is counted from the raw rows
+//     alone.
+//  4. Append one row per window to the aggregate's log, all in one operation. The
+//     windows that need the raw rows come in later operations, so that the others
+//     do not wait for a query.
+//  5. Settle the shards found in step 1, each on condition that it has not
 //     changed since.
-//  5. Delete counters that have expired.
+//  6. Delete counters that have expired.
 //
 // A run may overlap with another, die after any step, or not come at all: the
 // next one repeats whatever was not settled, and package windowstore argues why
 // that is always right. What fails for one window is reported and does not stop
 // the others.
+//
+// # Bounds
+//
+// A run publishes MaxWindows windows at most, of which a quarter is for the newest.
+// A run that is full lists no further, so it knows only that at least one due
+// window remains. A window that is held back or fails takes no place.
+//
+// A run ends within Timeout. Counts begin in the first three tenths of it, and each
+// takes three tenths at most; the raw rows have until eight tenths; the rest is for
+// publishing and settling. So a count that hangs stops no other window: it takes
+// one of the places of the windows that are counted at once, for a while, and then
+// the raw rows have the count.
+//
+// With Early there are also the windows that have ended and are not yet due, with a
+// quarter for the newest of them. A window that nobody has written since it was
+// last counted is passed over.
 package flush
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"iter"
-	"maps"
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/tidemark-dev/tidemark/event"
 	"github.com/tidemark-dev/tidemark/warehouse"
 	"github.com/tidemark-dev/tidemark/window"
 	"github.com/tidemark-dev/tidemark/windowstore"
@@ -54,7 +74,8 @@ type Config struct {
 
 	// Quiet is how long after a window closed it becomes due, and how long a due
 	// window must have been left unwritten not to be held back. HoldMax bounds
-	// the holding back of one window.
+	// the holding back of one window, from when it was due or, after that, the
+	// oldest of its pending shards was created.
 	Quiet, HoldMax time.Duration
 	// MaxWindows is how many windows a run publishes at most.
 	MaxWindows int
@@ -71,266 +92,87 @@ type Config struct {
 
 // A Flusher runs flushes. Runs may overlap, in one process and across processes.
 type Flusher struct {
-	cfg Config
-
-	// early has the last count published early per window, by its start in Unix
-	// seconds, so that a run does not append the same row again. It is a saving
-	// only: a process that starts without it appends one row more.
-	mu    sync.Mutex
-	early map[int64]int64
+	cfg   Config
+	early *earlyCounts
 }
 
 // New returns a Flusher.
 func New(cfg Config) *Flusher {
-	return &Flusher{cfg: cfg, early: map[int64]int64{}}
+	return &Flusher{cfg: cfg, early: newEarlyCounts()}
 }
 
+// Parts of a run, in tenths of its timeout.
 const (
-	// clockMargin is how far the clocks of two processes may differ before one of
-	// them takes expired counters for whole ones. Counting a window from raw
-	// without need costs a query and is right all the same, so it is generous.
-	clockMargin = 5 * time.Minute
-	// rawChunk is how many windows one query counts from the raw rows.
+	countingTenths = 3 // when the last count begins
+	countTenths    = 3 // how long the count of one window takes at most
+	rawTenths      = 8 // when the last count of raw rows ends
+)
+
+const (
+	// atOnce is how many windows are counted at once.
+	atOnce = 16
+	// newestShare is the part of MaxWindows that is for the newest windows, and
+	// maxNewest the most of them.
+	newestShare = 4
+	maxNewest   = 1000
+	// rawChunk is how many windows one query counts from the raw rows, or few more.
 	rawChunk = 500
 	// maxErrors is how many errors a report spells out.
 	maxErrors = 20
 )
 
-// counted is a window with its count, ready to be published.
-type counted struct {
-	windowstore.PendingWindow
-	pageViews int64
-	due       bool
-}
-
 // run is the state of one run.
 type run struct {
 	*Flusher
-	report  Report
-	kept    time.Duration // the least that shards of the pipeline ever outlived the end of their window
-	counted []counted
-	raw     []windowstore.PendingWindow // due, and to be counted from the raw rows
-	failed  int                         // errors, those not spelled out among them
+	began    time.Time
+	report   Report
+	kept     time.Duration  // the least that shards of the pipeline ever outlived the end of their window
+	places   chan struct{}  // of the windows that are counted at once
+	counting sync.WaitGroup // for them
+
+	mu      sync.Mutex // guards what follows
+	taken   int        // of MaxWindows: windows that are being counted or were counted
+	counted []counted  // to be published
+	raw     []counted  // to be counted from the raw rows before that
+	errs    []error    // the first of them
+	failed  int        // how many there are
 }
 
 // Run flushes once and reports what it did. It ends by itself within the
 // configured timeout; when ctx ends it stops at once, and what it had not yet
 // settled is done again by the next run.
 func (f *Flusher) Run(ctx context.Context) Report {
-	r := &run{Flusher: f, report: Report{ReadTime: f.cfg.Now()}}
-	ctx, cancel := context.WithTimeout(ctx, f.cfg.Timeout)
+	r := &run{Flusher: f, began: time.Now(), places: make(chan struct{}, atOnce), report: Report{ReadTime: f.cfg.Now()}}
+	ctx, cancel := context.WithDeadline(ctx, r.mark(10))
 	defer cancel()
-	r.forgetEarly()
+	f.early.forget(r.due)
 	r.gather(ctx)
-	r.settle(ctx, r.publish(ctx))
+	r.finish(ctx)
 	if _, err := f.cfg.Counters.DeleteExpired(ctx, r.report.ReadTime); err != nil {
 		r.fail(fmt.Errorf("delete expired counters: %w", err))
 	}
-	if more := r.failed - maxErrors; more > 0 {
-		r.report.Errors = append(r.report.Errors, fmt.Errorf("and %d more errors", more))
-	}
-	return r.report
+	return r.end()
 }
+
+// mark returns the instant at which so many tenths of the run's time are over.
+func (r *run) mark(tenths int) time.Time { return r.began.Add(r.tenths(tenths)) }
+
+func (r *run) tenths(n int) time.Duration { return r.cfg.Timeout / 10 * time.Duration(n) }
 
 func (r *run) fail(err error) {
-	if r.failed++; r.failed <= maxErrors {
-		r.report.Errors = append(r.report.Errors, err)
-	}
-}
-
-// gather finds the windows to publish and counts them. It leaves half of the
-// run's time to publish and settle what it has found.
-func (r *run) gather(ctx context.Context) {
-	began := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout/2)
-	defer cancel()
-	for w, err := range r.cfg.Counters.Pending(ctx, time.Time{}, r.through()) {
-		if err != nil {
-			r.fail(fmt.Errorf("list pending windows: %w", err))
-			break
-		}
-		if err := r.readKept(ctx); err != nil {
-			r.fail(err)
-			break
-		}
-		due := r.due(w.Start)
-		exhausted := len(r.counted)+len(r.raw) >= r.cfg.MaxWindows || time.Since(began) > r.cfg.Timeout/3
-		switch {
-		case due && r.held(w):
-			r.report.Held++
-		case exhausted && due:
-			r.report.Remaining++
-		case exhausted:
-		case due && r.mayHaveExpired(w.Start):
-			r.raw = append(r.raw, w)
-		default:
-			r.count(ctx, w, due)
-		}
-		if len(r.raw) >= rawChunk {
-			r.countRaw(ctx)
-		}
-	}
-	r.countRaw(ctx)
-}
-
-// through returns the start of the latest window that this run may publish.
-func (r *run) through() time.Time {
-	if r.cfg.Early {
-		return r.cfg.Windows.LastClosed(r.report.ReadTime)
-	}
-	return r.cfg.Windows.LastDue(r.report.ReadTime, r.cfg.Quiet)
-}
-
-func (r *run) due(start time.Time) bool {
-	return !r.cfg.Windows.DueAt(start, r.cfg.Quiet).After(r.report.ReadTime)
-}
-
-// held reports whether w is still being written, as while a backlog drains, and
-// has not been held back for too long.
-func (r *run) held(w windowstore.PendingWindow) bool {
-	newest, oldest := w.Shards[0].WrittenAt, w.Shards[0].CreatedAt
-	for _, shard := range w.Shards[1:] {
-		if shard.WrittenAt.After(newest) {
-			newest = shard.WrittenAt
-		}
-		if shard.CreatedAt.Before(oldest) {
-			oldest = shard.CreatedAt
-		}
-	}
-	return w.ReadTime.Sub(newest) < r.cfg.Quiet && w.ReadTime.Sub(oldest) < r.cfg.HoldMax
-}
-
-// readKept finds out, once in a run that has anything to do, how long shards are
-// kept by every process of the pipeline, earlier ones with other settings too.
-func (r *run) readKept(ctx context.Context) (err error) {
-	if r.kept != 0 {
-		return nil
-	}
-	// No shard is settled before its window is due.
-	keep := r.cfg.Windows.AllowedLateness + r.cfg.Quiet + r.cfg.Retention
-	if r.kept, err = r.cfg.Counters.KeepAtLeast(ctx, keep); err != nil {
-		return fmt.Errorf("find out how long counters are kept: %w", err)
-	}
-	return nil
-}
-
-// mayHaveExpired reports whether some shard of the window may have been settled
-// so long ago that it is gone.
-func (r *run) mayHaveExpired(start time.Time) bool {
-	expiry := r.cfg.Windows.End(start).Add(r.kept)
-	return !expiry.After(r.report.ReadTime.Add(clockMargin))
-}
-
-// count counts a window from its shards.
-func (r *run) count(ctx context.Context, w windowstore.PendingWindow, due bool) {
-	n, err := r.cfg.Counters.Count(ctx, w.Start)
-	switch {
-	case errors.Is(err, windowstore.ErrTooManyKeys) && due && !r.mayHaveExpired(w.Start):
-		r.raw = append(r.raw, w)
-	case errors.Is(err, windowstore.ErrTooManyKeys) && !due:
-		// Counting it from raw at every run until it is due would cost a scan each.
-	case err != nil:
-		r.fail(fmt.Errorf("count window %s: %w", event.FormatTime(w.Start), err))
-	case due || !r.publishedEarly(w.Start, n):
-		r.counted = append(r.counted, counted{w, n, due})
-	}
-}
-
-// countRaw counts the windows gathered in r.raw from the raw rows. The shards
-// that will be settled were read before, and a row is in raw before it is in a
-// shard, so the count covers them.
-func (r *run) countRaw(ctx context.Context) {
-	windows := r.raw
-	r.raw = nil
-	if len(windows) == 0 {
-		return
-	}
-	starts := make([]time.Time, len(windows))
-	for i, w := range windows {
-		starts[i] = w.Start
-	}
-	counts, err := r.cfg.Aggregate.CountRaw(ctx, starts)
-	if err != nil {
-		r.fail(fmt.Errorf("count %d windows from %s to %s in the raw rows: %w",
-			len(starts), event.FormatTime(starts[0]), event.FormatTime(starts[len(starts)-1]), err))
-		return
-	}
-	for i, w := range windows {
-		if counts[i] == 0 {
-			// Its events were stored in raw before they were counted, so somebody has
-			// deleted them since. What is left of the counters is the best there is.
-			r.count(ctx, w, true)
-			continue
-		}
-		r.counted = append(r.counted, counted{w, counts[i], true})
-	}
-}
-
-// publish appends the counts to the aggregate's log and returns the windows
-// whose row is stored.
-func (r *run) publish(ctx context.Context) []counted {
-	slices.SortFunc(r.counted, func(a, b counted) int { return a.Start.Compare(b.Start) })
-	now := r.cfg.Now()
-	rows := make([]warehouse.WindowCount, len(r.counted))
-	for i, w := range r.counted {
-		rows[i] = warehouse.WindowCount{
-			Start:     w.Start,
-			End:       r.cfg.Windows.End(w.Start),
-			PageViews: w.pageViews,
-			Final:     w.due,
-			WrittenAt: now,
-		}
-	}
-	var published []counted
-	var last error
-	for i, err := range warehouse.AppendEach(ctx, rows, r.cfg.Aggregate.AppendCounts) {
-		w := r.counted[i]
-		if err == nil {
-			published = append(published, w)
-			r.report.Windows = append(r.report.Windows, Window{w.Start, w.pageViews, w.due})
-			r.noteEarly(w)
-		} else if err != last { // one append, one error
-			r.fail(fmt.Errorf("publish window %s and perhaps others: %w", event.FormatTime(w.Start), err))
-		}
-		last = err
-	}
-	return published
-}
-
-// settle settles the shards of the published windows that are due.
-func (r *run) settle(ctx context.Context, published []counted) {
-	var shards []windowstore.Shard
-	for _, w := range published {
-		if w.due {
-			shards = append(shards, w.Shards...)
-		}
-	}
-	if len(shards) == 0 {
-		return
-	}
-	if err := r.cfg.Counters.Settle(ctx, shards, r.cfg.Now().Add(r.cfg.Retention)); err != nil {
-		r.fail(fmt.Errorf("settle %d shards: %w", len(shards), err))
-	}
-}
-
-func (f *Flusher) publishedEarly(start time.Time, pageViews int64) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.early[start.Unix()] == pageViews
-}
-
-func (f *Flusher) noteEarly(w counted) {
-	if w.due {
-		return
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.early[w.Start.Unix()] = w.pageViews
-}
-
-// forgetEarly drops the windows that are due, whoever makes them final.
-func (r *run) forgetEarly() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	maps.DeleteFunc(r.early, func(start, _ int64) bool { return r.due(time.Unix(start, 0)) })
+	if r.failed++; r.failed <= maxErrors {
+		r.errs = append(r.errs, err)
+	}
+}
+
+// end returns the report.
+func (r *run) end() Report {
+	if more := r.failed - len(r.errs); more > 0 {
+		r.errs = append(r.errs, fmt.Errorf("and %d more errors", more))
+	}
+	r.report.Errors = r.errs
+	slices.SortFunc(r.report.Windows, func(a, b Window) int { return a.Start.Compare(b.Start) })
+	return r.report
 }

@@ -5,10 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"iter"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -22,163 +20,6 @@ var (
 	noon    = time.Date(2026, 3, 14, 12, 0, 0, 0, time.UTC)
 	windows = window.Fixed{Duration: time.Minute, AllowedLateness: 2 * time.Minute}
 )
-
-// backend is a counter store and an aggregate in memory, of one shard per window.
-type backend struct {
-	now    time.Time
-	shards map[time.Time]*shard
-	raw    map[time.Time]int64
-	log    []warehouse.WindowCount
-
-	appends, rawQueries int
-	calls               []string
-	fail                map[string]error // by call, as "count 12:00"
-	kept                time.Duration
-	afterPending        func()
-}
-
-type shard struct {
-	windowstore.Shard
-	ids      int64
-	pending  bool
-	expireAt time.Time
-}
-
-func newBackend() *backend {
-	return &backend{now: noon, shards: map[time.Time]*shard{}, raw: map[time.Time]int64{}, fail: map[string]error{}}
-}
-
-// add counts n more ids in a window, as the push path does.
-func (b *backend) add(start time.Time, n int64) {
-	s, ok := b.shards[start]
-	if !ok {
-		s = &shard{Shard: windowstore.Shard{Window: start, CreatedAt: b.now}}
-		b.shards[start] = s
-	}
-	s.ids, s.pending, s.expireAt = s.ids+n, true, time.Time{}
-	s.Version++
-	s.WrittenAt = b.now
-	b.raw[start] += n
-}
-
-func clock(t time.Time) string { return t.Format("15:04") }
-
-func (b *backend) call(name string) error {
-	b.calls = append(b.calls, name)
-	return b.fail[name]
-}
-
-func (b *backend) Pending(ctx context.Context, from, through time.Time) iter.Seq2[windowstore.PendingWindow, error] {
-	return func(yield func(windowstore.PendingWindow, error) bool) {
-		var starts []time.Time
-		for start, s := range b.shards {
-			if s.pending && !start.Before(from) && !start.After(through) {
-				starts = append(starts, start)
-			}
-		}
-		slices.SortFunc(starts, time.Time.Compare)
-		for _, start := range starts {
-			if err := b.call("pending " + clock(start)); err != nil {
-				yield(windowstore.PendingWindow{}, err)
-				return
-			}
-			w := windowstore.PendingWindow{Start: start, ReadTime: b.now, Shards: []windowstore.Shard{b.shards[start].Shard}}
-			if !yield(w, nil) {
-				return
-			}
-		}
-		if b.afterPending != nil {
-			b.afterPending()
-		}
-	}
-}
-
-func (b *backend) Count(_ context.Context, start time.Time) (int64, error) {
-	if err := b.call("count " + clock(start)); err != nil {
-		return 0, err
-	}
-	return b.shards[start].ids, nil
-}
-
-func (b *backend) KeepAtLeast(_ context.Context, keep time.Duration) (time.Duration, error) {
-	if err := b.call("keep"); err != nil {
-		return 0, err
-	}
-	if b.kept == 0 || keep < b.kept {
-		b.kept = keep
-	}
-	return b.kept, nil
-}
-
-func (b *backend) Settle(_ context.Context, shards []windowstore.Shard, expireAt time.Time) error {
-	for _, read := range shards {
-		if err := b.call("settle " + clock(read.Window)); err != nil {
-			return err
-		}
-		if s := b.shards[read.Window]; s.Version == read.Version {
-			s.pending, s.expireAt = false, expireAt
-		}
-	}
-	return nil
-}
-
-func (b *backend) DeleteExpired(_ context.Context, now time.Time) (int, error) {
-	if err := b.call("delete"); err != nil {
-		return 0, err
-	}
-	n := 0
-	for start, s := range b.shards {
-		if !s.pending && !s.expireAt.After(now) {
-			delete(b.shards, start)
-			n++
-		}
-	}
-	return n, nil
-}
-
-func (b *backend) AppendCounts(_ context.Context, rows []warehouse.WindowCount) error {
-	b.appends++
-	if err := b.call("append"); err != nil {
-		return err
-	}
-	b.log = append(b.log, rows...)
-	return nil
-}
-
-func (b *backend) CountRaw(_ context.Context, starts []time.Time) ([]int64, error) {
-	b.rawQueries++
-	if err := b.call("raw"); err != nil {
-		return nil, err
-	}
-	counts := make([]int64, len(starts))
-	for i, start := range starts {
-		counts[i] = b.raw[start]
-	}
-	return counts, nil
-}
-
-// value is what a reader of the aggregate sees: the greatest count of a window,
-// and whether any row of it is final.
-func (b *backend) value(start time.Time) (pageViews int64, final bool) {
-	for _, row := range b.log {
-		if row.Start.Equal(start) {
-			pageViews, final = max(pageViews, row.PageViews), final || row.Final
-		}
-	}
-	return pageViews, final
-}
-
-func (b *backend) flusher(adjust ...func(*Config)) *Flusher {
-	cfg := Config{
-		Counters: b, Aggregate: b, Windows: windows,
-		MaxWindows: 1000, Timeout: 50 * time.Second, Retention: 192 * time.Hour,
-		Now: func() time.Time { return b.now },
-	}
-	for _, f := range adjust {
-		f(&cfg)
-	}
-	return New(cfg)
-}
 
 func quiet(d time.Duration) func(*Config) {
 	return func(c *Config) { c.Quiet, c.HoldMax = d, 10*time.Minute }
@@ -226,7 +67,7 @@ func TestNothingIsWrittenWhenThereIsNothingToWrite(t *testing.T) {
 	if r := f.Run(t.Context()); len(r.Windows) != 0 {
 		t.Errorf("second run published %v", r.Windows)
 	}
-	if !slices.Equal(b.calls, []string{"delete"}) {
+	if !slices.Equal(b.calls, []string{"list", "list", "delete"}) {
 		t.Errorf("second run called %q", b.calls)
 	}
 }
@@ -239,8 +80,8 @@ func TestAllWindowsAreOneAppendOldestFirst(t *testing.T) {
 	}
 	b.now = noon.Add(2 * time.Hour)
 	r := b.flusher().Run(t.Context())
-	if b.appends != 1 || len(r.Windows) != 50 || !slices.IsSortedFunc(r.Windows, func(a, b Window) int { return a.Start.Compare(b.Start) }) {
-		t.Errorf("%d appends, %d windows", b.appends, len(r.Windows))
+	if b.appends != 1 || len(r.Windows) != 50 || !slices.IsSortedFunc(b.log, func(a, b warehouse.WindowCount) int { return a.Start.Compare(b.Start) }) {
+		t.Errorf("%d appends, %d windows, rows %v", b.appends, len(r.Windows), b.log)
 	}
 }
 
@@ -263,13 +104,13 @@ func TestAnIncrementDuringARunIsNotSettled(t *testing.T) {
 	b := newBackend()
 	b.add(noon, 5)
 	b.now = closed
-	b.afterPending = func() { b.add(noon, 1) } // after Count, before Settle
+	b.during["append"] = func() { b.add(noon, 1) } // after Count, before Settle
 	f := b.flusher()
 	f.Run(t.Context())
 	if !b.shards[noon].pending {
 		t.Fatal("the shard was settled though it had changed since it was read")
 	}
-	b.afterPending = nil
+	delete(b.during, "append")
 	f.Run(t.Context())
 	if n, _ := b.value(noon); n != 6 {
 		t.Errorf("value %d, want 6", n)
@@ -380,63 +221,124 @@ func TestARunIsBoundedInWindowsOldestFirst(t *testing.T) {
 	b.shards[minute(0)].CreatedAt, b.shards[minute(0)].WrittenAt = b.now, b.now // held
 	f := b.flusher(quiet(10*time.Second), func(c *Config) { c.MaxWindows = 4 })
 	r := f.Run(t.Context())
-	if r.Held != 1 || len(r.Windows) != 4 || r.Remaining != 5 || r.Windows[0].Start != minute(1) {
+	if r.Held != 1 || len(r.Windows) != 4 || r.Windows[0].Start != minute(1) || r.Remaining != 1 || !r.RemainingAtLeast {
 		t.Errorf("first run: %+v", r)
 	}
-	if r = f.Run(t.Context()); len(r.Windows) != 4 || r.Remaining != 1 || r.Windows[0].Start != minute(5) {
+	r = f.Run(t.Context())
+	if len(r.Windows) != 4 || r.Windows[0].Start != minute(5) || r.Remaining != 1 || !r.RemainingAtLeast {
 		t.Errorf("second run: %+v", r)
 	}
-}
-
-func TestARunEndsWithinItsTimeoutAndPublishesWhatItHas(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		b := newBackend()
-		for i := range 10 {
-			b.add(minute(i), 1)
-		}
-		b.now = noon.Add(time.Hour)
-		f := b.flusher(func(c *Config) { c.Counters = slow{b, 5 * time.Second} })
-		began := time.Now()
-		r := f.Run(t.Context())
-		if took := time.Since(began); took > 50*time.Second || len(r.Windows) == 0 || len(r.Windows)+r.Remaining != 10 || len(r.Errors) != 0 {
-			t.Errorf("took %v, %+v", took, r)
-		}
-	})
-}
-
-// slow is a counter store that takes its time to count.
-type slow struct {
-	*backend
-	per time.Duration
-}
-
-func (s slow) Count(ctx context.Context, start time.Time) (int64, error) {
-	select {
-	case <-time.After(s.per):
-		return s.backend.Count(ctx, start)
-	case <-ctx.Done():
-		return 0, ctx.Err()
+	r = f.Run(t.Context())
+	if len(r.Windows) != 1 || r.Remaining != 0 || r.RemainingAtLeast || r.Held != 1 {
+		t.Errorf("third run: %+v", r)
 	}
 }
 
-func TestAWindowWhoseCountersMayHaveExpiredIsCountedFromRaw(t *testing.T) {
+func TestAFullRunListsNoFurther(t *testing.T) {
+	t.Parallel()
+	b := newBackend()
+	for i := range 10 * page {
+		b.add(minute(i), 1)
+	}
+	b.now = noon.Add(24 * time.Hour * 7)
+	f := b.flusher(func(c *Config) { c.MaxWindows = page })
+	if r := f.Run(t.Context()); len(r.Windows) != page || len(r.Errors) != 0 || b.called("list") != 1+2 {
+		t.Errorf("%d windows, errors %v, %d pages listed; want one of the newest, and two of the others", len(r.Windows), r.Errors, b.called("list"))
+	}
+}
+
+func TestAShareOfARunIsForTheNewestWindows(t *testing.T) {
+	t.Parallel()
+	b := newBackend()
+	for i := range 100 {
+		b.add(minute(i), 1)
+	}
+	b.now = minute(99).Add(3 * time.Minute) // the last is due just now
+	r := b.flusher(func(c *Config) { c.MaxWindows = 12 }).Run(t.Context())
+	var got, want []int
+	for _, w := range r.Windows {
+		got = append(got, int(w.Start.Sub(noon)/time.Minute))
+	}
+	want = append(want, 0, 1, 2, 3, 4, 5, 6, 7, 8, 97, 98, 99)
+	if !slices.Equal(got, want) || r.Remaining != 1 || !r.RemainingAtLeast {
+		t.Errorf("published %v, want %v; %d remain (at least: %v)", got, want, r.Remaining, r.RemainingAtLeast)
+	}
+}
+
+// A window as long as a day has shards that are older than any bound on holding
+// back when it becomes due.
+func TestALongWindowIsHeldBackFromWhenItIsDue(t *testing.T) {
+	t.Parallel()
+	b := newBackend()
+	b.now = noon.Truncate(24 * time.Hour)
+	day, due := b.now, b.now.Add(24*time.Hour+2*time.Minute+10*time.Second)
+	b.add(day, 1)
+	const holdMax = 3 * time.Minute
+	f := b.flusher(quiet(10*time.Second), func(c *Config) { c.Windows.Duration, c.HoldMax = 24*time.Hour, holdMax })
+	for b.now = due; !b.now.After(due.Add(holdMax)); b.now = b.now.Add(time.Second) {
+		b.add(day, 1)
+		r := f.Run(t.Context())
+		held := b.now.Sub(due) < holdMax
+		if (r.Held == 1) != held || (len(r.Windows) == 1) == held {
+			t.Fatalf("%v after it was due: held %d, published %d", b.now.Sub(due), r.Held, len(r.Windows))
+		}
+	}
+}
+
+func TestTheNewestWriteAndTheOldestShardDecideWhetherAWindowIsHeldBack(t *testing.T) {
+	t.Parallel()
+	now := noon.Add(24 * time.Hour)
+	f := newBackend().flusher(quiet(10 * time.Second))
+	r := &run{Flusher: f, report: Report{ReadTime: now}}
+	for _, tc := range []struct {
+		created, written []time.Duration // before now
+		held             bool
+	}{
+		{created: []time.Duration{9 * time.Minute, time.Minute}, written: []time.Duration{time.Minute, time.Second}, held: true},
+		{created: []time.Duration{time.Minute, 9 * time.Minute}, written: []time.Duration{time.Second, time.Minute}, held: true},
+		{created: []time.Duration{time.Minute, 10 * time.Minute}, written: []time.Duration{time.Second, time.Second}},
+		{created: []time.Duration{10 * time.Minute, time.Minute}, written: []time.Duration{time.Second, time.Second}},
+		{created: []time.Duration{time.Minute, time.Minute}, written: []time.Duration{10 * time.Second, time.Minute}},
+	} {
+		w := windowstore.PendingWindow{Start: noon, ReadTime: now}
+		for i := range tc.created {
+			w.Shards = append(w.Shards, windowstore.Shard{CreatedAt: now.Add(-tc.created[i]), WrittenAt: now.Add(-tc.written[i])})
+		}
+		if held := r.held(w); held != tc.held {
+			t.Errorf("created %v and written %v ago: held %v", tc.created, tc.written, held)
+		}
+	}
+}
+
+// Both counts are lower bounds: counters expire, and so may partitions of raw rows.
+func TestOfAWindowThatMayHaveExpiredTheGreaterCountIsPublished(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct{ counters, raw, want int64 }{
+		{counters: 2, raw: 5, want: 5},
+		{counters: 5, raw: 2, want: 5},
+		{counters: 5, raw: 0, want: 5},
+	} {
+		b := newBackend()
+		b.add(noon, tc.counters)
+		b.raw[noon] = tc.raw
+		b.now = closed.Add(192*time.Hour - clockMargin)
+		if r := b.flusher().Run(t.Context()); len(r.Errors) != 0 {
+			t.Errorf("%+v: errors %v", tc, r.Errors)
+		}
+		if n, final := b.value(noon); n != tc.want || !final || b.shards[noon].pending {
+			t.Errorf("%+v: value %d, final %v, pending %v", tc, n, final, b.shards[noon].pending)
+		}
+	}
+}
+
+func TestAWindowWithinTheRetentionIsNotCountedFromRaw(t *testing.T) {
 	t.Parallel()
 	b := newBackend()
 	b.add(noon, 5)
-	b.shards[noon].ids = 2 // the others have expired
-	b.now = closed.Add(192*time.Hour - clockMargin)
-	f := b.flusher()
-	f.Run(t.Context())
-	if n, final := b.value(noon); n != 5 || !final || b.shards[noon].pending {
-		t.Errorf("value %d, final %v, pending %v; want 5 from raw", n, final, b.shards[noon].pending)
-	}
-	b = newBackend()
-	b.add(noon, 5)
 	b.now = closed.Add(192*time.Hour - clockMargin - time.Second)
 	b.flusher().Run(t.Context())
-	if b.rawQueries != 0 {
-		t.Error("a window within the retention was counted from raw")
+	if n, _ := b.value(noon); n != 5 || b.rawQueries != nil {
+		t.Errorf("value %d after counts of %d windows from raw", n, b.rawQueries)
 	}
 }
 
@@ -478,14 +380,16 @@ func TestAWindowWithTooManyIDsIsCountedFromRaw(t *testing.T) {
 	}
 }
 
-func TestAnOldWindowWithoutRawRowsKeepsWhatItsCountersHave(t *testing.T) {
+func TestAWindowThatNeitherSourceCanCountStaysPending(t *testing.T) {
 	t.Parallel()
 	b := newBackend()
 	b.add(noon, 5)
 	delete(b.raw, noon)
-	b.now = noon.Add(1000 * time.Hour)
-	if r := b.flusher().Run(t.Context()); len(r.Windows) != 1 || r.Windows[0].PageViews != 5 || len(r.Errors) != 0 {
-		t.Errorf("report %+v", r)
+	b.fail["count 12:00"] = fmt.Errorf("count: %w", windowstore.ErrTooManyKeys)
+	b.now = closed
+	r := b.flusher().Run(t.Context())
+	if len(r.Errors) != 1 || !errors.Is(r.Errors[0], windowstore.ErrTooManyKeys) || len(b.log) != 0 || !b.shards[noon].pending {
+		t.Errorf("report %+v, log %v", r, b.log)
 	}
 }
 
@@ -531,8 +435,77 @@ func TestEarlyCountsArePublishedWithoutBeingSettled(t *testing.T) {
 	}
 	b.now = noon.Add(time.Hour)
 	f.Run(t.Context())
-	if len(f.early) != 0 {
-		t.Errorf("still remembers the early counts %v", f.early)
+	if len(f.early.windows) != 0 {
+		t.Errorf("still remembers the early counts %v", f.early.windows)
+	}
+}
+
+func TestEarlyWindowsForWhichARunHasNoPlaceDoNotRemain(t *testing.T) {
+	t.Parallel()
+	b := newBackend()
+	for i := range 10 {
+		b.add(minute(i), 1)
+	}
+	b.now = minute(10)
+	f := b.flusher(early, lateness(time.Hour), func(c *Config) { c.MaxWindows = 4 })
+	if r := f.Run(t.Context()); len(r.Windows) != 4 || r.Windows[3].Start != minute(9) || r.Remaining != 0 || r.RemainingAtLeast {
+		t.Errorf("report %+v", r)
+	}
+}
+
+func TestAWriteThatAddsNothingIsLookedAtOnce(t *testing.T) {
+	t.Parallel()
+	b := newBackend()
+	b.add(noon, 5)
+	b.now = minute(1)
+	f := b.flusher(early)
+	f.Run(t.Context())
+	b.add(noon, 0) // a redelivery
+	for range 3 {
+		if r := f.Run(t.Context()); len(r.Windows) != 0 {
+			t.Errorf("published %v again", r.Windows)
+		}
+	}
+	if n := b.called("count"); n != 2 {
+		t.Errorf("counted %d times", n)
+	}
+}
+
+func TestAnEarlyCountThatWasCutOffIsRepeated(t *testing.T) {
+	t.Parallel()
+	b := newBackend()
+	b.add(noon, 5)
+	b.now = minute(1)
+	f := b.flusher(early)
+	ctx, cancel := context.WithCancel(t.Context())
+	b.during["count 12:00"] = cancel
+	b.fail["count 12:00"] = context.Canceled
+	if r := f.Run(ctx); len(r.Errors) == 0 {
+		t.Error("a run that was cut off reports no error")
+	}
+	delete(b.fail, "count 12:00")
+	if r := f.Run(t.Context()); !slices.Equal(r.Windows, []Window{{noon, 5, false}}) {
+		t.Errorf("published %v", r.Windows)
+	}
+}
+
+func TestVersionsAreOfEveryShardInAnyOrder(t *testing.T) {
+	t.Parallel()
+	e := newEarlyCounts()
+	versions := func(shards ...windowstore.Shard) uint64 {
+		return e.versions(windowstore.PendingWindow{Shards: shards})
+	}
+	a, b := windowstore.Shard{Name: "a", Version: 1}, windowstore.Shard{Name: "b", Version: 1}
+	a2, b2 := windowstore.Shard{Name: "a", Version: 2}, windowstore.Shard{Name: "b", Version: 2}
+	if versions(a, b) != versions(b, a) {
+		t.Error("another order is another version")
+	}
+	seen := map[uint64]bool{}
+	for _, sum := range []uint64{versions(a), versions(b), versions(a, b), versions(a2, b), versions(a, b2), versions(a2, b2)} {
+		if seen[sum] {
+			t.Error("two states of a window are one version")
+		}
+		seen[sum] = true
 	}
 }
 
@@ -575,6 +548,8 @@ func TestReportJSON(t *testing.T) {
 		`{"read_time":"2026-03-14T12:00:00.000000Z","windows":[],"held":0,"remaining":0,"errors":[]}`: {ReadTime: noon},
 		`{"read_time":"2026-03-14T12:00:00.000000Z","windows":[{"window_start":"2026-03-14T12:01:00.000000Z","page_views":3,"is_final":true}],"held":1,"remaining":2,"errors":["away"]}`: {ReadTime: noon,
 			Windows: []Window{{minute(1), 3, true}}, Held: 1, Remaining: 2, Errors: []error{errors.New("away")}},
+		`{"read_time":"2026-03-14T12:00:00.000000Z","windows":[],"held":0,"remaining":1,"remaining_at_least":true,"errors":[]}`: {ReadTime: noon,
+			Remaining: 1, RemainingAtLeast: true},
 	} {
 		got, err := json.Marshal(r)
 		if err != nil || string(got) != want {

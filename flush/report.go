@@ -18,8 +18,11 @@ type Report struct {
 	// still being written.
 	Held int
 	// Remaining is how many due windows were left for the next run because this
-	// one had reached its limit of windows or of time.
-	Remaining int
+	// one had reached its limit of windows or of time. A run that has reached it
+	// lists no further: RemainingAtLeast says that there may be more than Remaining
+	// and Held have.
+	Remaining        int
+	RemainingAtLeast bool
 	// Errors are the parts of the run that failed. The next run repeats them.
 	Errors []error
 }
@@ -51,6 +54,7 @@ func (r Report) MarshalJSON() ([]byte, error) {
 		Windows   []jsonWindow `json:"windows"`
 		Held      int          `json:"held"`
 		Remaining int          `json:"remaining"`
+		AtLeast   bool         `json:"remaining_at_least,omitempty"`
 		Errors    []string     `json:"errors"`
-	}{event.FormatTime(r.ReadTime), windows, r.Held, r.Remaining, errs})
+	}{event.FormatTime(r.ReadTime), windows, r.Held, r.Remaining, r.RemainingAtLeast, errs})
 }

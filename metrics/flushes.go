@@ -41,8 +41,8 @@ func newFlushes(auto promauto.Factory) flushes {
 		}),
 		remaining: auto.NewGauge(prometheus.GaugeOpts{
 			Name: prefix + "flush_windows_remaining",
-			Help: "Due windows that the last flush left to the next because it had reached its limit of windows or time. " +
-				"If it does not fall from flush to flush, raise FLUSH_MAX_WINDOWS, or FLUSH_TIMEOUT where flushes take as long as that, or flush more often.",
+			Help: "Due windows that the last flush left to the next because it had reached its limit of windows or time; it looks no further then, so there may be more. " +
+				"If it is over 0 for long after a backlog, raise FLUSH_MAX_WINDOWS, or FLUSH_TIMEOUT where flushes take as long as that, or flush more often.",
 		}),
 		errors: auto.NewCounter(prometheus.CounterOpts{
 			Name: prefix + "flush_errors_total",

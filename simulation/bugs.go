@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"math"
+	"sync"
 	"time"
 
 	"github.com/tidemark-dev/tidemark/event"
@@ -239,21 +240,22 @@ var Bugs = []Bug{
 	}},
 	{"count before the versions are read", func(h *hooks) {
 		h.store = func(next windowstore.Store, documents shardstore.Documents) windowstore.Store {
-			counts := map[time.Time]int64{}
+			var counts sync.Map // of int64 by time.Time: windows are counted at once
 			return &brokenStore{Store: next,
 				pending: func(ctx context.Context, from, through time.Time) iter.Seq2[windowstore.PendingWindow, error] {
 					return func(yield func(windowstore.PendingWindow, error) bool) {
 						for w, err := range next.Pending(ctx, from, through) { // a look ahead
 							if err == nil {
-								counts[w.Start], _ = next.Count(ctx, w.Start)
+								n, _ := next.Count(ctx, w.Start)
+								counts.Store(w.Start, n)
 							}
 						}
 						next.Pending(ctx, from, through)(yield)
 					}
 				},
 				count: func(ctx context.Context, start time.Time) (int64, error) {
-					if n := counts[start]; n > 0 {
-						return n, nil
+					if n, ok := counts.Load(start); ok && n.(int64) > 0 {
+						return n.(int64), nil
 					}
 					return next.Count(ctx, start)
 				},

@@ -15,6 +15,7 @@ type config struct {
 	retention    time.Duration
 	redeployed   bool // each process that starts has another retention
 	early        bool
+	maxWindows   int  // that a flush publishes
 	idAttribute  bool // the event id is an attribute, which two messages may share
 
 	processes int
@@ -40,6 +41,7 @@ func drawConfig(s *scheduler) config {
 		retention:    pick(s, retentions...),
 		redeployed:   s.chance(0.2),
 		early:        s.chance(0.25),
+		maxWindows:   pick(s, 1000, 4),
 		idAttribute:  s.chance(0.3),
 		processes:    1 + s.rng.IntN(3),
 		interval:     pick(s, time.Millisecond, 200*time.Millisecond),
@@ -63,6 +65,6 @@ func drawConfig(s *scheduler) config {
 func pick[T any](s *scheduler, choices ...T) T { return choices[s.rng.IntN(len(choices))] }
 
 func (c config) String() string {
-	return fmt.Sprintf("%d messages in %v, lateness %v, quiet %v, retention %v (changing: %v), early %v, ids from an attribute %v; %d processes, batches of %d every %v; outage %v, no flush for %v, %.0f %% of calls fail",
-		c.messages, c.traffic, c.windows.AllowedLateness, c.quiet, c.retention, c.redeployed, c.early, c.idAttribute, c.processes, c.batchRows, c.interval, c.outage, c.noFlush, 100*c.faults)
+	return fmt.Sprintf("%d messages in %v, lateness %v, quiet %v, retention %v (changing: %v), early %v, %d windows a flush, ids from an attribute %v; %d processes, batches of %d every %v; outage %v, no flush for %v, %.0f %% of calls fail",
+		c.messages, c.traffic, c.windows.AllowedLateness, c.quiet, c.retention, c.redeployed, c.early, c.maxWindows, c.idAttribute, c.processes, c.batchRows, c.interval, c.outage, c.noFlush, 100*c.faults)
 }

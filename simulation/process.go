@@ -122,7 +122,7 @@ func (w *world) start() {
 	}
 	flushing := flush.Config{
 		Counters: counters, Aggregate: house, Windows: w.config.windows,
-		Quiet: w.config.quiet, HoldMax: holdMax, MaxWindows: 1000, Timeout: flushTimeout,
+		Quiet: w.config.quiet, HoldMax: holdMax, MaxWindows: w.config.maxWindows, Timeout: flushTimeout,
 		Retention: retention, Early: w.config.early, Now: p.now,
 	}
 	if w.hooks.flush != nil {

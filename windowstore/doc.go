@@ -51,9 +51,10 @@
 //	an Add between a flush's read and settle   Settle is refused for that shard; next flush
 //	an Add after the window became final       the shard turns pending; the next flush appends
 //	                                           the greater count
-//	a window of which shards may have expired  the flush counts the raw rows instead; which
-//	                                           windows these are is on record, so that changed
-//	                                           settings cannot hide it
+//	a window of which shards may have expired  the flush counts the raw rows too, and the
+//	                                           greater count is right; which windows these are
+//	                                           is on record, so that changed settings cannot
+//	                                           hide it
 //	a store that lost its shards altogether    nothing is pending, nothing is published: the
 //	                                           aggregate keeps its values; repair finds what
 //	                                           the raw rows have more
