@@ -179,7 +179,7 @@ func (c *checker) counterFile(ctx context.Context) Finding {
 	path := countersPath(c.settings)
 	recorded, err := sqlitestore.Inspect(ctx, sqliteCounters(c.settings))
 	if mismatch, found := errors.AsType[*windowstore.MeaningError](err); found {
-		return meaningProblem(mismatch)
+		return c.meaningProblem(mismatch)
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -192,11 +192,12 @@ func (c *checker) counterFile(ctx context.Context) Finding {
 	return ok("counters %s: pipeline %q is on record with these settings", path, c.settings.Pipeline)
 }
 
-func meaningProblem(err *windowstore.MeaningError) Finding {
-	return problem([]string{
-		"set what is on record, or",
-		"start afresh with a new name in PIPELINE and tables of its own in RAW_TABLE and AGG_TABLE",
-	}, "pipeline %q: the settings do not fit what is on record: %s", err.Pipeline, strings.Join(err.Problems, "; "))
+func (c *checker) meaningProblem(err *windowstore.MeaningError) Finding {
+	do := []string{"set what is on record, or"}
+	if c.settings.onThisMachine() {
+		do = append(do, "use another DATA_DIR, or")
+	}
+	return problem(append(do, "start afresh with a new name in PIPELINE and tables of its own in RAW_TABLE and AGG_TABLE"), "pipeline %q: the settings do not fit what is on record: %s", err.Pipeline, strings.Join(err.Problems, "; "))
 }
 
 // tableFile checks the tables in SQLite.

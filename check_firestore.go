@@ -90,7 +90,7 @@ func (c *checker) documents(ctx context.Context, config firestoredocs.Config) []
 func (c *checker) record(ctx context.Context, counters firestoreCounters) (f Finding, readable bool) {
 	recorded, err := counters.Recorded(ctx)
 	if mismatch, found := errors.AsType[*windowstore.MeaningError](err); found {
-		return meaningProblem(mismatch), true
+		return c.meaningProblem(mismatch), true
 	}
 	switch {
 	case status.Code(err) == codes.NotFound:

@@ -640,5 +640,5 @@ func TestCheckOnAnEmulatorOfFirestore(t *testing.T) {
 	}
 	wantFinding(t, Check(t.Context(), settingsOf(t, environment)), OK, `pipeline "minute-traffic": on record`, "")
 	environment["WINDOW_DURATION"] = "10s"
-	wantFinding(t, Check(t.Context(), settingsOf(t, environment)), Problem, "WINDOW_DURATION is 1m0s on record and 10s", "")
+	wantFinding(t, Check(t.Context(), settingsOf(t, environment)), Problem, "WINDOW_DURATION is 60s on record and 10s", "")
 }

@@ -165,7 +165,7 @@ func TestCheckFindsProblemsOnOneMachine(t *testing.T) {
 	}{
 		"another window": {
 			environment: map[string]string{"WINDOW_DURATION": "10s"}, level: Problem,
-			what: "WINDOW_DURATION is 1m0s on record and 10s in this process", do: "set what is on record",
+			what: "WINDOW_DURATION is 60s on record and 10s in this process", do: "use another DATA_DIR",
 		},
 		"a column is missing": {
 			damage: func(t *testing.T, dir string) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/internal/durations"
 	"github.com/tidemark-dev/tidemark/warehouse"
 	"github.com/tidemark-dev/tidemark/window"
 )
@@ -237,10 +238,10 @@ func (s *Settings) complete(onCloudRun bool) (problems []error) {
 		problem("MAX_BODY=%s: less than 14MB would refuse messages that Pub/Sub accepts, for ever", s.texts["MAX_BODY"])
 	}
 	if s.FlushTimeout < time.Second || s.FlushTimeout > MaxFlushTimeout {
-		problem("FLUSH_TIMEOUT=%v: it must be from 1s to %v, so that its report can still be answered", s.FlushTimeout, MaxFlushTimeout)
+		problem("FLUSH_TIMEOUT=%s: it must be from 1s to %s, so that its report can still be answered", s.texts["FLUSH_TIMEOUT"], durations.Text(MaxFlushTimeout))
 	}
 	if s.CommitInterval > MaxCommitInterval {
-		problem("COMMIT_INTERVAL=%v: more than %v leaves too little of the time in which a push must be answered", s.CommitInterval, MaxCommitInterval)
+		problem("COMMIT_INTERVAL=%s: more than %s leaves too little of the time in which a push must be answered", s.texts["COMMIT_INTERVAL"], durations.Text(MaxCommitInterval))
 	}
 	if s.CounterRetention == 0 {
 		problem("COUNTER_RETENTION=0: counters must be kept longer than Pub/Sub keeps messages")

@@ -11,6 +11,7 @@ import (
 
 	"github.com/gofrs/flock"
 
+	"github.com/tidemark-dev/tidemark/internal/durations"
 	"github.com/tidemark-dev/tidemark/internal/sqlitefile"
 	"github.com/tidemark-dev/tidemark/warehouse"
 	"github.com/tidemark-dev/tidemark/warehouse/bigquerytables"
@@ -102,6 +103,9 @@ func CheckStored(s Settings) error {
 
 // onDisk reports whether anything is kept in the data directory.
 func (s Settings) onDisk() bool { return s.Backend == "local" || s.Counters == "sqlite" }
+
+// onThisMachine reports whether everything is kept there.
+func (s Settings) onThisMachine() bool { return s.Backend == "local" && s.Counters == "sqlite" }
 
 func countersPath(s Settings) string { return filepath.Join(s.DataDir, "counters.db") }
 func tablesPath(s Settings) string   { return filepath.Join(s.DataDir, "warehouse.db") }
@@ -232,7 +236,7 @@ type bigQueryWarehouse struct {
 func (w bigQueryWarehouse) CountRaw(ctx context.Context, starts []time.Time) ([]int64, error) {
 	counts, err := w.Warehouse.CountRaw(ctx, starts)
 	if errors.Is(err, context.DeadlineExceeded) {
-		err = fmt.Errorf("it takes longer than FLUSH_TIMEOUT=%v leaves it; raise that, to %v at most: %w", w.flushTimeout, MaxFlushTimeout, err)
+		err = fmt.Errorf("it takes longer than FLUSH_TIMEOUT=%s leaves it; raise that, to %s at most: %w", durations.Text(w.flushTimeout), durations.Text(MaxFlushTimeout), err)
 	}
 	return counts, err
 }
@@ -240,8 +244,12 @@ func (w bigQueryWarehouse) CountRaw(ctx context.Context, starts []time.Time) ([]
 func (w bigQueryWarehouse) Close() error { return w.tables.Close() }
 
 // explainDir says of an error of the data directory, or of a file in it, whether
-// it is the user who may not. (To read a file, SQLite writes the log beside it.)
+// another directory helps, or it is the user who may not. (To read a file, SQLite writes
+// the log beside it.)
 func explainDir(s Settings, err error) error {
+	if _, misfit := errors.AsType[*windowstore.MeaningError](err); misfit && s.onThisMachine() {
+		return fmt.Errorf("%w; or use another DATA_DIR", err)
+	}
 	if errors.Is(err, fs.ErrPermission) || sqlitefile.IsUnwritable(err) {
 		return fmt.Errorf("data directory %s cannot be read and written by this user, as every command must: %w", s.DataDir, err)
 	}

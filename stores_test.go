@@ -48,6 +48,37 @@ func TestTheDataDirectoryIsItsOwnersAlone(t *testing.T) {
 	}
 }
 
+// On one machine another directory is the simplest way to start with nothing.
+func TestAnotherWindowOnOneMachineIsToldOfAnotherDirectory(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	open := func(window string) error {
+		service, err := New(t.Context(), settingsOf(t, map[string]string{"DATA_DIR": dir, "WINDOW_DURATION": window}), slog.New(slog.DiscardHandler))
+		if err != nil {
+			return err
+		}
+		answer := httptest.NewRecorder()
+		service.Handler().ServeHTTP(answer, httptest.NewRequest(http.MethodPost, "/push/raw", strings.NewReader(
+			`{"ip": "", "user_id": "", "timestamp": "2026-03-14T09:26:53Z", "http_request": "", "http_response": 1, "num_bytes": 1, "user_agent": ""}`)))
+		if answer.Code != http.StatusOK {
+			t.Errorf("push: %d %s", answer.Code, answer.Body)
+		}
+		return service.Close(context.WithoutCancel(t.Context()))
+	}
+	if err := open("60s"); err != nil {
+		t.Fatal(err)
+	}
+	err := open("10s")
+	if err == nil {
+		t.Fatal("windows of 10s and of 60s are mixed")
+	}
+	for _, part := range []string{"WINDOW_DURATION is 60s on record and 10s in this process", "use another DATA_DIR", "PIPELINE"} {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("the error %q lacks %q", err, part)
+		}
+	}
+}
+
 // A query that a person waits for may take minutes, and one of a flush no longer than
 // the flush.
 func TestOnlyQueriesOfAServiceAreBoundByTheFlushTimeout(t *testing.T) {

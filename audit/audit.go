@@ -46,6 +46,7 @@ import (
 	"time"
 
 	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/internal/durations"
 	"github.com/tidemark-dev/tidemark/warehouse"
 	"github.com/tidemark-dev/tidemark/window"
 	"github.com/tidemark-dev/tidemark/windowstore"
@@ -117,7 +118,7 @@ func bounded[T any](ctx context.Context, timeout time.Duration, f func(context.C
 	defer cancel()
 	result, err := f(limited)
 	if err != nil && limited.Err() != nil && ctx.Err() == nil {
-		return result, fmt.Errorf("it takes longer than %v (FLUSH_TIMEOUT), so narrow it by from and to: %w", timeout, err)
+		return result, fmt.Errorf("it takes longer than %s (FLUSH_TIMEOUT), so narrow it by from and to: %w", durations.Text(timeout), err)
 	}
 	return result, err
 }
@@ -134,7 +135,7 @@ func (a *Auditor) run(ctx context.Context, from, to time.Time) (Report, error) {
 	}
 	found, err := a.cfg.Warehouse.Audit(ctx, report.From, report.To, MaxWindows+1)
 	if err != nil {
-		return Report{}, fmt.Errorf("audit windows from %s to %s: %w", event.FormatTime(report.From), event.FormatTime(report.To), err)
+		return Report{}, fmt.Errorf("audit windows from %s to %s: %w", event.FormatFrom(report.From), event.FormatTime(report.To), err)
 	}
 	if len(found) > MaxWindows {
 		found, report.More = found[:MaxWindows], true

@@ -343,7 +343,7 @@ func TestFailuresAreReturnedWithWhatFailed(t *testing.T) {
 		says string
 	}{
 		"counters":               {func(s *tables) { s.failPending = down }, "wait for a flush"},
-		"audit":                  {func(s *tables) { s.failAudit = down }, "audit windows from 0001-01-01T00:00:00.000000Z"},
+		"audit":                  {func(s *tables) { s.failAudit = down }, "audit windows from the beginning to 20"},
 		"append":                 {func(s *tables) { s.failAppend = down }, "repair 1 windows from 2026-03-14T11:40:00.000000Z"},
 		"audit after the repair": {func(s *tables) { s.failAuditAfterwards = down }, "after the repair of 1 windows"},
 	} {

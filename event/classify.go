@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tidemark-dev/tidemark/internal/durations"
 	"github.com/tidemark-dev/tidemark/window"
 )
 
@@ -152,8 +153,8 @@ func (c Classifier) classify(m Message) Verdict {
 	}
 	v.HasTime = true
 	if v.EventTime.After(m.PublishTime.Add(c.MaxClockSkew)) {
-		return v.invalid(invalidf(TooFarAhead, "event time %s is more than %v past publish time %s",
-			FormatTime(v.EventTime), c.MaxClockSkew, FormatTime(m.PublishTime)))
+		return v.invalid(invalidf(TooFarAhead, "event time %s is more than %s past publish time %s",
+			FormatTime(v.EventTime), durations.Text(c.MaxClockSkew), FormatTime(m.PublishTime)))
 	}
 	v.Event = event
 	v.Window = c.Windows.Start(v.EventTime)

@@ -307,6 +307,9 @@ func TestPrecedenceOfReasons(t *testing.T) {
 			m.Attributes = test.attributes
 			v := classifier(t, "attribute:ts", "attribute:id").Classify(m)
 			checkDeadLetter(t, v, test.want)
+			if test.want == event.TooFarAhead && !strings.Contains(v.Err.Error(), "more than 5m past publish time") {
+				t.Errorf("it says %q", v.Err)
+			}
 			if v.EventID != test.attributes["id"] {
 				t.Errorf("event id %q, want %q", v.EventID, test.attributes["id"])
 			}

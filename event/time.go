@@ -18,6 +18,15 @@ const timeLayout = "2006-01-02T15:04:05.000000Z"
 // fraction.
 func FormatTime(t time.Time) string { return t.UTC().Format(timeLayout) }
 
+// FormatFrom returns where a range of time begins, for people: a range without a
+// beginning has the zero time for it.
+func FormatFrom(from time.Time) string {
+	if from.IsZero() {
+		return "the beginning"
+	}
+	return FormatTime(from)
+}
+
 var errTimeSyntax = errors.New("want a date, T or a space, hh:mm:ss, an optional fraction of 1 to 9 digits, then Z, an offset as +hh:mm, or nothing for UTC")
 
 // ParseTime reads a time as events and push envelopes carry it: a date, "T" or

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/internal/durations"
 )
 
 const (
@@ -80,7 +81,7 @@ func (c Config) Validate() error {
 		problem("count is %d, want 0 for no limit, or more", c.Count)
 	}
 	if c.Duration < 0 {
-		problem("duration is %v, want 0 for no limit, or more", c.Duration)
+		problem("duration is %s, want 0 for no limit, or more", durations.Text(c.Duration))
 	}
 	if latest := lastTime.Add(-max(c.Duration, 0)); !c.Start.Before(latest) {
 		problem("start is %s, want before %s, so that no time lies past year 9999", event.FormatTime(c.Start), event.FormatTime(latest))

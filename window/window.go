@@ -13,6 +13,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/tidemark-dev/tidemark/internal/durations"
 )
 
 const day = 24 * time.Hour
@@ -33,10 +35,10 @@ type Fixed struct {
 func New(duration, allowedLateness time.Duration) (Fixed, error) {
 	var errs []error
 	if duration <= 0 || duration%time.Second != 0 || day%duration != 0 {
-		errs = append(errs, fmt.Errorf("window duration %v is not a number of whole seconds that divides a day", duration))
+		errs = append(errs, fmt.Errorf("window duration %s is not a number of whole seconds that divides a day", durations.Text(duration)))
 	}
 	if allowedLateness < 0 || allowedLateness%time.Microsecond != 0 {
-		errs = append(errs, fmt.Errorf("allowed lateness %v is not zero or more whole microseconds", allowedLateness))
+		errs = append(errs, fmt.Errorf("allowed lateness %s is not zero or more whole microseconds", durations.Text(allowedLateness)))
 	}
 	return Fixed{Duration: duration, AllowedLateness: allowedLateness}, errors.Join(errs...)
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tidemark-dev/tidemark/internal/durations"
 	"github.com/tidemark-dev/tidemark/window"
 )
 
@@ -46,7 +47,7 @@ func TestNewRefusesDurationsThatCutNoGrid(t *testing.T) {
 		1500 * time.Millisecond, 7 * time.Second, 7 * time.Hour, 24*time.Hour - time.Second, 24*time.Hour + time.Second,
 		48 * time.Hour, math.MaxInt64, math.MinInt64,
 	} {
-		if _, err := window.New(d, 0); err == nil || !strings.Contains(err.Error(), d.String()) {
+		if _, err := window.New(d, 0); err == nil || !strings.Contains(err.Error(), durations.Text(d)) {
 			t.Errorf("New(%d ns, 0) = %v, want an error that names the value", d, err)
 		}
 	}
@@ -60,7 +61,7 @@ func TestNewTakesLatenessInMicroseconds(t *testing.T) {
 		}
 	}
 	for _, l := range []time.Duration{-1, -time.Microsecond, -time.Minute, 1, 999, 1001, time.Second + 1, math.MaxInt64, math.MinInt64} {
-		if _, err := window.New(time.Minute, l); err == nil || !strings.Contains(err.Error(), l.String()) {
+		if _, err := window.New(time.Minute, l); err == nil || !strings.Contains(err.Error(), durations.Text(l)) {
 			t.Errorf("New(1m, %d ns) = %v, want an error that names the value", l, err)
 		}
 	}

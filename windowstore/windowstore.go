@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/tidemark-dev/tidemark/internal/durations"
 )
 
 // A Key stands for an event id in a window's set: 16 bytes, so that a set is
@@ -151,7 +153,7 @@ func CheckMeaning(pipeline string, m Meaning, recorded map[string]Meaning) error
 				problems = append(problems, fmt.Sprintf("%s is %s on record and %s in this process", setting, recorded, configured))
 			}
 		}
-		compare("WINDOW_DURATION", old.WindowDuration.String(), m.WindowDuration.String())
+		compare("WINDOW_DURATION", durations.Text(old.WindowDuration), durations.Text(m.WindowDuration))
 		compare("EVENT_TIME", old.EventTime, m.EventTime)
 		compare("EVENT_ID", old.EventID, m.EventID)
 		compare("RAW_TABLE", old.RawTable, m.RawTable)

@@ -41,7 +41,7 @@ func TestCheckMeaning(t *testing.T) {
 	}{
 		{"as recorded", "a", meaning(time.Minute, "raw_a", "agg_a"), nil},
 		{"new with tables of its own", "c", meaning(time.Hour, "raw_c", "agg_c"), nil},
-		{"another duration", "a", meaning(time.Hour, "raw_a", "agg_a"), []string{"WINDOW_DURATION is 1m0s on record and 1h0m0s in this process"}},
+		{"another duration", "a", meaning(time.Hour, "raw_a", "agg_a"), []string{"WINDOW_DURATION is 60s on record and 1h in this process"}},
 		{"new with tables of two others", "c", meaning(time.Minute, "raw_a", "agg_b"), []string{`RAW_TABLE raw_a belongs to pipeline "a"`, `AGG_TABLE agg_b belongs to pipeline "b"`}},
 		{"moved to another's table", "a", meaning(time.Minute, "raw_a", "agg_b"), []string{"AGG_TABLE is agg_a on record", `AGG_TABLE agg_b belongs to pipeline "b"`}},
 	} {

@@ -151,7 +151,7 @@ func printEstimate(p process, e audit.Estimate) error {
 		return err
 	}
 	fmt.Fprintf(p.stderr, "an audit of windows from %s to %s would read at most %.3f GiB of BigQuery\n",
-		event.FormatTime(e.From), event.FormatTime(e.To), float64(e.Bytes)/(1<<30))
+		event.FormatFrom(e.From), event.FormatTime(e.To), float64(e.Bytes)/(1<<30))
 	return nil
 }
 
@@ -180,7 +180,7 @@ func auditSummary(r audit.Report) string {
 		parts = append(parts, windowCount(higher)+" higher than the raw rows, which no repair can mend: see tidemark audit --help")
 	}
 	if r.Clean() {
-		parts = append(parts, fmt.Sprintf("no differences in windows from %s to %s", event.FormatTime(r.From), event.FormatTime(r.To)))
+		parts = append(parts, fmt.Sprintf("no differences in windows from %s to %s", event.FormatFrom(r.From), event.FormatTime(r.To)))
 	}
 	if n := len(r.Waiting); n > 0 {
 		parts = append(parts, windowCount(n)+" waiting for the next flush")

@@ -73,7 +73,7 @@ func TestAuditBesideAndThroughAServer(t *testing.T) {
 			}
 		}
 	}
-	check(exitDone, audit.Report{}, "no differences in windows from 0001-01-01T00:00:00.000000Z to 20")
+	check(exitDone, audit.Report{}, "no differences in windows from the beginning to 20")
 
 	counts := queryTables(t, dir, "SELECT timestamp, page_views FROM windowed_traffic ORDER BY timestamp LIMIT 1")
 	var first audit.Window
@@ -99,6 +99,10 @@ func TestAuditBesideAndThroughAServer(t *testing.T) {
 		if code != exitDone || said != want || !report.From.Equal(first.Start) {
 			t.Errorf("audit --dry-run %q: exit code %d, from %v, said %q, want %q", where, code, report.From, said, want)
 		}
+	}
+
+	if _, _, said := runAudit(t, append([]string{"--dry-run"}, both[0]...)...); !strings.HasPrefix(said, "an audit of windows from the beginning to 20") {
+		t.Errorf("audit --dry-run without --from said %q", said)
 	}
 
 	// The range bounds a repair too.

@@ -19,6 +19,7 @@ import (
 	"github.com/tidemark-dev/tidemark/flush"
 	"github.com/tidemark-dev/tidemark/generator"
 	"github.com/tidemark-dev/tidemark/internal/deliver"
+	"github.com/tidemark-dev/tidemark/internal/durations"
 	"github.com/tidemark-dev/tidemark/internal/envelope"
 	"github.com/tidemark-dev/tidemark/window"
 )
@@ -62,7 +63,7 @@ one in 200 is no valid event.`,
 			return usageError{fmt.Errorf("AUTH=%s: dev calls its own server, and has no token; leave it out", s.Auth)}
 		}
 		if every <= 0 {
-			return usageError{fmt.Errorf("--flush-interval=%v: want more than 0", every)}
+			return usageError{fmt.Errorf("--flush-interval=%s: want more than 0", durations.Text(every))}
 		}
 		return dev(cmd.Context(), s, stream, every, p)
 	}
@@ -171,26 +172,26 @@ func (d *devRun) introduce(stream generator.Config, every time.Duration, now tim
 	if stream.Lag {
 		lag = "They go offline now and then and publish what they did when they are back, so some events arrive late."
 	}
-	published := fmt.Sprintf("at most %v after the window's end", s.AllowedLateness)
+	published := fmt.Sprintf("at most %s after the window's end", durations.Text(s.AllowedLateness))
 	if s.AllowedLateness == 0 {
 		published = "before the window's end"
 	}
-	fmt.Fprintf(d.out, `Tidemark counts page views per %v, exactly. Everything runs on this machine; Ctrl-C stops it.
+	fmt.Fprintf(d.out, `Tidemark counts page views per %s, exactly. Everything runs on this machine; Ctrl-C stops it.
 
 %d users make about %.0f events a minute and push them to %s/push.
 %s%s
 An event counts in the window in which it happened, if it is published %s;
 later it is late: stored, but not counted. Times are UTC, and it is %s now.
-`, s.WindowDuration, stream.Users, stream.Rate, d.url, lag, onPurpose(stream), published, clock(now))
+`, durations.Text(s.WindowDuration), stream.Users, stream.Rate, d.url, lag, onPurpose(stream), published, clock(now))
 	start := d.windows.Start(now)
 	fmt.Fprintf(d.out, `
   %s  the window that began at %s ends; it is the first, and not a whole one
   %s  it closes: its events are late from now on
-  %s  it is due: one of the flushes, which run every %v, makes it final
-`, clock(d.windows.End(start)), clock(start), clock(d.windows.DueAt(start, 0)), clock(d.windows.DueAt(start, s.FlushQuiet)), every)
+  %s  it is due: one of the flushes, which run every %s, makes it final
+`, clock(d.windows.End(start)), clock(start), clock(d.windows.DueAt(start, 0)), clock(d.windows.DueAt(start, s.FlushQuiet)), durations.Text(every))
 	ago := 2 * (s.WindowDuration + s.AllowedLateness)
 	fmt.Fprintf(d.out, `
-In another terminal, make a late event now, of %[4]v ago (what does the answer say it is?):
+In another terminal, make a late event now, of %[4]s ago (what does the answer say it is?):
 
   curl -s %[2]s/push/raw -d '{"ip": "198.51.100.23", "user_id": "1", "timestamp": "%[3]s",
     "http_request": "", "http_response": 200, "num_bytes": 1, "user_agent": "curl"}'
@@ -203,7 +204,7 @@ And look into the tables:
   curl -s %[2]s/audit      # the windows whose count differs from the raw rows: none
   curl -s %[2]s/metrics
 
-`, s.DataDir, d.url, event.FormatTime(now.Add(-ago)), ago)
+`, s.DataDir, d.url, event.FormatTime(now.Add(-ago)), durations.Text(ago))
 }
 
 // onPurpose says which faults the stream has.

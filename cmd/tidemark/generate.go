@@ -18,6 +18,7 @@ import (
 	"github.com/tidemark-dev/tidemark/generator"
 	"github.com/tidemark-dev/tidemark/internal/console"
 	"github.com/tidemark-dev/tidemark/internal/deliver"
+	"github.com/tidemark-dev/tidemark/internal/durations"
 	"github.com/tidemark-dev/tidemark/internal/envelope"
 )
 
@@ -254,8 +255,8 @@ func (w *watchedStream) publish(f func(context.Context, generator.Delivery) erro
 // line is the progress line.
 func (w *watchedStream) line(now time.Time) string {
 	accepted, refused := w.accepted.Load(), w.refused.Load()
-	return fmt.Sprintf("%v: %d acknowledged, %d on their way, %d refused",
-		now.Sub(w.start).Round(time.Second), accepted, w.begun.Load()-accepted-refused, refused)
+	return fmt.Sprintf("%s: %d acknowledged, %d on their way, %d refused",
+		durations.Text(now.Sub(w.start).Round(time.Second)), accepted, w.begun.Load()-accepted-refused, refused)
 }
 
 // end says what became of the stream, and returns its error, or that something was

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -126,6 +127,16 @@ func TestCompletionKnowsTheChoices(t *testing.T) {
 	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
 		if code, script, _ := runCommand(t, "completion", shell); code != exitDone || !strings.Contains(script, "__complete ") {
 			t.Errorf("%s: exit code %d, %d bytes", shell, code, len(script))
+		}
+	}
+}
+
+func TestHelpWritesDurationsAsPeopleDo(t *testing.T) {
+	t.Parallel()
+	for command, want := range map[string]string{"replay": "(default 5m)", "dev": "(default 10s)", "generate": "0 for no limit", "serve": ""} {
+		_, help, _ := runCommand(t, command, "--help")
+		if odd := regexp.MustCompile(`\d[hm]0[ms]\b`).FindString(help); odd != "" || !strings.Contains(help, want) {
+			t.Errorf("the help of %s has %q, and wants %q:\n%s", command, odd, want, help)
 		}
 	}
 }

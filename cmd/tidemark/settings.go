@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/tidemark-dev/tidemark"
+	"github.com/tidemark-dev/tidemark/internal/durations"
 )
 
 // A settingValue is the text of a setting as a flag. It takes any text, so that every
@@ -79,7 +80,7 @@ func settingsFlags(cmd *cobra.Command, p process, o settingsOptions) func() (tid
 // in seconds.
 type durationValue time.Duration
 
-func (d *durationValue) String() string { return time.Duration(*d).String() }
+func (d *durationValue) String() string { return durations.Text(time.Duration(*d)) }
 func (d *durationValue) Type() string   { return "duration" }
 func (d *durationValue) Set(text string) error {
 	parsed, err := tidemark.ParseDuration(text)

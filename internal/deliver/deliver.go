@@ -16,6 +16,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/tidemark-dev/tidemark/internal/durations"
 )
 
 const (
@@ -158,7 +160,7 @@ type GaveUpError struct {
 }
 
 func (e *GaveUpError) Error() string {
-	return fmt.Sprintf("not acknowledged within %v; the last of %d attempts: %v", e.After, e.Last.Number, e.Last)
+	return fmt.Sprintf("not acknowledged within %s; the last of %d attempts: %v", durations.Text(e.After), e.Last.Number, e.Last)
 }
 
 // Deliver posts body until the server acknowledges it, and returns the attempt
@@ -222,7 +224,7 @@ func (d *Deliverer) attempt(ctx context.Context, body []byte) Attempt {
 	response, err := d.post(attemptCtx, body)
 	if err != nil {
 		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-			err = fmt.Errorf("none within %v", timeout)
+			err = fmt.Errorf("none within %s", durations.Text(timeout))
 		}
 		return Attempt{Err: Explain(err, d.URL), Latency: d.now().Sub(start)}
 	}

@@ -220,7 +220,7 @@ func TestAttemptWithoutAnswerEndsAtTheAckDeadline(t *testing.T) {
 		if _, err := d.Deliver(t.Context(), []byte(body)); err != nil {
 			t.Fatal(err)
 		}
-		if len(seen) != 2 || seen[0].Status != 0 || seen[0].Latency != 60*time.Second || !strings.Contains(seen[0].String(), "1m0s") {
+		if len(seen) != 2 || seen[0].Status != 0 || seen[0].Latency != 60*time.Second || !strings.Contains(seen[0].String(), "60s") {
 			t.Errorf("attempts %v, want the first to end after a minute", seen)
 		}
 	})

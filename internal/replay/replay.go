@@ -14,6 +14,7 @@ import (
 	"github.com/tidemark-dev/tidemark/event"
 	"github.com/tidemark-dev/tidemark/internal/console"
 	"github.com/tidemark-dev/tidemark/internal/deliver"
+	"github.com/tidemark-dev/tidemark/internal/durations"
 )
 
 // The choices of Options.PublishTime.
@@ -84,7 +85,7 @@ func (o Options) Validate() error {
 		problems = append(problems, fmt.Errorf("rate is %v a second, want 0 for no limit, or at least %v", o.Rate, minRate))
 	}
 	if o.Timeout < 0 || o.GiveUpAfter < 0 {
-		problems = append(problems, fmt.Errorf("the time limits are %v and %v, want 0 or more", o.Timeout, o.GiveUpAfter))
+		problems = append(problems, fmt.Errorf("the time limits are %s and %s, want 0 or more", durations.Text(o.Timeout), durations.Text(o.GiveUpAfter)))
 	}
 	switch o.PublishTime {
 	case "", PublishAtEvent, PublishNow:
@@ -344,7 +345,7 @@ func (r *run) send(ctx context.Context, j job) {
 	case errors.As(err, &gaveUp):
 		r.console.GivenUp(j.subject(), gaveUp.Error())
 		if r.finished.Load() == finished { // the others do not fare better
-			r.stop(fmt.Errorf("no line was acknowledged for %v; is this the right server? (--give-up-after sets that time)", gaveUp.After))
+			r.stop(fmt.Errorf("no line was acknowledged for %s; is this the right server? (--give-up-after sets that time)", durations.Text(gaveUp.After)))
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/tidemark-dev/tidemark/internal/deliver"
+	"github.com/tidemark-dev/tidemark/internal/durations"
 )
 
 // A Summary is what a replay did.
@@ -94,7 +95,7 @@ func statusName(status int) string {
 // brief writes a duration with three digits, which is all that is worth reading.
 func brief(d time.Duration) string {
 	if d >= time.Minute {
-		return d.Round(time.Second).String()
+		return durations.Text(d.Round(time.Second))
 	}
 	return roundTo3Digits(d).String()
 }

@@ -70,7 +70,7 @@ func (b *Tables) Audit(ctx context.Context, from, to time.Time, limit int) ([]wa
 	found, err := b.discrepancies(ctx, from, to, limit)
 	if err != nil {
 		return nil, fmt.Errorf("compare %s with %s from %s to %s: %w", b.tableID(b.cfg.Names.AggLog()),
-			b.tableID(b.cfg.Names.Raw), event.FormatTime(from), event.FormatTime(to), err)
+			b.tableID(b.cfg.Names.Raw), event.FormatFrom(from), event.FormatTime(to), err)
 	}
 	return found, nil
 }

@@ -38,7 +38,7 @@ func (w *Warehouse) Audit(ctx context.Context, from, to time.Time, limit int) ([
 	found, err := w.discrepancies(ctx, from, to, limit)
 	if err != nil {
 		return nil, fmt.Errorf("compare %s with %s from %s to %s in %s: %w",
-			w.names.AggLog(), w.names.Raw, event.FormatTime(from), event.FormatTime(to), w.path, err)
+			w.names.AggLog(), w.names.Raw, event.FormatFrom(from), event.FormatTime(to), w.path, err)
 	}
 	return found, nil
 }

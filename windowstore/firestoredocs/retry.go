@@ -10,6 +10,8 @@ import (
 	"github.com/googleapis/gax-go/v2"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/tidemark-dev/tidemark/internal/durations"
 )
 
 // once turns off the client's own repeats of a call.
@@ -64,7 +66,7 @@ func (db *Database) try(ctx context.Context, limit time.Duration, call func(*att
 		unanswered := err != nil && context.Cause(ctx) == errNoAnswer
 		db.leave(connection, !unanswered)
 		if unanswered {
-			err = status.Errorf(codes.DeadlineExceeded, "no answer in %v, given up", limit)
+			err = status.Errorf(codes.DeadlineExceeded, "no answer in %s, given up", durations.Text(limit))
 		}
 	}()
 	return call(a)
