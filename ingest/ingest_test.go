@@ -86,6 +86,13 @@ func (s *storage) Add(ctx context.Context, increments []windowstore.Increment) e
 	return nil
 }
 
+// batches returns the message ids of each append to raw that was stored.
+func (s *storage) batches() [][]string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.appends)
+}
+
 func (s *storage) hasRaw(id string) bool {
 	return slices.ContainsFunc(s.raw, func(row warehouse.RawRow) bool { return row.MessageID == id })
 }
@@ -173,6 +180,31 @@ func TestSubmitReturnsWhenAllThatTheMessageStandsForIsStored(t *testing.T) {
 		}
 		if row := s.raw[slices.IndexFunc(s.raw, func(r warehouse.RawRow) bool { return r.MessageID == "l" })]; !row.Late || row.WindowStart != minute || row.EventID != "l" {
 			t.Errorf("row of the late event: %+v", row)
+		}
+	})
+}
+
+// The time of processing is when the message came, by the service's clock: not
+// when it was published, and not when its batch left.
+func TestTheTimeOfProcessingIsWhenTheMessageCame(t *testing.T) {
+	run(t, nil, func(t *testing.T, c *Committer, s *storage) {
+		submitAsync(c, "before", onTime) // so that the others wait for the interval
+		pass(time.Millisecond)
+		came := time.Now()
+		for id, v := range map[string]event.Verdict{"e": onTime, "l": late, "d": letter} {
+			submitAsync(c, id, v)
+		}
+		pass(c.cfg.Interval)
+		if len(s.raw) != 3 || len(s.letters) != 1 {
+			t.Fatalf("%d rows and %d dead letters", len(s.raw), len(s.letters))
+		}
+		for _, row := range s.raw[1:] {
+			if !row.ProcessingTime.Equal(came) || !row.PublishTime.Equal(minute) {
+				t.Errorf("%s: processed at %v, published at %v, want %v and %v", row.MessageID, row.ProcessingTime, row.PublishTime, came, minute)
+			}
+		}
+		if l := s.letters[0]; !l.ReceivedAt.Equal(came) || !l.Message.PublishTime.Equal(minute) {
+			t.Errorf("dead letter received at %v, published at %v, want %v and %v", l.ReceivedAt, l.Message.PublishTime, came, minute)
 		}
 	})
 }
@@ -277,23 +309,65 @@ func TestTheAppendOfOneBatchOverlapsTheIncrementOfTheOneBefore(t *testing.T) {
 	})
 }
 
+// While a batch is stored, messages of 10 bytes queue up. Full batches of them
+// follow at once, and the rest when the interval is up.
 func TestABatchIsBoundedInRowsAndBytes(t *testing.T) {
-	bounds := func(c *Config) { c.BatchRows, c.BatchBytes = 3, 44 }
-	run(t, bounds, func(t *testing.T, c *Committer, s *storage) {
-		submitAsync(c, "0", onTime) // leaves at once; the others wait for the interval or a full batch
-		for _, id := range []string{"1", "2", "3", "4"} {
-			submitAsync(c, id, onTime) // 10 bytes each
-		}
-		big := submitAsync(c, "a message of more bytes than fit in a batch", onTime)
-		pass(time.Second)
-		want := [][]string{{"0"}, {"1", "2", "3"}, {"4"}, {"a message of more bytes than fit in a batch"}}
-		if !slices.EqualFunc(s.appends, want, slices.Equal) {
-			t.Errorf("batches %q, want %q", s.appends, want)
-		}
-		if big.err != nil {
-			t.Errorf("a message over the bound: %v", big.err)
-		}
-	})
+	const big = "a message of more bytes than fit in a batch"
+	for name, tc := range map[string]struct {
+		rows, bytes   int
+		waiting       []string
+		atOnce, later [][]string
+	}{
+		"rows":                      {3, 1000, []string{"1", "2", "3", "4", "5", "6", "7"}, [][]string{{"1", "2", "3"}, {"4", "5", "6"}}, [][]string{{"7"}}},
+		"as many bytes as fit":      {100, 30, []string{"1", "2", "3", "4", "5", "6", "7"}, [][]string{{"1", "2", "3"}, {"4", "5", "6"}}, [][]string{{"7"}}},
+		"one byte less":             {100, 29, []string{"1", "2", "3", "4", "5"}, [][]string{{"1", "2"}, {"3", "4"}}, [][]string{{"5"}}},
+		"a message of too many":     {100, 30, []string{"1", big, "2"}, [][]string{{"1"}, {big}}, [][]string{{"2"}}},
+		"one row and one byte each": {1, 1, []string{"1", "2", "3"}, [][]string{{"1"}, {"2"}, {"3"}}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bounds := func(c *Config) { c.BatchRows, c.BatchBytes = tc.rows, tc.bytes }
+			run(t, bounds, func(t *testing.T, c *Committer, s *storage) {
+				release := make(chan struct{})
+				s.beforeRaw = func(context.Context, []string) error { <-release; return nil }
+				submitAsync(c, "0", onTime)
+				for _, id := range tc.waiting {
+					submitAsync(c, id, onTime)
+				}
+				close(release)
+				synctest.Wait()
+				want := append([][]string{{"0"}}, tc.atOnce...)
+				if got := s.batches(); !slices.EqualFunc(got, want, slices.Equal) {
+					t.Errorf("batches at once %q, want %q", got, want)
+				}
+				pass(c.cfg.Interval)
+				want = append(want, tc.later...)
+				if got := s.batches(); !slices.EqualFunc(got, want, slices.Equal) {
+					t.Errorf("batches %q, want %q", got, want)
+				}
+			})
+		})
+	}
+}
+
+// The message that fills a batch ends the wait for the interval.
+func TestAFullBatchDoesNotWaitForTheInterval(t *testing.T) {
+	for name, bounds := range map[string]func(*Config){
+		"rows":  func(c *Config) { c.BatchRows = 3 },
+		"bytes": func(c *Config) { c.BatchBytes = 30 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, bounds, func(t *testing.T, c *Committer, s *storage) {
+				submitAsync(c, "0", onTime) // leaves at once; the others wait
+				first, second := submitAsync(c, "1", onTime), submitAsync(c, "2", onTime)
+				if first.done || second.done {
+					t.Error("a batch left before it was full")
+				}
+				if third := submitAsync(c, "3", onTime); !first.done || !second.done || !third.done {
+					t.Errorf("a full batch waits: answered %v, %v, %v", first.done, second.done, third.done)
+				}
+			})
+		})
+	}
 }
 
 func TestAFullQueueRefusesAtOnce(t *testing.T) {
@@ -322,6 +396,47 @@ func TestTheQueueIsBoundedInBytesAttributesIncluded(t *testing.T) {
 		pass(c.cfg.Interval)
 		if _, err := c.Submit(t.Context(), big, letter); err != nil {
 			t.Errorf("Submit of it to an empty queue: %v", err)
+		}
+	})
+}
+
+func TestTheQueueIsBoundedInBytesToTheByte(t *testing.T) {
+	run(t, func(c *Config) { c.QueueBytes = 20 }, func(t *testing.T, c *Committer, s *storage) {
+		submitAsync(c, "0", onTime)
+		submitAsync(c, "1", onTime)
+		if last := submitAsync(c, "2", onTime); last.done {
+			t.Errorf("Submit of as much as there is room for: %v", last.err)
+		}
+		if _, err := submit(t.Context(), c, "3", onTime); !errors.Is(err, ErrQueueFull) {
+			t.Errorf("Submit to a full queue: %v", err)
+		}
+	})
+}
+
+// Many times the bytes that may wait pass, a few at a time, whether they are
+// stored or given up.
+func TestWhatLeavesTheQueueGivesItsBytesBack(t *testing.T) {
+	run(t, func(c *Config) { c.QueueBytes = 100 }, func(t *testing.T, c *Committer, s *storage) {
+		for i := range 50 {
+			submitAsync(c, fmt.Sprint("a", i), onTime) // leaves at once
+			submitAsync(c, fmt.Sprint("b", i), onTime) // waits, so that the next needs room beside it
+			ctx, leave := context.WithCancel(t.Context())
+			gone := make(chan error)
+			go func() {
+				_, err := submit(ctx, c, fmt.Sprint("c", i), onTime)
+				gone <- err
+			}()
+			synctest.Wait()
+			leave()
+			if err := <-gone; !errors.Is(err, context.Canceled) {
+				t.Fatalf("round %d: Submit until its request goes away: %v", i, err)
+			}
+			last := submitAsync(c, fmt.Sprint("d", i), onTime)
+			pass(c.cfg.Interval)
+			if last.err != nil {
+				t.Fatalf("round %d: %v", i, last.err)
+			}
+			pass(c.cfg.Interval)
 		}
 	})
 }
@@ -495,6 +610,7 @@ func TestADeadLetterThatIsRefusedIsStoredWithoutItsAttributes(t *testing.T) {
 				submitAsync(c, "before", letter)
 				mate := submitAsync(c, "mate", letter)
 				v, err := c.Submit(t.Context(), m, letter)
+				synctest.Wait() // for the answer to its mate
 				if (err == nil) != tc.stored || s.hasLetter(m.ID) != tc.stored || mate.err != nil || !s.hasLetter("mate") {
 					t.Fatalf("error %v, stored %v, its mate: %v", err, s.hasLetter(m.ID), mate.err)
 				}
@@ -592,6 +708,45 @@ func TestCloseStoresAndAnswersWhatWaitsAndRefusesTheRest(t *testing.T) {
 			t.Errorf("Submit after Close: %v", err)
 		}
 	})
+}
+
+// After Close nothing uses the stores: it waits for a write under way to return,
+// even for one that goes on when its time is up.
+func TestCloseWaitsForTheWritesUnderWay(t *testing.T) {
+	for write, v := range map[string]event.Verdict{"row": late, "count": onTime, "dead letter": letter} {
+		for _, patience := range []time.Duration{time.Second, time.Hour} {
+			t.Run(fmt.Sprintf("%s, %v", write, patience), func(t *testing.T) {
+				run(t, nil, func(t *testing.T, c *Committer, s *storage) {
+					release, closed := make(chan struct{}), make(chan error, 1)
+					stuck := func() error { <-release; return nil }
+					switch write {
+					case "row":
+						s.beforeRaw = func(context.Context, []string) error { return stuck() }
+					case "count":
+						s.beforeAdd = func(context.Context, []windowstore.Increment) error { return stuck() }
+					case "dead letter":
+						s.beforeLetters = func(context.Context, []string) error { return stuck() }
+					}
+					submitAsync(c, "a", v)
+					go func() {
+						ctx, cancel := context.WithTimeout(context.Background(), patience)
+						defer cancel()
+						closed <- c.Close(ctx)
+					}()
+					pass(time.Minute)
+					select {
+					case err := <-closed:
+						t.Errorf("Close returned with a write under way: %v", err)
+					default:
+						close(release)
+						if err := <-closed; (err != nil) != (patience < time.Minute) {
+							t.Errorf("Close with %v to wait: %v", patience, err)
+						}
+					}
+				})
+			})
+		}
+	}
 }
 
 func TestCloseEndsAStuckWriteWhenItsTimeIsUpAndAnswersEveryone(t *testing.T) {
