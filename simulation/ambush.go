@@ -47,16 +47,16 @@ var ambushKinds = []ambushKind{
 // layAmbushes publishes the stragglers of some windows, in time to be counted, and
 // holds them back.
 func (w *world) layAmbushes() {
-	first := w.config.windows.Start(time.Now())
+	duration := w.config.windows.Duration
 	for range 1 + w.rng.IntN(3) {
-		window := first.Add(time.Duration(w.rng.Int64N(int64(w.config.traffic/time.Minute)+1)) * time.Minute)
+		window := w.someWindow(w.config.traffic)
 		if w.quiet[window] || w.ambushed(window) {
 			continue
 		}
 		a := &ambush{window: window, kind: pick(w.scheduler, ambushKinds...)}
 		w.ambushes = append(w.ambushes, a)
-		happens := window.Add(time.Duration(w.rng.Int64N(int64(time.Minute))))
-		published := window.Add(time.Minute + w.config.windows.AllowedLateness - time.Second)
+		happens := window.Add(time.Duration(w.rng.Int64N(int64(duration))))
+		published := window.Add(duration + w.config.windows.AllowedLateness - time.Second)
 		if published.Before(happens) {
 			happens = published
 		}

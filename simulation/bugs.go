@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,7 +35,8 @@ type hooks struct {
 	ingester  func(next ingester) ingester
 	flush     func(*flush.Config)
 
-	viewTakesLast, rawCountsLate, rawCountsRows bool
+	viewTakesLast bool
+	rawCounts     func(late []bool) int64 // see tables
 }
 
 // Bugs are the mistakes that a simulation must catch.
@@ -63,6 +65,16 @@ var Bugs = []Bug{
 			return &brokenStore{Store: next, add: func(ctx context.Context, increments []windowstore.Increment) error {
 				_ = next.Add(ctx, increments)
 				return nil
+			}}
+		}
+	}},
+	{"acknowledge if the last of several commits succeeds", func(h *hooks) {
+		h.store = func(next windowstore.Store, documents shardstore.Documents) windowstore.Store {
+			return &brokenStore{Store: next, add: func(ctx context.Context, increments []windowstore.Increment) (err error) {
+				for _, increment := range increments {
+					err = next.Add(ctx, []windowstore.Increment{increment})
+				}
+				return err
 			}}
 		}
 	}},
@@ -124,6 +136,35 @@ var Bugs = []Bug{
 	{"late by the process's clock", func(h *hooks) {
 		h.classify = func(p *process, c event.Classifier, m event.Message) event.Verdict {
 			m.PublishTime = p.now()
+			return c.Classify(m)
+		}
+	}},
+	{"late as the first delivery of the message was", func(h *hooks) {
+		var mu sync.Mutex
+		first := map[string]event.Status{}
+		h.classify = func(_ *process, c event.Classifier, m event.Message) event.Verdict {
+			v := c.Classify(m)
+			mu.Lock()
+			defer mu.Unlock()
+			if status, ok := first[m.ID]; ok && status != event.DeadLetter && v.Status != event.DeadLetter {
+				v.Status = status
+			}
+			first[m.ID] = v.Status
+			return v
+		}
+	}},
+	{"an allowed lateness that cannot be changed", func(h *hooks) {
+		var once sync.Once
+		var first time.Duration
+		h.classify = func(_ *process, c event.Classifier, m event.Message) event.Verdict {
+			once.Do(func() { first = c.Windows.AllowedLateness })
+			c.Windows.AllowedLateness = first
+			return c.Classify(m)
+		}
+	}},
+	{"windows of a minute, however long they are to be", func(h *hooks) {
+		h.classify = func(_ *process, c event.Classifier, m event.Message) event.Verdict {
+			c.Windows.Duration = time.Minute
 			return c.Classify(m)
 		}
 	}},
@@ -280,6 +321,28 @@ var Bugs = []Bug{
 			}}
 		}
 	}},
+	{"a shard at the top of a page that is taken for one of the window before", func(h *hooks) {
+		h.documents = func(next shardstore.Documents) shardstore.Documents {
+			return &brokenDocuments{Documents: next, queryPending: func(ctx context.Context, after shardstore.Cursor, through time.Time, limit int) ([]shardstore.ShardInfo, time.Time, error) {
+				page, readTime, err := next.QueryPending(ctx, after, through, limit)
+				if len(page) > 1 && after.Name != "" { // the next page begins after the last shard of this one
+					page[0].Window = after.Window
+				}
+				return page, readTime, err
+			}}
+		}
+	}},
+	{"only the first page of pending shards is read", func(h *hooks) {
+		h.documents = func(next shardstore.Documents) shardstore.Documents {
+			return &brokenDocuments{Documents: next, queryPending: func(ctx context.Context, after shardstore.Cursor, through time.Time, limit int) ([]shardstore.ShardInfo, time.Time, error) {
+				page, readTime, err := next.QueryPending(ctx, after, through, limit)
+				if after.Name != "" {
+					page = nil
+				}
+				return page, readTime, err
+			}}
+		}
+	}},
 	{"a view that takes the last count", func(h *hooks) { h.viewTakesLast = true }},
 	{"trust counters that may have expired", func(h *hooks) {
 		h.store = func(next windowstore.Store, documents shardstore.Documents) windowstore.Store {
@@ -288,8 +351,31 @@ var Bugs = []Bug{
 			}}
 		}
 	}},
-	{"a raw count with late events", func(h *hooks) { h.rawCountsLate = true }},
-	{"a raw count of rows, not of ids", func(h *hooks) { h.rawCountsRows = true }},
+	{"a raw count with late events", func(h *hooks) {
+		h.rawCounts = func([]bool) int64 { return 1 }
+	}},
+	{"a raw count of rows, not of ids", func(h *hooks) {
+		h.rawCounts = func(late []bool) (n int64) {
+			for _, l := range late {
+				n += onceIfOnTime([]bool{l})
+			}
+			return n
+		}
+	}},
+	{"a raw count in which the first delivery decides", func(h *hooks) {
+		h.rawCounts = func(late []bool) int64 { return onceIfOnTime(late[:1]) }
+	}},
+	{"a raw count in which the last delivery decides", func(h *hooks) {
+		h.rawCounts = func(late []bool) int64 { return onceIfOnTime(late[len(late)-1:]) }
+	}},
+	{"a raw count without events that were ever late", func(h *hooks) {
+		h.rawCounts = func(late []bool) int64 {
+			if slices.Contains(late, true) {
+				return 0
+			}
+			return 1
+		}
+	}},
 	{"an event id that differs between deliveries", func(h *hooks) {
 		h.classify = func(p *process, c event.Classifier, m event.Message) event.Verdict {
 			v := c.Classify(m)
@@ -420,9 +506,10 @@ func (b *brokenStore) Settle(ctx context.Context, shards []windowstore.Shard, ex
 // brokenDocuments replaces those methods of the documents that are set.
 type brokenDocuments struct {
 	shardstore.Documents
-	merge       func(context.Context, []shardstore.ShardWrite) error
-	queryWindow func(context.Context, time.Time) iter.Seq2[[]byte, error]
-	settle      func(context.Context, []shardstore.ShardInfo, time.Time) []error
+	merge        func(context.Context, []shardstore.ShardWrite) error
+	queryPending func(context.Context, shardstore.Cursor, time.Time, int) ([]shardstore.ShardInfo, time.Time, error)
+	queryWindow  func(context.Context, time.Time) iter.Seq2[[]byte, error]
+	settle       func(context.Context, []shardstore.ShardInfo, time.Time) []error
 }
 
 func (b *brokenDocuments) Merge(ctx context.Context, writes []shardstore.ShardWrite) error {
@@ -430,6 +517,13 @@ func (b *brokenDocuments) Merge(ctx context.Context, writes []shardstore.ShardWr
 		return b.merge(ctx, writes)
 	}
 	return b.Documents.Merge(ctx, writes)
+}
+
+func (b *brokenDocuments) QueryPending(ctx context.Context, after shardstore.Cursor, through time.Time, limit int) ([]shardstore.ShardInfo, time.Time, error) {
+	if b.queryPending != nil {
+		return b.queryPending(ctx, after, through, limit)
+	}
+	return b.Documents.QueryPending(ctx, after, through, limit)
 }
 
 func (b *brokenDocuments) QueryWindow(ctx context.Context, start time.Time) iter.Seq2[[]byte, error] {

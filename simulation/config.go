@@ -10,6 +10,9 @@ import (
 // config is what the seed decides about a run as a whole.
 type config struct {
 	windows      window.Fixed
+	relateness   bool // each process that starts has another allowed lateness
+	byPublish    bool // event time is publish time
+	republished  bool // the publish time may differ between deliveries of a message
 	maxClockSkew time.Duration
 	quiet        time.Duration
 	retention    time.Duration
@@ -21,7 +24,10 @@ type config struct {
 	processes int
 	interval  time.Duration // between two batches of a process
 	batchRows int
+	pageSize  int // of pending shards
+	commits   int // windows that a commit writes at most
 	messages  int
+	head      time.Duration // from the beginning to the end of the first window
 	traffic   time.Duration // how long messages are published
 	outage    time.Duration
 	aftermath time.Duration // after both, before all faults end
@@ -30,12 +36,21 @@ type config struct {
 	mishaps   time.Duration // between two mishaps of processes, at the most
 }
 
+// durations are how long windows may be: as often as not a minute.
+var durations = []time.Duration{time.Minute, time.Minute, time.Minute, 10 * time.Second, time.Hour}
+
+// latenesses are the allowed latenesses, shortest first.
+var latenesses = []time.Duration{0, 30 * time.Second, 2 * time.Minute}
+
 // retentions are for how long counters may be kept.
 var retentions = []time.Duration{20 * time.Minute, 2 * time.Hour, 192 * time.Hour}
 
 func drawConfig(s *scheduler) config {
 	c := config{
-		windows:      window.Fixed{Duration: time.Minute, AllowedLateness: pick(s, 0, 30*time.Second, 2*time.Minute)},
+		windows:      window.Fixed{Duration: pick(s, durations...), AllowedLateness: pick(s, latenesses...)},
+		relateness:   s.chance(0.2),
+		byPublish:    s.chance(0.1),
+		republished:  s.chance(0.3),
 		maxClockSkew: 5 * time.Minute,
 		quiet:        pick(s, 0, 10*time.Second),
 		retention:    pick(s, retentions...),
@@ -46,12 +61,15 @@ func drawConfig(s *scheduler) config {
 		processes:    1 + s.rng.IntN(3),
 		interval:     pick(s, time.Millisecond, 200*time.Millisecond),
 		batchRows:    pick(s, 3, 10, 1000),
+		pageSize:     pick(s, 1, 3, 300),
+		commits:      pick(s, 1, 2, 500),
 		messages:     20 + s.rng.IntN(60),
 		traffic:      s.between(2*time.Minute, 6*time.Minute),
 		aftermath:    s.between(5*time.Minute, 40*time.Minute),
 		faults:       pick(s, 0, 0.05, 0.2),
 		mishaps:      pick(s, time.Minute, 5*time.Minute, time.Hour),
 	}
+	c.head = s.between(time.Microsecond, min(c.windows.Duration, c.traffic))
 	if s.chance(0.4) {
 		c.outage = s.between(10*time.Minute, 6*time.Hour)
 	}
@@ -65,6 +83,7 @@ func drawConfig(s *scheduler) config {
 func pick[T any](s *scheduler, choices ...T) T { return choices[s.rng.IntN(len(choices))] }
 
 func (c config) String() string {
-	return fmt.Sprintf("%d messages in %v, lateness %v, quiet %v, retention %v (changing: %v), early %v, %d windows a flush, ids from an attribute %v; %d processes, batches of %d every %v; outage %v, no flush for %v, %.0f %% of calls fail",
-		c.messages, c.traffic, c.windows.AllowedLateness, c.quiet, c.retention, c.redeployed, c.early, c.maxWindows, c.idAttribute, c.processes, c.batchRows, c.interval, c.outage, c.noFlush, 100*c.faults)
+	return fmt.Sprintf("%d messages in %v, windows of %v, lateness %v (changing: %v), quiet %v, retention %v (changing: %v), early %v, %d windows a flush, event time is publish time %v, publish times differ %v, ids from an attribute %v; %d processes, batches of %d every %v, commits of %d, pages of %d; outage %v, no flush for %v, %.0f %% of calls fail",
+		c.messages, c.traffic, c.windows.Duration, c.windows.AllowedLateness, c.relateness, c.quiet, c.retention, c.redeployed, c.early, c.maxWindows, c.byPublish, c.republished, c.idAttribute,
+		c.processes, c.batchRows, c.interval, c.commits, c.pageSize, c.outage, c.noFlush, 100*c.faults)
 }

@@ -11,10 +11,14 @@
 // events, events too far ahead, and events whose row the warehouse refuses.
 // Pub/Sub pushes each to some process, again after a refusal or its ack deadline,
 // even while the first attempt still runs, and now and then once more after it was
-// acknowledged, up to hours later. There may be an outage of hours, and then the
+// acknowledged, up to hours later. The publish time of a message may differ between
+// its deliveries. There may be an outage of hours, and then the
 // backlog. Flushes come about once a minute, sometimes not, sometimes two at once,
 // sometimes cut off, sometimes not for hours. Processes start, stall, lose their
-// clock by seconds, and die at any step.
+// clock by seconds, and die at any step. One that starts may have another allowed
+// lateness or retention than those before. Windows are of ten seconds, a minute or an
+// hour. Commits of counters and pages of pending shards may be so small that an Add is
+// several commits and a flush reads several pages.
 //
 // # Storage
 //
@@ -45,9 +49,12 @@
 // At each acknowledgement: all that it stands for is stored, and the verdict is
 // right. At all times: what is counted is in the raw rows, no row of the aggregate
 // falls, queues and memory are bounded. In the end, when faults have stopped:
-// everything comes to rest and is acknowledged, each window has as many page views
-// as distinct events on time, worked out here and not by the product, no row was
-// final before it was due, and the product's own audit is clean.
+// everything comes to rest and is acknowledged, no due window waits for its flush, each
+// window has as many page views as distinct events on time, worked out here and not by
+// the product, no row was final before it was due, and the product's own audit is clean.
+// An event may have been stored on time and acknowledged as late
+// (docs/adr/2026-11-25-publish-times-that-differ.md): then the audit must find its
+// window, if it lacks the event, and a repair must add it.
 //
 // [Bugs] are mistakes that a test plants to see that these checks catch them.
 package simulation

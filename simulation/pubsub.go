@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/window"
 )
 
 // ackDeadline is the subscription's.
@@ -17,16 +18,53 @@ const poison = "poison"
 // A message is a published message with what must become of it, worked out here
 // and not by the product.
 type message struct {
-	event.Message
-	eventID string
-	status  event.Status
-	reason  event.Reason // if it is a dead letter
-	window  time.Time    // unless it is a dead letter
-	data    string
+	event.Message             // as it was published
+	outcome                   // of that
+	times         []time.Time // the publish times of its deliveries; one, unless they differ
+	happens       time.Time   // by the payload; zero if it is no event
+	poisoned      bool
+	eventID       string
+	data          string
 
 	attempts     int
 	underWay     int // attempts that are not answered yet
 	acknowledged int
+	answers      []outcome // of the deliveries that were answered with success
+}
+
+// An outcome is what a delivery must become.
+type outcome struct {
+	published time.Time
+	status    event.Status
+	reason    event.Reason // if it is a dead letter
+	window    time.Time    // of the event, unless it never has one
+}
+
+// outcomeOf works out what a delivery of a message becomes at a process.
+func (w *world) outcomeOf(m *message, published time.Time, windows window.Fixed) outcome {
+	o := outcome{published: published, status: event.DeadLetter}
+	happens := m.happens
+	if w.config.byPublish {
+		happens = published
+	}
+	switch {
+	case m.happens.IsZero():
+		o.reason = event.BadJSON
+		return o
+	case happens.Sub(published) > w.config.maxClockSkew:
+		o.reason = event.TooFarAhead
+		return o
+	case m.poisoned:
+		o.reason = event.Rejected
+		return o
+	}
+	seconds, length := happens.Unix(), int64(windows.Duration/time.Second)
+	o.window = time.Unix(seconds-seconds%length, 0).UTC()
+	o.status = event.Counted
+	if !published.Before(o.window.Add(windows.Duration + windows.AllowedLateness)) {
+		o.status = event.Late
+	}
+	return o
 }
 
 // publishAll plans the traffic: events of which some lag, some so much that they
@@ -39,15 +77,12 @@ func (w *world) publishAll() {
 			switch x := w.rng.Float64(); {
 			case x < 0.05:
 				m = w.publish(nil, now)
-				m.status, m.reason = event.DeadLetter, event.BadJSON
 			case x < 0.08:
 				m = w.publish(w.record(now.Add(w.config.maxClockSkew+time.Minute)), now)
-				m.status, m.reason, m.window = event.DeadLetter, event.TooFarAhead, time.Time{}
 			case x < 0.11:
 				record := w.record(now)
 				record.UserAgent = poison
 				m = w.publish(record, now)
-				m.status, m.reason, m.window = event.DeadLetter, event.Rejected, time.Time{}
 			default:
 				m = w.publish(w.record(now.Add(-w.lag())), now)
 			}
@@ -60,22 +95,26 @@ func (w *world) publishAll() {
 // and are published at the last instant that is on time or the first that is late,
 // and some as far ahead of their publication as is allowed, or a microsecond more.
 func (w *world) publishEdges() {
-	first := w.config.windows.Start(time.Now())
+	windows := w.config.windows
 	for range 1 + w.rng.IntN(4) {
-		window := first.Add(time.Duration(w.rng.Int64N(3)) * time.Minute)
-		happens := pick(w.scheduler, window, window.Add(time.Minute-time.Microsecond))
-		published := window.Add(time.Minute + w.config.windows.AllowedLateness - pick(w.scheduler, 0, time.Microsecond))
+		start := w.someWindow(3 * time.Minute)
+		happens := pick(w.scheduler, start, start.Add(windows.Duration-time.Microsecond))
+		published := start.Add(windows.Duration + windows.AllowedLateness - pick(w.scheduler, 0, time.Microsecond))
 		w.after(time.Until(published), func() { w.deliver(w.publish(w.record(happens), published)) })
 	}
 	ahead := w.config.maxClockSkew + pick(w.scheduler, 0, time.Microsecond)
 	w.after(w.between(0, w.config.traffic), func() {
 		now := time.Now().UTC().Truncate(time.Microsecond)
-		m := w.publish(w.record(now.Add(ahead)), now)
-		if ahead > w.config.maxClockSkew {
-			m.status, m.reason, m.window = event.DeadLetter, event.TooFarAhead, time.Time{}
-		}
-		w.deliver(m)
+		w.deliver(w.publish(w.record(now.Add(ahead)), now))
 	})
+}
+
+// someWindow returns the start of the present window, or of one that begins within
+// the time.
+func (w *world) someWindow(within time.Duration) time.Time {
+	duration := w.config.windows.Duration
+	first := time.Now().Add(w.config.head - duration).UTC()
+	return first.Add(time.Duration(w.rng.Int64N(int64(within/duration)+1)) * duration)
 }
 
 // lag returns how long before its publication an event happened.
@@ -118,25 +157,29 @@ func (w *world) publish(record *event.Event, now time.Time) *message {
 		if err != nil {
 			panic(err)
 		}
-		m.Data = data
-		seconds := record.Timestamp.Unix()
-		m.window = time.Unix(seconds-seconds%60, 0).UTC()
-		m.status = event.Counted
-		if closes := m.window.Add(time.Minute + w.config.windows.AllowedLateness); !m.PublishTime.Before(closes) {
-			m.status = event.Late
-		}
+		m.Data, m.happens, m.poisoned = data, record.Timestamp, record.UserAgent == poison
 	}
 	m.data = string(m.Data)
+	m.outcome = w.outcomeOf(m, m.PublishTime, w.config.windows)
+	m.times = []time.Time{m.PublishTime}
+	if w.config.republished && w.chance(0.5) {
+		closes := m.window.Add(w.config.windows.Duration + w.config.windows.AllowedLateness)
+		m.times = append(m.times, pick(w.scheduler, m.PublishTime.Add(w.between(0, 10*time.Minute).Truncate(time.Microsecond)), closes, closes.Add(-time.Microsecond)))
+	}
 	w.messages = append(w.messages, m)
 	w.trace.add("%s is published: %s", m.ID, m.describe())
 	return m
 }
 
 func (m *message) describe() string {
-	if m.status == event.DeadLetter || m.window.IsZero() {
-		return "no event"
+	text := fmt.Sprintf("event %s, %s in %s", m.eventID, m.status, clock(m.window))
+	if m.status == event.DeadLetter {
+		text = string(m.reason)
 	}
-	return fmt.Sprintf("event %s, %s in %s", m.eventID, m.status, clock(m.window))
+	for _, other := range m.times[1:] {
+		text += ", published at " + clock(other) + " too"
+	}
+	return text
 }
 
 // deliver delivers a message to some process, if one can be reached, and again
@@ -154,7 +197,7 @@ func (w *world) deliver(m *message) {
 		w.after(10*time.Second, func() { w.deliver(m) })
 		return
 	}
-	if m.reason == event.Rejected && m.attempts > 0 && !w.tables.naming {
+	if m.poisoned && m.attempts > 0 && !w.tables.naming {
 		w.pushEscorted(m, p)
 		return
 	}
@@ -167,13 +210,19 @@ func (w *world) push(m *message, p *process) {
 	m.underWay++
 	w.deliveries++
 	attempt := m.attempts
-	w.trace.add("%s is delivered to %s, attempt %d", m.ID, p.name, attempt)
+	sent := m.Message
+	sent.PublishTime = pick(w.scheduler, m.times...)
+	if !sent.PublishTime.Equal(m.PublishTime) {
+		w.faults["another publish time"]++
+	}
+	expected := w.outcomeOf(m, sent.PublishTime, p.windows)
+	w.trace.add("%s is delivered to %s, attempt %d, published at %s", m.ID, p.name, attempt, clock(sent.PublishTime))
 	ctx, cancel := context.WithTimeout(p.ctx, pushTimeout)
 	go func() {
 		defer cancel()
-		v, err := p.ingester.Submit(ctx, m.Message, p.classify(m.Message))
+		v, err := p.ingester.Submit(ctx, sent, p.classify(sent))
 		_ = w.register(context.Background(), &call{process: p, kind: "answer", detail: fmt.Sprintf("%s %d", m.ID, attempt), apply: func() error {
-			w.answered(m, attempt, v, err)
+			w.answered(m, attempt, expected, v, err)
 			return nil
 		}})
 	}()
@@ -194,7 +243,7 @@ func (w *world) push(m *message, p *process) {
 }
 
 // answered is what Pub/Sub makes of an answer.
-func (w *world) answered(m *message, attempt int, v event.Verdict, err error) {
+func (w *world) answered(m *message, attempt int, expected outcome, v event.Verdict, err error) {
 	m.underWay--
 	if err != nil {
 		w.trace.add("%s is refused: %v", m.ID, err)
@@ -204,7 +253,8 @@ func (w *world) answered(m *message, attempt int, v event.Verdict, err error) {
 		return
 	}
 	w.trace.add("%s is acknowledged: %s", m.ID, v.Status)
-	w.checkAcknowledged(m, v)
+	m.answers = append(m.answers, expected)
+	w.checkAcknowledged(m, expected, v)
 	if !w.healing && w.chance(0.05) {
 		w.faults["acknowledgement lost"]++
 		return // the ack deadline brings it again
@@ -233,15 +283,4 @@ func (w *world) pushEscorted(m *message, p *process) {
 			}
 		})
 	}
-}
-
-// lastWindow returns the last window of the traffic.
-func (w *world) lastWindow() time.Time {
-	last := w.trace.began
-	for _, m := range w.messages {
-		if m.status == event.Counted && m.window.After(last) {
-			last = m.window
-		}
-	}
-	return last
 }

@@ -20,13 +20,12 @@ type tables struct {
 	naming  bool                       // whether a refusal names the rows
 	fault   func(warehouse.Row) bool   // rows of the raw table that do not fit it, as somebody changed it; nil if it is right
 
-	// Bugs to plant: the view takes the last count, not the greatest; the raw count
-	// takes in late events; it counts rows, not ids.
-	last, countsLate, countsRows bool
+	last   bool                    // a bug: the view takes the last count, not the greatest
+	counts func(late []bool) int64 // what an event counts, by which of its stored deliveries are late
 }
 
 func newTables(names warehouse.Names) *tables {
-	return &tables{names: names, rows: map[string][]warehouse.Row{}}
+	return &tables{names: names, rows: map[string][]warehouse.Row{}, counts: onceIfOnTime}
 }
 
 // The columns that the queries read.
@@ -36,6 +35,7 @@ var (
 	letterTable  = warehouse.DeadLetterTable(warehouse.DefaultNames)
 	rawEventID   = column(rawTable, "event_id")
 	rawMessageID = column(rawTable, "message_id")
+	rawPublished = column(rawTable, "publish_time")
 	rawWindow    = column(rawTable, "window_start")
 	rawLate      = column(rawTable, "is_late")
 	rawUserAgent = column(rawTable, "user_agent")
@@ -107,32 +107,26 @@ func (t *tables) view() map[time.Time]windowValue {
 	return values
 }
 
-// rawIDs returns the distinct ids of the raw rows of a window that are not late.
-func (t *tables) rawIDs(start time.Time) map[string]bool {
-	ids := map[string]bool{}
-	for _, row := range t.rows[t.names.Raw] {
-		if row[rawWindow].(time.Time).Equal(start) && !row[rawLate].(bool) {
-			ids[row[rawEventID].(string)] = true
-		}
+// onceIfOnTime counts an event once if any of its deliveries is on time.
+func onceIfOnTime(late []bool) int64 {
+	if slices.Contains(late, false) {
+		return 1
 	}
-	return ids
+	return 0
 }
 
 func (t *tables) countRaw(start time.Time) (n int64) {
-	if !t.countsLate && !t.countsRows {
-		return int64(len(t.rawIDs(start)))
-	}
-	ids := map[string]bool{}
+	late := map[string][]bool{} // by event id, in the order of storing
 	for _, row := range t.rows[t.names.Raw] {
-		if row[rawWindow].(time.Time).Equal(start) && (t.countsLate || !row[rawLate].(bool)) {
-			ids[row[rawEventID].(string)] = true
-			n++
+		if row[rawWindow].(time.Time).Equal(start) {
+			id := row[rawEventID].(string)
+			late[id] = append(late[id], row[rawLate].(bool))
 		}
 	}
-	if t.countsRows {
-		return n
+	for _, deliveries := range late {
+		n += t.counts(deliveries)
 	}
-	return int64(len(ids))
+	return n
 }
 
 func (t *tables) audit(from, to time.Time, limit int) []warehouse.Discrepancy {

@@ -36,8 +36,13 @@ func Run(seed uint64, bug *Bug) Result {
 	w := newWorld(seed)
 	if bug != nil {
 		bug.Plant(&w.hooks)
-		w.tables.last, w.tables.countsLate, w.tables.countsRows = w.hooks.viewTakesLast, w.hooks.rawCountsLate, w.hooks.rawCountsRows
+		w.tables.last = w.hooks.viewTakesLast
+		if w.hooks.rawCounts != nil {
+			w.tables.counts = w.hooks.rawCounts
+		}
 	}
+	time.Sleep(w.config.windows.Duration - w.config.head)
+	w.trace.began = time.Now()
 	w.begin()
 	w.scheduler.run(w.decide, func() bool {
 		if !w.over && w.made > maxEvents {
@@ -326,16 +331,34 @@ func (w *world) heal() {
 	w.after(time.Minute, w.rest)
 }
 
+// patience is how long a due window may wait for its flush while nothing fails: flushes
+// come about once a minute, and write so many windows each.
+func (w *world) patience() time.Duration {
+	return 5*time.Minute + time.Duration(len(w.tables.view())/w.config.maxWindows)*70*time.Second
+}
+
 // rest waits until all is acknowledged and published, and has it audited.
 func (w *world) rest() {
 	waiting := slices.IndexFunc(w.messages, func(m *message) bool { return m.acknowledged == 0 })
+	windows := w.config.windows
+	windows.AllowedLateness = latenesses[len(latenesses)-1]
 	pending := 0
 	for _, shard := range w.shards() {
-		if shard.Pending != nil {
-			pending++
+		if shard.Pending == nil {
+			continue
+		}
+		pending++
+		since := w.healedAt
+		for _, t := range []time.Time{shard.UpdateTime, windows.DueAt(shard.Window, w.config.quiet)} {
+			if t.After(since) {
+				since = t
+			}
+		}
+		if waited := time.Since(since); waited > w.patience() {
+			w.violation("%s is due, and %s has not been flushed for %v", clock(shard.Window), shard.Name, waited)
 		}
 	}
-	lastDue := w.config.windows.DueAt(w.lastWindow(), w.config.quiet).Add(2 * time.Minute)
+	lastDue := windows.DueAt(w.lastWindow(), w.config.quiet).Add(2 * time.Minute)
 	switch {
 	case waiting < 0 && pending == 0 && time.Now().After(lastDue):
 		w.auditAndEnd()
@@ -345,4 +368,15 @@ func (w *world) rest() {
 	default:
 		w.after(30*time.Second, w.rest)
 	}
+}
+
+// lastWindow returns the last window that has an event on time.
+func (w *world) lastWindow() time.Time {
+	last := w.trace.began
+	for _, row := range w.tables.rows[w.tables.names.Raw] {
+		if window := row[rawWindow].(time.Time); window.After(last) && !row[rawLate].(bool) {
+			last = window
+		}
+	}
+	return last
 }

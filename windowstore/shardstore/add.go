@@ -49,7 +49,7 @@ func (s *Store) Add(ctx context.Context, increments []windowstore.Increment) err
 }
 
 func (s *Store) addAll(ctx context.Context, increments []windowstore.Increment) (errs []error) {
-	for _, parts := range pack(increments) {
+	for _, parts := range s.pack(increments) {
 		// A commit that is not tried leaves its slots open.
 		if err := ctx.Err(); err != nil {
 			return append(errs, fmt.Errorf("window %s and later ones: %w", formatWindow(parts[0].Window), err))
@@ -78,13 +78,13 @@ func (s *Store) addEach(ctx context.Context, parts []windowstore.Increment) (err
 
 // pack divides the increments into commits, in order. An increment is in one
 // commit unless it is too large for any.
-func pack(increments []windowstore.Increment) (commits [][]windowstore.Increment) {
+func (s *Store) pack(increments []windowstore.Increment) (commits [][]windowstore.Increment) {
 	var bytes, writes int // of the last commit
 	for _, inc := range increments {
 		for keys := range slices.Chunk(inc.Keys, maxCommitKeys) {
 			partWrites := (len(keys) + maxBatchKeys - 1) / maxBatchKeys
 			partBytes := partWrites*emptyShardBytes + len(keys)*keyLen
-			if len(commits) == 0 || bytes+partBytes > maxCommitBytes || writes+partWrites > maxCommitWrites {
+			if len(commits) == 0 || bytes+partBytes > maxCommitBytes || writes+partWrites > s.config.MaxCommitWrites {
 				commits = append(commits, nil)
 				bytes, writes = 0, 0
 			}

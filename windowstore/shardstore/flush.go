@@ -36,7 +36,7 @@ func (s *Store) eachPending(ctx context.Context, from, through time.Time, yield 
 	after := Cursor{Window: from}
 	var readTime time.Time
 	for {
-		page, pageTime, err := s.config.Documents.QueryPending(ctx, after, through, pageSize)
+		page, pageTime, err := s.config.Documents.QueryPending(ctx, after, through, s.config.PageSize)
 		if err != nil {
 			return err
 		}
@@ -58,7 +58,7 @@ func (s *Store) eachPending(ctx context.Context, from, through time.Time, yield 
 			}
 			window.Shards = append(window.Shards, shardOf(info))
 		}
-		if len(page) < pageSize {
+		if len(page) < s.config.PageSize {
 			if len(window.Shards) > 0 {
 				yield(window, nil)
 			}

@@ -1,6 +1,7 @@
 package shardstore
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -12,7 +13,7 @@ import (
 	"github.com/tidemark-dev/tidemark/windowstore"
 )
 
-// Config is what [New] needs. All fields but MaxKeys are required.
+// Config is what [New] needs. All fields are required, but the bounds at the end.
 type Config struct {
 	Documents Documents // of the pipeline
 	Pipeline  string
@@ -26,6 +27,10 @@ type Config struct {
 	// MaxKeys is how many ids Count reads at most, those counted that are in
 	// several shards; 20 million where it is 0.
 	MaxKeys int
+	// MaxCommitWrites is how many documents one commit writes at most, and PageSize
+	// how many one query for pending shards returns at most: 500 and 300 where they
+	// are 0.
+	MaxCommitWrites, PageSize int
 }
 
 // Store is a [windowstore.Store] on [Documents], for any number of processes.
@@ -45,9 +50,9 @@ var _ windowstore.Store = (*Store)(nil)
 // New returns a store. It does nothing yet: the pipeline's meaning is recorded,
 // or compared with the one on record, by the first Add.
 func New(config Config) *Store {
-	if config.MaxKeys == 0 {
-		config.MaxKeys = defaultMaxKeys
-	}
+	config.MaxKeys = cmp.Or(config.MaxKeys, defaultMaxKeys)
+	config.MaxCommitWrites = cmp.Or(config.MaxCommitWrites, maxCommitWrites)
+	config.PageSize = cmp.Or(config.PageSize, pageSize)
 	return &Store{config: config, slots: newSlots(config.Writer, config.Now), large: make(chan struct{}, 1)}
 }
 
