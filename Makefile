@@ -28,7 +28,7 @@ PYTHON ?= python3
 .PHONY: bqemulator
 bqemulator: .bqemulator/installed ## Install the BigQuery emulator that the tests use (Python 3.11 or later)
 
-.bqemulator/installed: internal/emulator/bqemulator-requirements.txt
+.bqemulator/installed: internal/test/emulator/bqemulator-requirements.txt
 	$(PYTHON) -m venv .bqemulator
 	.bqemulator/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@

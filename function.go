@@ -11,6 +11,8 @@ import (
 	"github.com/GoogleCloudPlatform/functions-framework-go/functions"
 
 	"github.com/tidemark-dev/tidemark/handler"
+	"github.com/tidemark-dev/tidemark/service"
+	"github.com/tidemark-dev/tidemark/settings"
 )
 
 // FunctionTarget is the name under which the functions framework serves Tidemark:
@@ -18,7 +20,7 @@ import (
 // the whole router, so it is called by the paths of a service.
 //
 // The framework has neither time limits nor a shutdown, so the container runs
-// [Service.Serve] instead. Nothing that was acknowledged is lost where a function is
+// [service.Service.Serve] instead. Nothing that was acknowledged is lost where a function is
 // stopped: what was not stored was not answered, and comes again.
 const FunctionTarget = "Tidemark"
 
@@ -36,9 +38,9 @@ type function struct {
 
 	mu       sync.Mutex
 	log      *slog.Logger // nil before the settings are read
-	settings Settings
+	settings settings.Settings
 	err      error // of the settings
-	service  *Service
+	service  *service.Service
 }
 
 // ServeHTTP answers 500 where there is no service: the log says why.
@@ -52,7 +54,7 @@ func (f *function) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // start returns the service, and makes it if there is none.
-func (f *function) start() (*Service, error) {
+func (f *function) start() (*service.Service, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.log == nil {
@@ -61,7 +63,7 @@ func (f *function) start() (*Service, error) {
 	if f.err != nil || f.service != nil {
 		return f.service, f.err
 	}
-	service, err := New(context.Background(), f.settings, f.log)
+	service, err := service.New(context.Background(), f.settings, f.log)
 	if err != nil {
 		f.logFailure(err)
 		return nil, err
@@ -71,8 +73,8 @@ func (f *function) start() (*Service, error) {
 }
 
 func (f *function) readSettings() {
-	f.settings, f.err = Load(nil, f.lookup)
-	f.log = NewJSONLogger(f.stderr, f.settings.LogLevel, f.settings.Project)
+	f.settings, f.err = settings.Load(nil, f.lookup)
+	f.log = service.NewJSONLogger(f.stderr, f.settings.LogLevel, f.settings.Project)
 	f.log.Info("starting", "settings", f.settings)
 	if f.err != nil {
 		f.logFailure(f.err)

@@ -19,6 +19,9 @@ import (
 
 	"github.com/GoogleCloudPlatform/functions-framework-go/funcframework"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/tidemark-dev/tidemark/service"
+	"github.com/tidemark-dev/tidemark/settings"
 )
 
 // functionPort has the test binary run as a function on that port.
@@ -115,7 +118,7 @@ func TestAFunctionThatCouldNotStartTriesAgain(t *testing.T) {
 	if err := os.Remove(taken); err != nil {
 		t.Fatal(err)
 	}
-	services := make([]*Service, 16)
+	services := make([]*service.Service, 16)
 	var wg sync.WaitGroup
 	for i := range services {
 		wg.Go(func() { services[i], _ = f.start() })
@@ -217,11 +220,11 @@ func answeredBy(t *testing.T, client *http.Client, request *http.Request) (code 
 // server itself.
 func TestTheServerSpeaksHTTP2WithoutTLS(t *testing.T) {
 	t.Parallel()
-	settings, err := Load(map[string]string{"data-dir": t.TempDir()}, func(string) (string, bool) { return "", false })
+	settings, err := settings.Load(map[string]string{"data-dir": t.TempDir()}, func(string) (string, bool) { return "", false })
 	if err != nil {
 		t.Fatal(err)
 	}
-	service, err := New(t.Context(), settings, NewJSONLogger(io.Discard, 0, ""))
+	service, err := service.New(t.Context(), settings, service.NewJSONLogger(io.Discard, 0, ""))
 	if err != nil {
 		t.Fatal(err)
 	}

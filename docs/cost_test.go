@@ -26,10 +26,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/tidemark-dev/tidemark"
 	"github.com/tidemark-dev/tidemark/event"
-	"github.com/tidemark-dev/tidemark/generator"
 	"github.com/tidemark-dev/tidemark/ingest"
+	"github.com/tidemark-dev/tidemark/internal/lab/generator"
+	"github.com/tidemark-dev/tidemark/service"
+	"github.com/tidemark-dev/tidemark/settings"
 	"github.com/tidemark-dev/tidemark/warehouse"
 	"github.com/tidemark-dev/tidemark/window"
 	"github.com/tidemark-dev/tidemark/windowstore"
@@ -304,13 +305,13 @@ func requestLogBytes(t *testing.T) int {
 // lines has a real service flush once and take one push, and returns how long the lines
 // are that it logs of them at LOG_LEVEL=debug; at info only the former is written.
 func lines(t *testing.T) (flush, push int) {
-	s, err := tidemark.Load(map[string]string{"data-dir": t.TempDir()}, func(string) (string, bool) { return "", false })
+	s, err := settings.Load(map[string]string{"data-dir": t.TempDir()}, func(string) (string, bool) { return "", false })
 	if err != nil {
 		t.Fatal(err)
 	}
 	measured := func(level slog.Level) (int, int) {
 		var out bytes.Buffer
-		service, err := tidemark.New(t.Context(), s, tidemark.NewJSONLogger(&out, level, ""))
+		service, err := service.New(t.Context(), s, service.NewJSONLogger(&out, level, ""))
 		if err != nil {
 			t.Fatal(err)
 		}

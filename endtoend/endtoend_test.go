@@ -7,7 +7,7 @@ import (
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 
-	"github.com/tidemark-dev/tidemark/internal/emulator"
+	"github.com/tidemark-dev/tidemark/internal/test/emulator"
 )
 
 const (

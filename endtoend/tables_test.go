@@ -8,7 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/tidemark-dev/tidemark/internal/emulator"
+	"github.com/tidemark-dev/tidemark/internal/test/emulator"
 )
 
 // tables is a dataset, as another program reads it.

@@ -12,7 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/tidemark-dev/tidemark/internal/emulator"
+	"github.com/tidemark-dev/tidemark/internal/test/emulator"
 )
 
 // ackDeadline is the shortest there is: how soon Pub/Sub delivers again what was

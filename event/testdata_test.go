@@ -8,7 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tidemark-dev/tidemark/event"
-	"github.com/tidemark-dev/tidemark/internal/testlog"
+	"github.com/tidemark-dev/tidemark/internal/test/testlog"
 )
 
 // traffic returns the messages of the traffic log in delivery order.

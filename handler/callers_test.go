@@ -336,7 +336,7 @@ func TestNoSpellingGetsAround(t *testing.T) {
 	flushes, audits := 0, &fakeAudit{}
 	f := newFixture(t, checkedBy(t, "oidc", googleKeys, &flushes), func(c *handler.Config) { c.Audit = audits })
 	server := httptest.NewUnstartedServer(f)
-	server.Config.DisableGeneralOptionsHandler = true // as tidemark.Service serves
+	server.Config.DisableGeneralOptionsHandler = true // as service.Service serves
 	server.Start()
 	defer server.Close()
 	targets := []string{

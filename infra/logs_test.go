@@ -18,7 +18,8 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
 
-	"github.com/tidemark-dev/tidemark"
+	"github.com/tidemark-dev/tidemark/service"
+	"github.com/tidemark-dev/tidemark/settings"
 )
 
 // Each metric counts the line that the service writes, and none that it writes of
@@ -145,18 +146,18 @@ func recorder() (*slog.Logger, func(*testing.T) map[string]any) {
 	}
 }
 
-// A service is Tidemark on an empty directory, with a log of which the last line is
+// running is Tidemark on an empty directory, with a log of which the last line is
 // read.
-type service struct {
-	*tidemark.Service
+type running struct {
+	*service.Service
 	dir  string
 	line func(*testing.T) map[string]any
 }
 
-func newService(t *testing.T, env ...string) service {
+func newService(t *testing.T, env ...string) running {
 	t.Helper()
 	dir := t.TempDir()
-	s, err := tidemark.Load(map[string]string{"data-dir": dir}, func(name string) (string, bool) {
+	s, err := settings.Load(map[string]string{"data-dir": dir}, func(name string) (string, bool) {
 		for _, variable := range env {
 			if value, ok := strings.CutPrefix(variable, name+"="); ok {
 				return value, true
@@ -169,16 +170,16 @@ func newService(t *testing.T, env ...string) service {
 	}
 	s.Backend, s.Counters = "local", "sqlite" // also where K_SERVICE is set, with which Load refuses them
 	log, line := recorder()
-	started, err := tidemark.New(t.Context(), s, log)
+	started, err := service.New(t.Context(), s, log)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { started.Close(context.Background()) })
-	return service{started, dir, line}
+	return running{started, dir, line}
 }
 
 // dropTable takes the raw table away.
-func (s service) dropTable(t *testing.T) {
+func (s running) dropTable(t *testing.T) {
 	t.Helper()
 	db, err := sql.Open("sqlite", filepath.Join(s.dir, "warehouse.db"))
 	if err != nil {
@@ -190,13 +191,13 @@ func (s service) dropTable(t *testing.T) {
 	}
 }
 
-func (s service) flush(t *testing.T, ctx context.Context) map[string]any {
+func (s running) flush(t *testing.T, ctx context.Context) map[string]any {
 	t.Helper()
 	s.Flush(ctx)
 	return s.line(t)
 }
 
-func (s service) push(t *testing.T, ctx context.Context, path, body string) map[string]any {
+func (s running) push(t *testing.T, ctx context.Context, path, body string) map[string]any {
 	t.Helper()
 	request := httptest.NewRequestWithContext(ctx, http.MethodPost, path, strings.NewReader(body))
 	request.Header.Set("X-Goog-Pubsub-Message-Id", "1")

@@ -14,9 +14,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tidemark-dev/tidemark"
 	"github.com/tidemark-dev/tidemark/event"
 	"github.com/tidemark-dev/tidemark/metrics"
+	"github.com/tidemark-dev/tidemark/settings"
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
@@ -186,7 +186,7 @@ var notSettings = []string{
 // what is set to a value in a span of code, is taken for a setting.
 func TestSettingsOfTheDocumentsExist(t *testing.T) {
 	exists := map[string]bool{"AGG_TABLE_log": true}
-	for _, setting := range tidemark.SettingsTable() {
+	for _, setting := range settings.Table() {
 		exists[setting.Name] = true
 	}
 	for _, name := range notSettings {
@@ -234,7 +234,7 @@ func TestNamesOfTheGuidesExist(t *testing.T) {
 		event.BadTime, event.TooFarAhead, event.MissingAttribute, event.AmbiguousMetadata, event.Rejected, event.Panic} {
 		exists[string(reason)] = true
 	}
-	for _, setting := range tidemark.SettingsTable() {
+	for _, setting := range settings.Table() {
 		exists[setting.Name] = true
 	}
 	fields := logFields(t)

@@ -13,8 +13,8 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
 
-	"github.com/tidemark-dev/tidemark"
-	"github.com/tidemark-dev/tidemark/windowstore/firestoredocs"
+	"github.com/tidemark-dev/tidemark/settings"
+	"github.com/tidemark-dev/tidemark/windowstore/firestorecounters"
 )
 
 // environment returns the service's environment variables, each as it is written.
@@ -55,7 +55,7 @@ var notForCloudRun = []string{
 func TestEnvironment(t *testing.T) {
 	m := load(t)
 	known := []string{"GOMEMLIMIT"}
-	for _, setting := range tidemark.SettingsTable() {
+	for _, setting := range settings.Table() {
 		if !slices.Contains(notForCloudRun, setting.Name) {
 			known = append(known, setting.Name)
 		}
@@ -93,7 +93,7 @@ func (m *module) allowedSettings(t *testing.T) []string {
 func TestDefaults(t *testing.T) {
 	m := load(t)
 	defaults := map[string]string{}
-	for _, setting := range tidemark.SettingsTable() {
+	for _, setting := range settings.Table() {
 		defaults[setting.Name] = setting.Default
 	}
 	for _, item := range m.environmentItems(t) {
@@ -110,8 +110,8 @@ func TestDefaults(t *testing.T) {
 
 // equalText compares values of settings, durations by how long they are.
 func equalText(a, b string) bool {
-	x, errX := tidemark.ParseDuration(a)
-	y, errY := tidemark.ParseDuration(b)
+	x, errX := settings.ParseDuration(a)
+	y, errY := settings.ParseDuration(b)
 	return a == b || errX == nil && errY == nil && x == y
 }
 
@@ -137,7 +137,7 @@ func TestServiceTakesItsEnvironment(t *testing.T) {
 	for _, item := range m.environmentItems(t) {
 		environment[m.textOf(item.KeyExpr)] = m.evaluateWith(t, item.ValueExpr, nil, resources).AsString()
 	}
-	_, err := tidemark.Load(nil, func(name string) (string, bool) {
+	_, err := settings.Load(nil, func(name string) (string, bool) {
 		value, ok := environment[name]
 		return value, ok
 	})
@@ -233,21 +233,21 @@ func TestEachTimeLimitLeavesRoomForWhatIsInsideIt(t *testing.T) {
 		takes, margin, within time.Duration
 		limit                 string
 	}{
-		{"the longest commit interval and two writes", tidemark.MaxCommitInterval + 2*tidemark.StepTimeout, 0, tidemark.PushTimeout, "a push"},
-		{"a push to an instance that is still starting", start + tidemark.PushTimeout, time.Second, ack, "the ack deadline"},
-		{"the headers of a request", tidemark.ReadHeaderTimeout, time.Second, tidemark.ReadTimeout, "the whole request"},
-		{"a request that arrives slowly", tidemark.ReadTimeout, 0, ack, "the ack deadline"},
+		{"the longest commit interval and two writes", settings.MaxCommitInterval + 2*settings.StepTimeout, 0, settings.PushTimeout, "a push"},
+		{"a push to an instance that is still starting", start + settings.PushTimeout, time.Second, ack, "the ack deadline"},
+		{"the headers of a request", settings.ReadHeaderTimeout, time.Second, settings.ReadTimeout, "the whole request"},
+		{"a request that arrives slowly", settings.ReadTimeout, 0, ack, "the ack deadline"},
 
 		{"a flush", flush, 5 * time.Second, attempt, "an attempt of the scheduler's job"},
 		{"an attempt of the scheduler's job", attempt, 0, time.Minute, "the time to the next"},
 		{"a flush by an instance that is still starting", start + flush, 5 * time.Second, request, "a request on Cloud Run"},
-		{"the longest flush", tidemark.MaxFlushTimeout, 5 * time.Second, request, "a request on Cloud Run"},
-		{"the longest flush", tidemark.MaxFlushTimeout, 5 * time.Second, tidemark.WriteTimeout, "its answer"},
-		{"a push", tidemark.PushTimeout, 5 * time.Second, tidemark.WriteTimeout, "its answer"},
-		{"a request on Cloud Run", request, 0, tidemark.WriteTimeout, "its answer"},
+		{"the longest flush", settings.MaxFlushTimeout, 5 * time.Second, request, "a request on Cloud Run"},
+		{"the longest flush", settings.MaxFlushTimeout, 5 * time.Second, settings.WriteTimeout, "its answer"},
+		{"a push", settings.PushTimeout, 5 * time.Second, settings.WriteTimeout, "its answer"},
+		{"a request on Cloud Run", request, 0, settings.WriteTimeout, "its answer"},
 
-		{"storing what was accepted", tidemark.ShutdownGrace, time.Second, tidemark.ShutdownTimeout, "the shutdown of the server"},
-		{"the shutdown of the server, and of the stores", tidemark.ShutdownTimeout + tidemark.CloseTimeout, 500 * time.Millisecond, sigkill, "the time to SIGKILL"},
+		{"storing what was accepted", settings.ShutdownGrace, time.Second, settings.ShutdownTimeout, "the shutdown of the server"},
+		{"the shutdown of the server, and of the stores", settings.ShutdownTimeout + settings.CloseTimeout, 500 * time.Millisecond, sigkill, "the time to SIGKILL"},
 
 		{"the retention of messages", hours("message_retention_hours"), 24 * time.Hour, hours("counter_retention_hours"), "the retention of counters"},
 	} {
@@ -274,8 +274,8 @@ func TestFirestoreFields(t *testing.T) {
 	m := load(t)
 	fields := m.resource(t, "google_firestore_field.counters")
 	want := map[string]bool{} // whether it is the TTL field
-	for _, f := range firestoredocs.ShardFields() {
-		if f.Index == firestoredocs.IndexExempt || f.TTL {
+	for _, f := range firestorecounters.ShardFields() {
+		if f.Index == firestorecounters.IndexExempt || f.TTL {
 			want[f.Name] = f.TTL
 		}
 	}
@@ -284,7 +284,7 @@ func TestFirestoreFields(t *testing.T) {
 		got[name] = v.GetAttr("ttl").True()
 	}
 	compare(t, "fields", got, want)
-	compare(t, "collection", m.value(t, fields, "collection"), cty.StringVal(firestoredocs.ShardsCollection))
+	compare(t, "collection", m.value(t, fields, "collection"), cty.StringVal(firestorecounters.ShardsCollection))
 	compare(t, "field", fields.text("field"), "each.key")
 	compare(t, "database", fields.text("database"), "google_firestore_database.counters.name")
 	if index := fields.block(t, "index_config"); len(index.Attributes)+len(index.Blocks) > 0 {

@@ -13,10 +13,10 @@ import (
 	"github.com/tidemark-dev/tidemark/event"
 	"github.com/tidemark-dev/tidemark/ingest"
 	"github.com/tidemark-dev/tidemark/warehouse"
-	"github.com/tidemark-dev/tidemark/warehouse/sqlitehouse"
+	"github.com/tidemark-dev/tidemark/warehouse/sqlitetables"
 	"github.com/tidemark-dev/tidemark/window"
 	"github.com/tidemark-dev/tidemark/windowstore"
-	"github.com/tidemark-dev/tidemark/windowstore/sqlitestore"
+	"github.com/tidemark-dev/tidemark/windowstore/sqlitecounters"
 )
 
 const payload = `{"ip": "198.51.100.23", "user_id": "-6120394857710293846", "lat": 48.8566, "lng": 2.3522, "timestamp": "2026-03-14T09:26:53.589793Z", "http_request": "\"GET fungi.html HTTP/1.0\"", "http_response": 200, "num_bytes": 287, "user_agent": "Mozilla/5.0 (KHTML"}`
@@ -27,12 +27,12 @@ func BenchmarkSubmit(b *testing.B) {
 	for _, callers := range []int{1, 64} {
 		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
 			dir := b.TempDir()
-			house, err := sqlitehouse.Open(b.Context(), sqlitehouse.Config{Path: filepath.Join(dir, "warehouse.db"), Names: warehouse.DefaultNames})
+			house, err := sqlitetables.Open(b.Context(), sqlitetables.Config{Path: filepath.Join(dir, "warehouse.db"), Names: warehouse.DefaultNames})
 			if err != nil {
 				b.Fatal(err)
 			}
 			defer house.Close()
-			store, err := sqlitestore.Open(b.Context(), sqlitestore.Config{
+			store, err := sqlitecounters.Open(b.Context(), sqlitecounters.Config{
 				Path: filepath.Join(dir, "counters.db"), Pipeline: "p",
 				Meaning: windowstore.Meaning{WindowDuration: time.Minute, EventTime: "payload", EventID: "message", RawTable: "raw", AggTable: "windowed_traffic"},
 				Now:     time.Now,

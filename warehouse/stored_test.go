@@ -9,7 +9,7 @@ import (
 
 	"github.com/tidemark-dev/tidemark/event"
 	"github.com/tidemark-dev/tidemark/internal/envelope"
-	"github.com/tidemark-dev/tidemark/internal/testlog"
+	"github.com/tidemark-dev/tidemark/internal/test/testlog"
 	"github.com/tidemark-dev/tidemark/warehouse"
 	"github.com/tidemark-dev/tidemark/window"
 )

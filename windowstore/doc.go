@@ -60,6 +60,6 @@
 //	                                           the raw rows have more
 //	two processes of different settings        the second is refused: see Meaning
 //
-// Package storetest is the same contract as a test suite. Every implementation
+// Package windowstoretest is the same contract as a test suite. Every implementation
 // runs it.
 package windowstore

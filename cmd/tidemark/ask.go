@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tidemark-dev/tidemark/internal/deliver"
+	"github.com/tidemark-dev/tidemark/internal/lab/delivery"
 )
 
 // askTimeout is longer than a server takes to answer anything.
@@ -26,7 +26,7 @@ func askServer(ctx context.Context, token, method, server, route string, query u
 	if err != nil {
 		return nil, usageError{err}
 	}
-	if err := deliver.CheckToken(target.String(), token); err != nil {
+	if err := delivery.CheckToken(target.String(), token); err != nil {
 		return nil, usageError{fmt.Errorf("--url: %w", err)}
 	}
 	if len(query) > 0 {
@@ -40,12 +40,12 @@ func askServer(ctx context.Context, token, method, server, route string, query u
 	if err != nil {
 		return nil, err
 	}
-	deliver.Authorize(request, token)
+	delivery.Authorize(request, token)
 	// A redirect would make a GET of a POST, and may lead the token out of TLS.
 	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	response, err := client.Do(request)
 	if err != nil {
-		return nil, fmt.Errorf("%s gives no answer: %w", target, deliver.Explain(err, target.String()))
+		return nil, fmt.Errorf("%s gives no answer: %w", target, delivery.Explain(err, target.String()))
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)

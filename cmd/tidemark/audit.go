@@ -12,10 +12,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/tidemark-dev/tidemark"
 	"github.com/tidemark-dev/tidemark/audit"
 	"github.com/tidemark-dev/tidemark/event"
-	"github.com/tidemark-dev/tidemark/internal/deliver"
+	"github.com/tidemark-dev/tidemark/internal/lab/delivery"
+	"github.com/tidemark-dev/tidemark/service"
 )
 
 func auditCommand(p process) *cobra.Command {
@@ -53,7 +53,7 @@ do not count.`,
 	flags.StringVar(&o.to, "to", "", "end of the starts to compare, itself not among them (default now)")
 	flags.BoolVar(&o.repair, "repair", false, "write the counts that are too low")
 	flags.BoolVar(&o.dryRun, "dry-run", false, "say what an audit would read, and read nothing")
-	server := flags.String("url", "", "server to ask, as http://127.0.0.1:8080, instead of the configured backend; it is sent "+deliver.TokenVariable+", if set")
+	server := flags.String("url", "", "server to ask, as http://127.0.0.1:8080, instead of the configured backend; it is sent "+delivery.TokenVariable+", if set")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if o.repair && o.dryRun {
 			return usageError{errors.New("want --repair or --dry-run, not both")}
@@ -62,7 +62,7 @@ do not count.`,
 		if err != nil {
 			return usageError{err}
 		}
-		ask := func(report any, _ func(*tidemark.Service) error) error {
+		ask := func(report any, _ func(*service.Service) error) error {
 			return auditServer(cmd.Context(), *server, p.token(), o, report)
 		}
 		if *server == "" {
@@ -70,11 +70,11 @@ do not count.`,
 			if err != nil {
 				return err
 			}
-			ask = func(_ any, run func(*tidemark.Service) error) error { return withBackend(cmd.Context(), s, p, run) }
+			ask = func(_ any, run func(*service.Service) error) error { return withBackend(cmd.Context(), s, p, run) }
 		}
 		if o.dryRun {
 			var estimate audit.Estimate
-			err := ask(&estimate, func(service *tidemark.Service) (err error) {
+			err := ask(&estimate, func(service *service.Service) (err error) {
 				estimate, err = service.EstimateAudit(cmd.Context(), from, to)
 				return err
 			})
@@ -84,7 +84,7 @@ do not count.`,
 			return printEstimate(p, estimate)
 		}
 		var report audit.Report
-		err = ask(&report, func(service *tidemark.Service) (err error) {
+		err = ask(&report, func(service *service.Service) (err error) {
 			if o.repair {
 				report, err = service.Repair(cmd.Context(), from, to)
 			} else {

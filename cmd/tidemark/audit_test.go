@@ -17,7 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/tidemark-dev/tidemark/audit"
-	"github.com/tidemark-dev/tidemark/internal/testlog"
+	"github.com/tidemark-dev/tidemark/internal/test/testlog"
 )
 
 // runAudit runs tidemark audit and returns its exit code, its report, if it

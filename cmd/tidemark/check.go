@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/tidemark-dev/tidemark"
+	"github.com/tidemark-dev/tidemark/check"
 )
 
 func checkCommand(p process) *cobra.Command {
@@ -43,22 +43,22 @@ whether they do could not be found out.`,
 		if err != nil {
 			return err
 		}
-		return printFindings(p, tidemark.Check(cmd.Context(), s))
+		return printFindings(p, check.Run(cmd.Context(), s))
 	}
 	return cmd
 }
 
 // printFindings prints the findings, each with what to do under it, and in a line
 // for a person how many there are of what is not well.
-func printFindings(p process, findings []tidemark.Finding) error {
-	found := map[tidemark.Level]int{}
+func printFindings(p process, findings []check.Finding) error {
+	found := map[check.Level]int{}
 	for _, f := range findings {
 		found[f.Level]++
 		if err := printFinding(p.stdout, f); err != nil {
 			return fmt.Errorf("print the findings: %w", err)
 		}
 	}
-	problems, warnings := found[tidemark.Problem], found[tidemark.Warning]
+	problems, warnings := found[check.Problem], found[check.Warning]
 	fmt.Fprintf(p.stderr, "checks: %d, problems: %d, warnings: %d\n", len(findings), problems, warnings)
 	if problems > 0 {
 		return errNo
@@ -66,7 +66,7 @@ func printFindings(p process, findings []tidemark.Finding) error {
 	return nil
 }
 
-func printFinding(out io.Writer, f tidemark.Finding) error {
+func printFinding(out io.Writer, f check.Finding) error {
 	const indent = "         "
 	if _, err := fmt.Fprintf(out, "%-8s %s\n", f.Level, f.What); err != nil {
 		return err

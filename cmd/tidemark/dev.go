@@ -14,13 +14,14 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/tidemark-dev/tidemark"
 	"github.com/tidemark-dev/tidemark/event"
 	"github.com/tidemark-dev/tidemark/flush"
-	"github.com/tidemark-dev/tidemark/generator"
-	"github.com/tidemark-dev/tidemark/internal/deliver"
 	"github.com/tidemark-dev/tidemark/internal/durations"
 	"github.com/tidemark-dev/tidemark/internal/envelope"
+	"github.com/tidemark-dev/tidemark/internal/lab/delivery"
+	"github.com/tidemark-dev/tidemark/internal/lab/generator"
+	"github.com/tidemark-dev/tidemark/service"
+	"github.com/tidemark-dev/tidemark/settings"
 	"github.com/tidemark-dev/tidemark/window"
 )
 
@@ -72,8 +73,8 @@ one in 200 is no valid event.`,
 
 // dev runs the server, the generator and the flushes until ctx ends or one of
 // them fails.
-func dev(ctx context.Context, s tidemark.Settings, stream generator.Config, every time.Duration, p process) error {
-	return withListener(ctx, s, newLogger(p, s), func(service *tidemark.Service, listener net.Listener) error {
+func dev(ctx context.Context, s settings.Settings, stream generator.Config, every time.Duration, p process) error {
+	return withListener(ctx, s, newLogger(p, s), func(service *service.Service, listener net.Listener) error {
 		d := newDevRun(s, serverURL(listener), p.stdout)
 		d.service = service
 		service.Watch(d.observe)
@@ -94,7 +95,7 @@ func dev(ctx context.Context, s tidemark.Settings, stream generator.Config, ever
 
 // besideServer runs f beside the server and returns when both have ended: the end
 // of either ends the other.
-func besideServer(ctx context.Context, service *tidemark.Service, listener net.Listener, f func(context.Context) error) error {
+func besideServer(ctx context.Context, service *service.Service, listener net.Listener, f func(context.Context) error) error {
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	running, stopRunning := context.WithCancel(ctx)
 	defer stopRunning()
@@ -110,8 +111,8 @@ func besideServer(ctx context.Context, service *tidemark.Service, listener net.L
 
 // A devRun is what dev tells a person.
 type devRun struct {
-	service  *tidemark.Service
-	settings tidemark.Settings
+	service  *service.Service
+	settings settings.Settings
 	windows  window.Fixed
 	url      string
 	out      io.Writer
@@ -124,7 +125,7 @@ type devRun struct {
 	toldAt      time.Time                     // when that line was; zero before the first
 }
 
-func newDevRun(s tidemark.Settings, url string, out io.Writer) *devRun {
+func newDevRun(s settings.Settings, url string, out io.Writer) *devRun {
 	return &devRun{
 		settings: s, url: url, out: out,
 		windows: window.Fixed{Duration: s.WindowDuration, AllowedLateness: s.AllowedLateness},
@@ -136,9 +137,9 @@ func newDevRun(s tidemark.Settings, url string, out io.Writer) *devRun {
 
 // generate pushes the stream to the server, as Pub/Sub does, until ctx ends.
 func (d *devRun) generate(ctx context.Context, stream generator.Config) error {
-	client := deliver.NewClient(generator.DefaultConcurrency)
+	client := delivery.NewClient(generator.DefaultConcurrency)
 	defer client.CloseIdleConnections()
-	deliverer := &deliver.Deliverer{URL: d.url + "/push", Client: client}
+	deliverer := &delivery.Deliverer{URL: d.url + "/push", Client: client}
 	return generator.Run(ctx, stream, generator.Options{
 		Publish: func(ctx context.Context, delivery generator.Delivery) error {
 			_, err := deliverer.Deliver(ctx, envelope.Encode(delivery.Message))
@@ -228,7 +229,7 @@ func onPurpose(stream generator.Config) string {
 func (d *devRun) flushEvery(ctx context.Context, every time.Duration) {
 	for {
 		next := time.Now().Truncate(every).Add(every)
-		if deliver.Sleep(ctx, time.Until(next)) != nil {
+		if delivery.Sleep(ctx, time.Until(next)) != nil {
 			return
 		}
 		d.flush(ctx)

@@ -15,14 +15,14 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/tidemark-dev/tidemark"
 	"github.com/tidemark-dev/tidemark/event"
 	"github.com/tidemark-dev/tidemark/flush"
+	"github.com/tidemark-dev/tidemark/settings"
 )
 
 func TestDevTellsAWindowAsFinalOnceAndOfWhatComesAfter(t *testing.T) {
 	t.Parallel()
-	s, err := tidemark.Load(map[string]string{"allowed-lateness": "0s"}, func(string) (string, bool) { return "", false })
+	s, err := settings.Load(map[string]string{"allowed-lateness": "0s"}, func(string) (string, bool) { return "", false })
 	if err != nil {
 		t.Fatal(err)
 	}

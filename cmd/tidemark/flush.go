@@ -11,8 +11,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/tidemark-dev/tidemark"
-	"github.com/tidemark-dev/tidemark/internal/deliver"
+	"github.com/tidemark-dev/tidemark/internal/lab/delivery"
+	"github.com/tidemark-dev/tidemark/service"
+	"github.com/tidemark-dev/tidemark/settings"
 )
 
 func flushCommand(p process) *cobra.Command {
@@ -27,7 +28,7 @@ Exits with 1 if any part failed.`,
 		Args: arguments(cobra.NoArgs),
 	}
 	settings := settingsFlags(cmd, p, settingsOptions{})
-	server := cmd.Flags().String("url", "", "server to ask, as http://127.0.0.1:8080, instead of the configured backend; it is sent "+deliver.TokenVariable+", if set")
+	server := cmd.Flags().String("url", "", "server to ask, as http://127.0.0.1:8080, instead of the configured backend; it is sent "+delivery.TokenVariable+", if set")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *server != "" {
 			return flushServer(cmd.Context(), *server, p)
@@ -41,8 +42,8 @@ Exits with 1 if any part failed.`,
 	return cmd
 }
 
-func flushBackend(ctx context.Context, s tidemark.Settings, p process) error {
-	return withBackend(ctx, s, p, func(service *tidemark.Service) error {
+func flushBackend(ctx context.Context, s settings.Settings, p process) error {
+	return withBackend(ctx, s, p, func(service *service.Service) error {
 		report := service.Flush(ctx)
 		if err := printReport(p.stdout, report); err != nil {
 			return err
@@ -55,11 +56,11 @@ func flushBackend(ctx context.Context, s tidemark.Settings, p process) error {
 }
 
 // withBackend runs f on the configured backend, also beside a server.
-func withBackend(ctx context.Context, s tidemark.Settings, p process, f func(*tidemark.Service) error) (err error) {
-	if err := tidemark.CheckStored(s); err != nil {
+func withBackend(ctx context.Context, s settings.Settings, p process, f func(*service.Service) error) (err error) {
+	if err := service.CheckStored(s); err != nil {
 		return err
 	}
-	service, err := tidemark.New(ctx, s, newLogger(p, s))
+	service, err := service.New(ctx, s, newLogger(p, s))
 	if err != nil {
 		return err
 	}

@@ -15,11 +15,11 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/tidemark-dev/tidemark/event"
-	"github.com/tidemark-dev/tidemark/generator"
 	"github.com/tidemark-dev/tidemark/internal/console"
-	"github.com/tidemark-dev/tidemark/internal/deliver"
 	"github.com/tidemark-dev/tidemark/internal/durations"
 	"github.com/tidemark-dev/tidemark/internal/envelope"
+	"github.com/tidemark-dev/tidemark/internal/lab/delivery"
+	"github.com/tidemark-dev/tidemark/internal/lab/generator"
 )
 
 // streamFlags gives a command the flags of the stream it generates. The returned
@@ -81,7 +81,7 @@ interrupt is a normal end.`,
 	}
 	flags := cmd.Flags()
 	check := streamFlags(flags, &config)
-	target := flags.String("url", "", "push endpoint to deliver to, as "+defaultPushURL+"; "+deliver.TokenVariable+", if set, is sent along")
+	target := flags.String("url", "", "push endpoint to deliver to, as "+defaultPushURL+"; "+delivery.TokenVariable+", if set, is sent along")
 	topicName := flags.String("topic", "", "Pub/Sub topic to publish to, as projects/my-project/topics/my-topic")
 	emulator := emulatorFlag(flags, p)
 	toStdout := flags.Bool("stdout", false, "print push bodies")
@@ -116,10 +116,10 @@ interrupt is a normal end.`,
 			}
 			return publishStream(cmd.Context(), config, to, p)
 		}
-		if err := deliver.CheckURL(*target); err != nil {
+		if err := delivery.CheckURL(*target); err != nil {
 			return usageError{fmt.Errorf("--url: %w", err)}
 		}
-		if err := deliver.CheckToken(*target, p.token()); err != nil {
+		if err := delivery.CheckToken(*target, p.token()); err != nil {
 			return usageError{fmt.Errorf("--url: %w", err)}
 		}
 		return deliverStream(cmd.Context(), config, *target, p)
@@ -177,20 +177,20 @@ func printBody(out io.Writer, d generator.Delivery) error {
 // deliverStream delivers a stream in real time and says at its end what became of
 // it.
 func deliverStream(ctx context.Context, config generator.Config, target string, p process) error {
-	client := deliver.NewClient(generator.DefaultConcurrency)
+	client := delivery.NewClient(generator.DefaultConcurrency)
 	defer client.CloseIdleConnections()
 	watched := watchStream(ctx, p)
 	err := generator.Run(ctx, config, generator.Options{
 		Publish: watched.publish(func(ctx context.Context, d generator.Delivery) error {
 			subject := "message " + d.Message.ID
-			deliverer := &deliver.Deliverer{URL: target, Token: p.token(), Client: client}
-			deliverer.Observe = func(a deliver.Attempt) {
+			deliverer := &delivery.Deliverer{URL: target, Token: p.token(), Client: client}
+			deliverer.Observe = func(a delivery.Attempt) {
 				if ctx.Err() == nil {
 					watched.console.Observe(subject, a)
 				}
 			}
 			_, err := deliverer.Deliver(ctx, envelope.Encode(d.Message))
-			var refusal *deliver.RefusedError
+			var refusal *delivery.RefusedError
 			if errors.As(err, &refusal) {
 				watched.console.GivenUp(subject, refusal.Attempt.String())
 				return errRefused

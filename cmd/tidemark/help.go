@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/tidemark-dev/tidemark"
+	"github.com/tidemark-dev/tidemark/settings"
 )
 
 // helpWidth is where lines of help are broken.
@@ -51,11 +51,11 @@ var settingsGroups = []settingsGroup{
 }
 
 // flagUsages returns the usage of the settings of those names.
-func flagUsages(settings *pflag.FlagSet, names ...string) string {
+func flagUsages(all *pflag.FlagSet, names ...string) string {
 	shown := pflag.NewFlagSet("", pflag.ContinueOnError)
 	shown.SortFlags = false
 	for _, name := range names {
-		shown.AddFlag(settings.Lookup(tidemark.Setting{Name: name}.Flag()))
+		shown.AddFlag(all.Lookup(settings.Setting{Name: name}.Flag()))
 	}
 	return shown.FlagUsagesWrapped(helpWidth)
 }
@@ -144,7 +144,7 @@ func completeChoices(cmd *cobra.Command, flag string, choices ...string) {
 
 // completeSettings does so for every setting.
 func completeSettings(cmd *cobra.Command) {
-	for _, s := range tidemark.SettingsTable() {
+	for _, s := range settings.Table() {
 		switch s.Name {
 		case "DATA_DIR":
 			if err := cmd.MarkFlagDirname(s.Flag()); err != nil {

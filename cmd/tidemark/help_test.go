@@ -8,7 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/tidemark-dev/tidemark"
+	"github.com/tidemark-dev/tidemark/settings"
 )
 
 // A user finds the few flags of a command apart from the settings, and of those the few
@@ -49,7 +49,7 @@ func TestHelpOfTheSettingsHasEachOnce(t *testing.T) {
 		grouped = append(append(grouped, group.common...), group.rest...)
 	}
 	code, help, _ := runCommand(t, "help", "settings")
-	for _, s := range tidemark.SettingsTable() {
+	for _, s := range settings.Table() {
 		want = append(want, s.Name)
 		if n := strings.Count(help, "      --"+s.Flag()+" "); n != 1 {
 			t.Errorf("--%s is there %d times", s.Flag(), n)

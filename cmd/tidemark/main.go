@@ -15,7 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"github.com/tidemark-dev/tidemark/internal/deliver"
+	"github.com/tidemark-dev/tidemark/internal/lab/delivery"
 )
 
 func main() {
@@ -39,7 +39,7 @@ type process struct {
 
 // token returns the identity token that is sent to servers, or nothing.
 func (p process) token() string {
-	token, _ := p.lookup(deliver.TokenVariable)
+	token, _ := p.lookup(delivery.TokenVariable)
 	return token
 }
 

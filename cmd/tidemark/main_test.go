@@ -25,9 +25,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	_ "modernc.org/sqlite"
 
-	"github.com/tidemark-dev/tidemark/internal/emulator"
 	"github.com/tidemark-dev/tidemark/internal/envelope"
-	"github.com/tidemark-dev/tidemark/internal/testlog"
+	"github.com/tidemark-dev/tidemark/internal/test/emulator"
+	"github.com/tidemark-dev/tidemark/internal/test/testlog"
 )
 
 // asProgram, in the environment, makes the test binary the program itself, so

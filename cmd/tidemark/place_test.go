@@ -27,10 +27,11 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/tidemark-dev/tidemark"
 	"github.com/tidemark-dev/tidemark/event"
 	"github.com/tidemark-dev/tidemark/internal/envelope"
 	"github.com/tidemark-dev/tidemark/internal/memfirestore"
+	"github.com/tidemark-dev/tidemark/service"
+	"github.com/tidemark-dev/tidemark/settings"
 )
 
 // A place is where a program runs with its settings: a directory, free ports, and fakes
@@ -156,7 +157,7 @@ func submatch(pattern string, lines ...string) string {
 
 // A running is a service that runs in a place.
 type running struct {
-	*tidemark.Service
+	*service.Service
 	*place
 	began time.Time
 }
@@ -165,11 +166,11 @@ type running struct {
 func on(see func(t *testing.T, s running) string) func(t *testing.T, p *place) string {
 	return func(t *testing.T, p *place) string {
 		t.Helper()
-		settings, err := tidemark.Load(nil, p.lookup)
+		settings, err := settings.Load(nil, p.lookup)
 		if err != nil {
 			t.Fatal(err)
 		}
-		service, err := tidemark.New(t.Context(), settings, slog.New(slog.DiscardHandler))
+		service, err := service.New(t.Context(), settings, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}

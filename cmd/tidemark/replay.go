@@ -9,8 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/tidemark-dev/tidemark/internal/deliver"
-	"github.com/tidemark-dev/tidemark/internal/replay"
+	"github.com/tidemark-dev/tidemark/internal/lab/delivery"
+	"github.com/tidemark-dev/tidemark/internal/lab/replay"
 )
 
 // defaultPushURL is where a server with default settings takes pushes.
@@ -63,7 +63,7 @@ they were in.`,
 		}),
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&o.URL, "url", defaultPushURL, "where to push; "+deliver.TokenVariable+", if set, is sent along")
+	flags.StringVar(&o.URL, "url", defaultPushURL, "where to push; "+delivery.TokenVariable+", if set, is sent along")
 	flags.IntVar(&o.Concurrency, "concurrency", 16, "messages on their way at once; with 1, strictly in order")
 	flags.Float64Var(&o.Rate, "rate", 0, "most messages a second; 0 for no limit")
 	flags.StringVar(&o.PublishTime, "publish-time", replay.PublishAtEvent, "publish time of bare events: event (their timestamp) or now")

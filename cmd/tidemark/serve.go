@@ -13,7 +13,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/tidemark-dev/tidemark"
+	"github.com/tidemark-dev/tidemark/service"
+	"github.com/tidemark-dev/tidemark/settings"
 )
 
 func serveCommand(p process) *cobra.Command {
@@ -38,13 +39,13 @@ answers what it has accepted and exits.`,
 	return cmd
 }
 
-func serve(ctx context.Context, s tidemark.Settings, p process) error {
+func serve(ctx context.Context, s settings.Settings, p process) error {
 	log := newLogger(p, s)
 	toUser := textLog(p, s) && isTerminal(p.stderr)
 	if !toUser {
 		log.Info("starting", "version", version(), "settings", s)
 	}
-	return withListener(ctx, s, log, func(service *tidemark.Service, listener net.Listener) error {
+	return withListener(ctx, s, log, func(service *service.Service, listener net.Listener) error {
 		if toUser {
 			introduceServer(p.stderr, s, serverURL(listener))
 		} else {
@@ -56,7 +57,7 @@ func serve(ctx context.Context, s tidemark.Settings, p process) error {
 
 // introduceServer says to the user of a terminal where the server is, and what the
 // user has to see to.
-func introduceServer(out io.Writer, s tidemark.Settings, url string) {
+func introduceServer(out io.Writer, s settings.Settings, url string) {
 	fmt.Fprintf(out, "tidemark %s serves at %s until Ctrl-C.\n", version(), url)
 	chosen := s.Chosen()
 	if chosen == nil {
@@ -78,8 +79,8 @@ func serverURL(listener net.Listener) string {
 
 // withListener runs f on a service and the listener that it is to serve on. Where
 // the data directory or the port is in use, it has made no tables.
-func withListener(ctx context.Context, s tidemark.Settings, log *slog.Logger, f func(*tidemark.Service, net.Listener) error) (err error) {
-	unlock, err := tidemark.Lock(s)
+func withListener(ctx context.Context, s settings.Settings, log *slog.Logger, f func(*service.Service, net.Listener) error) (err error) {
+	unlock, err := service.Lock(s)
 	if err != nil {
 		return err
 	}
@@ -89,7 +90,7 @@ func withListener(ctx context.Context, s tidemark.Settings, log *slog.Logger, f 
 		return err
 	}
 	defer listener.Close() // Serve has, unless it was not reached
-	service, err := tidemark.New(ctx, s, log)
+	service, err := service.New(ctx, s, log)
 	if err != nil {
 		return err
 	}
@@ -98,13 +99,13 @@ func withListener(ctx context.Context, s tidemark.Settings, log *slog.Logger, f 
 }
 
 // closeService closes a service, also when ctx has ended.
-func closeService(ctx context.Context, service *tidemark.Service) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tidemark.CloseTimeout)
+func closeService(ctx context.Context, service *service.Service) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settings.CloseTimeout)
 	defer cancel()
 	return service.Close(ctx)
 }
 
-func listen(s tidemark.Settings) (net.Listener, error) {
+func listen(s settings.Settings) (net.Listener, error) {
 	listener, err := net.Listen("tcp", net.JoinHostPort(s.Host, strconv.Itoa(s.Port)))
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, fmt.Errorf("port %d is in use by another process; stop it or give this one another with --port: %w", s.Port, err)

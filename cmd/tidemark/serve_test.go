@@ -10,7 +10,7 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 
-	"github.com/tidemark-dev/tidemark"
+	"github.com/tidemark-dev/tidemark/settings"
 )
 
 // Nothing listens, or says so, and no tables are made, before the directory and
@@ -70,7 +70,7 @@ func TestTheLogNamesTracesOfTheProject(t *testing.T) {
 		{map[string]string{"google-cloud-project": "my-project", "log-format": "text"}, false},
 		{nil, false},
 	} {
-		s, err := tidemark.Load(tc.settings, func(string) (string, bool) { return "", false })
+		s, err := settings.Load(tc.settings, func(string) (string, bool) { return "", false })
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -10,12 +10,13 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/tidemark-dev/tidemark"
 	"github.com/tidemark-dev/tidemark/internal/durations"
+	"github.com/tidemark-dev/tidemark/service"
+	"github.com/tidemark-dev/tidemark/settings"
 )
 
 // A settingValue is the text of a setting as a flag. It takes any text, so that every
-// bad value is reported together, by tidemark.Load.
+// bad value is reported together, by settings.Load.
 type settingValue struct{ text, kind string }
 
 func (v *settingValue) String() string { return v.text }
@@ -29,7 +30,7 @@ func (v *settingValue) Set(text string) error {
 // settings' own.
 func newSettingsFlags(defaults map[string]string) *pflag.FlagSet {
 	flags := pflag.NewFlagSet("settings", pflag.ContinueOnError)
-	for _, s := range tidemark.SettingsTable() {
+	for _, s := range settings.Table() {
 		kind := cmp.Or(strings.Join(s.Choices(), "|"), "value")
 		flags.Var(&settingValue{cmp.Or(defaults[s.Name], s.Default), kind}, s.Flag(), s.Usage)
 	}
@@ -44,7 +45,7 @@ type settingsOptions struct {
 
 // settingsFlags gives the command a flag for every setting and returns what reads
 // the settings once the flags are parsed.
-func settingsFlags(cmd *cobra.Command, p process, o settingsOptions) func() (tidemark.Settings, error) {
+func settingsFlags(cmd *cobra.Command, p process, o settingsOptions) func() (settings.Settings, error) {
 	own := newSettingsFlags(o.defaults)
 	lookup := func(name string) (string, bool) {
 		if value, ok := p.lookup(name); ok && value != "" {
@@ -56,14 +57,14 @@ func settingsFlags(cmd *cobra.Command, p process, o settingsOptions) func() (tid
 	cmd.Flags().AddFlagSet(own)
 	completeSettings(cmd)
 	cmd.SetUsageFunc(func(cmd *cobra.Command) error { return printUsage(cmd, own, o.server) })
-	load := func() (tidemark.Settings, error) {
+	load := func() (settings.Settings, error) {
 		given := map[string]string{}
 		cmd.Flags().Visit(func(f *pflag.Flag) {
 			if own.Lookup(f.Name) != nil {
 				given[f.Name] = f.Value.String()
 			}
 		})
-		s, err := tidemark.Load(given, lookup)
+		s, err := settings.Load(given, lookup)
 		if err != nil {
 			return s, usageError{err}
 		}
@@ -83,21 +84,21 @@ type durationValue time.Duration
 func (d *durationValue) String() string { return durations.Text(time.Duration(*d)) }
 func (d *durationValue) Type() string   { return "duration" }
 func (d *durationValue) Set(text string) error {
-	parsed, err := tidemark.ParseDuration(text)
+	parsed, err := settings.ParseDuration(text)
 	*d = durationValue(parsed)
 	return err
 }
 
 // textLog tells whether the log is text.
-func textLog(p process, s tidemark.Settings) bool {
+func textLog(p process, s settings.Settings) bool {
 	return s.LogFormat == "text" || s.LogFormat == "" && isTerminal(p.stderr)
 }
 
 // newLogger returns the process's log, on standard error: text for a person, else
 // JSON in the field names that Cloud Logging reads.
-func newLogger(p process, s tidemark.Settings) *slog.Logger {
+func newLogger(p process, s settings.Settings) *slog.Logger {
 	if textLog(p, s) {
 		return slog.New(slog.NewTextHandler(p.stderr, &slog.HandlerOptions{Level: s.LogLevel}))
 	}
-	return tidemark.NewJSONLogger(p.stderr, s.LogLevel, s.Project)
+	return service.NewJSONLogger(p.stderr, s.LogLevel, s.Project)
 }

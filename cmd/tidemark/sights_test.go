@@ -9,7 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/tidemark-dev/tidemark"
+	"github.com/tidemark-dev/tidemark/settings"
 )
 
 // A sight is something that is seen from outside of a setting: it differs between two
@@ -94,7 +94,7 @@ var sights = []sight{
 func TestEverySettingIsSeenFromOutside(t *testing.T) {
 	t.Parallel()
 	unseen := map[string]bool{}
-	for _, s := range tidemark.SettingsTable() {
+	for _, s := range settings.Table() {
 		unseen[s.Name] = true
 	}
 	for _, s := range sights {

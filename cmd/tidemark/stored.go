@@ -11,10 +11,11 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"github.com/tidemark-dev/tidemark"
 	"github.com/tidemark-dev/tidemark/event"
 	"github.com/tidemark-dev/tidemark/internal/envelope"
-	"github.com/tidemark-dev/tidemark/internal/replay"
+	"github.com/tidemark-dev/tidemark/internal/lab/replay"
+	"github.com/tidemark-dev/tidemark/service"
+	"github.com/tidemark-dev/tidemark/settings"
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
@@ -58,8 +59,8 @@ func (o *storedOptions) check() (storedSpan, error) {
 }
 
 // replayStored replays stored messages of the configured backend.
-func replayStored(ctx context.Context, s tidemark.Settings, span storedSpan, o replay.Options, p process) (err error) {
-	tables, err := tidemark.OpenWarehouse(ctx, s)
+func replayStored(ctx context.Context, s settings.Settings, span storedSpan, o replay.Options, p process) (err error) {
+	tables, err := service.OpenWarehouse(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -74,7 +75,7 @@ func replayStored(ctx context.Context, s tidemark.Settings, span storedSpan, o r
 
 // storedMessages yields the messages of the span. Of a table that takes too long to
 // read it says what to do.
-func storedMessages(ctx context.Context, tables warehouse.Archive, span storedSpan, s tidemark.Settings) iter.Seq2[event.Message, error] {
+func storedMessages(ctx context.Context, tables warehouse.Archive, span storedSpan, s settings.Settings) iter.Seq2[event.Message, error] {
 	return func(yield func(event.Message, error) bool) {
 		for m, err := range readStored(ctx, tables, span, s) {
 			if errors.Is(err, context.DeadlineExceeded) {
@@ -87,7 +88,7 @@ func storedMessages(ctx context.Context, tables warehouse.Archive, span storedSp
 	}
 }
 
-func readStored(ctx context.Context, tables warehouse.Archive, span storedSpan, s tidemark.Settings) iter.Seq2[event.Message, error] {
+func readStored(ctx context.Context, tables warehouse.Archive, span storedSpan, s settings.Settings) iter.Seq2[event.Message, error] {
 	return func(yield func(event.Message, error) bool) {
 		if span.table == deadLetterTable {
 			for letter, err := range tables.DeadLetters(ctx, span.from, span.to) {

@@ -17,9 +17,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/tidemark-dev/tidemark"
 	"github.com/tidemark-dev/tidemark/event"
 	"github.com/tidemark-dev/tidemark/internal/envelope"
+	"github.com/tidemark-dev/tidemark/settings"
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
@@ -191,7 +191,7 @@ func TestReplayFromATableIsCalledRightly(t *testing.T) {
 func TestReplaysOwnFlagsAreNoSettings(t *testing.T) {
 	t.Parallel()
 	flags := replayCommand(process{}).Flags()
-	for _, setting := range tidemark.SettingsTable() {
+	for _, setting := range settings.Table() {
 		if f := flags.Lookup(setting.Flag()); f == nil || f.Usage != setting.Usage {
 			t.Errorf("flag --%s is not the setting %s", setting.Flag(), setting.Name)
 		}
@@ -229,7 +229,7 @@ func (slowArchive) DeadLetters(context.Context, time.Time, time.Time) iter.Seq2[
 func TestATableThatTakesTooLongIsToBeReadInParts(t *testing.T) {
 	t.Parallel()
 	for _, table := range []string{rawTable, deadLetterTable} {
-		for _, err := range storedMessages(t.Context(), slowArchive{}, storedSpan{table: table}, tidemark.Settings{}) {
+		for _, err := range storedMessages(t.Context(), slowArchive{}, storedSpan{table: table}, settings.Settings{}) {
 			if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "narrow it by --from and --to") {
 				t.Errorf("%s: error %v, want one that says what to do", table, err)
 			}

@@ -11,7 +11,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/tidemark-dev/tidemark/internal/deliver"
+	"github.com/tidemark-dev/tidemark/internal/lab/delivery"
 )
 
 const secret = "eyJhbGciOiJSUzI1NiJ9.eyJlbWFpbCI6IiJ9.c2VjcmV0"
@@ -24,7 +24,7 @@ func runWithToken(t *testing.T, token, stdin string, args ...string) (code int, 
 	var out bytes.Buffer
 	code = run(ctx, args, process{
 		stdin: strings.NewReader(stdin), stdout: &out, stderr: &out,
-		lookup: func(name string) (string, bool) { return token, name == deliver.TokenVariable },
+		lookup: func(name string) (string, bool) { return token, name == delivery.TokenVariable },
 	})
 	return code, out.String()
 }
@@ -71,7 +71,7 @@ func TestNoCommandSendsTheTokenInClear(t *testing.T) {
 	t.Parallel()
 	for _, command := range tokenCommands {
 		code, said := runWithToken(t, secret, "{}\n", toServer(command, "http://tidemark.invalid")...)
-		if code != exitUsage || !strings.Contains(said, deliver.TokenVariable) || strings.Contains(said, secret) {
+		if code != exitUsage || !strings.Contains(said, delivery.TokenVariable) || strings.Contains(said, secret) {
 			t.Errorf("%q: exit code %d: %s", command, code, said)
 		}
 	}

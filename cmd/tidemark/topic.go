@@ -17,8 +17,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
-	"github.com/tidemark-dev/tidemark"
-	"github.com/tidemark-dev/tidemark/generator"
+	"github.com/tidemark-dev/tidemark/internal/lab/generator"
+	"github.com/tidemark-dev/tidemark/settings"
 )
 
 const (
@@ -51,8 +51,8 @@ func parseTopic(name string) (topic, error) {
 // emulatorFlag gives a command the flag of the one setting that publishing has. The
 // returned function reads the setting, once the flags are parsed.
 func emulatorFlag(flags *pflag.FlagSet, p process) func() (host string, err error) {
-	var setting tidemark.Setting
-	for _, s := range tidemark.SettingsTable() {
+	var setting settings.Setting
+	for _, s := range settings.Table() {
 		if s.Name == "PUBSUB_EMULATOR_HOST" {
 			setting = s
 		}
@@ -63,7 +63,7 @@ func emulatorFlag(flags *pflag.FlagSet, p process) func() (host string, err erro
 		if flags.Changed(setting.Flag()) {
 			all[setting.Flag()] = *given
 		}
-		s, err := tidemark.Load(all, func(name string) (string, bool) {
+		s, err := settings.Load(all, func(name string) (string, bool) {
 			if name != setting.Name { // no other setting matters here, nor any fault of one
 				return "", false
 			}

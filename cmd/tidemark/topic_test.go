@@ -14,7 +14,7 @@ import (
 	"cloud.google.com/go/pubsub/v2/pstest"
 	"google.golang.org/grpc/codes"
 
-	"github.com/tidemark-dev/tidemark/internal/emulator"
+	"github.com/tidemark-dev/tidemark/internal/test/emulator"
 )
 
 // A testTopic is a topic of an emulator, with a subscription that has all that is

@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/tidemark-dev/tidemark/internal/deliver"
+	"github.com/tidemark-dev/tidemark/internal/lab/delivery"
 )
 
 const (
@@ -63,7 +63,7 @@ func (c *Console) print(text string) {
 // Observe warns of an attempt that will be made again: the first of its kind at
 // once, and then one in five seconds, since an unreachable server fails every
 // attempt. The subject is what was to be delivered.
-func (c *Console) Observe(subject string, a deliver.Attempt) {
+func (c *Console) Observe(subject string, a delivery.Attempt) {
 	if a.Acknowledged() || a.Hopeless() {
 		return
 	}
@@ -104,7 +104,7 @@ func (c *Console) Update(change func()) {
 
 // DrawEvery draws the progress line again and again until ctx ends.
 func (c *Console) DrawEvery(ctx context.Context, interval time.Duration) {
-	for deliver.Sleep(ctx, interval) == nil {
+	for delivery.Sleep(ctx, interval) == nil {
 		c.mu.Lock()
 		c.draw(c.now())
 		c.mu.Unlock()

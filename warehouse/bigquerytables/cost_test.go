@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/tidemark-dev/tidemark/event"
-	"github.com/tidemark-dev/tidemark/generator"
+	"github.com/tidemark-dev/tidemark/internal/lab/generator"
 	"github.com/tidemark-dev/tidemark/warehouse"
 	"github.com/tidemark-dev/tidemark/window"
 )

@@ -12,11 +12,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tidemark-dev/tidemark/event"
-	"github.com/tidemark-dev/tidemark/internal/emulator"
+	"github.com/tidemark-dev/tidemark/internal/test/emulator"
+	"github.com/tidemark-dev/tidemark/internal/test/warehousetest"
 	"github.com/tidemark-dev/tidemark/warehouse"
 	"github.com/tidemark-dev/tidemark/warehouse/bigquerytables"
 	"github.com/tidemark-dev/tidemark/warehouse/streamhouse"
-	"github.com/tidemark-dev/tidemark/warehouse/warehousetest"
 )
 
 // The queries of the lab "Streaming Analytics": the traffic of each minute, and how

@@ -1,0 +1,267 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/gofrs/flock"
+
+	"github.com/tidemark-dev/tidemark/internal/sqlitefile"
+	"github.com/tidemark-dev/tidemark/service"
+	"github.com/tidemark-dev/tidemark/settings"
+	"github.com/tidemark-dev/tidemark/warehouse/sqlitetables"
+	"github.com/tidemark-dev/tidemark/windowstore"
+	"github.com/tidemark-dev/tidemark/windowstore/sqlitecounters"
+)
+
+// A Level says how bad a finding is.
+type Level int
+
+// The levels.
+const (
+	OK      Level = iota
+	Warning       // pushes and flushes work, or whether they do could not be found out
+	Problem       // a push or a flush would fail
+)
+
+func (l Level) String() string { return [...]string{"ok", "warning", "problem"}[l] }
+
+// A Finding is what one check found.
+type Finding struct {
+	Level Level
+	What  string   // in one line
+	Do    []string // about it, in order: commands, statements of SQL, settings
+}
+
+func ok(format string, args ...any) Finding {
+	return Finding{OK, fmt.Sprintf(format, args...), nil}
+}
+
+func warning(do []string, format string, args ...any) Finding {
+	return Finding{Warning, fmt.Sprintf(format, args...), do}
+}
+
+func problem(do []string, format string, args ...any) Finding {
+	return Finding{Problem, fmt.Sprintf(format, args...), do}
+}
+
+// Run looks for everything that a first push would need, with the settings as they
+// are. It changes nothing: what the first push makes by itself is only said to be
+// made. A check that fails does not stop the others, and each call ends by itself.
+func Run(ctx context.Context, s settings.Settings) []Finding {
+	return (&checker{settings: s, who: findAccount}).run(ctx)
+}
+
+// A checker makes the checks.
+type checker struct {
+	settings settings.Settings
+	account  account // whose credentials were found
+
+	// who finds the account.
+	who func(context.Context) (account, error)
+	// Hosts that a test has in place of Google's services; empty for those, and
+	// where the settings name an emulator.
+	bigQueryHost, storageHost, firestoreHost, adminHost, projectsURL string
+}
+
+func (c *checker) run(ctx context.Context) []Finding {
+	var findings []Finding
+	s := c.settings
+	if s.OnDisk() {
+		findings = append(findings, c.directory()...)
+	}
+	if s.Counters == "sqlite" {
+		findings = append(findings, c.counterFile(ctx))
+	}
+	if s.Backend == "local" {
+		findings = append(findings, c.tableFile(ctx)...)
+	}
+	return append(findings, c.google(ctx)...)
+}
+
+// directory checks the data directory.
+func (c *checker) directory() []Finding {
+	dir := c.settings.DataDir
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return []Finding{c.newDirectory()}
+	case err != nil:
+		return []Finding{problem(chooseDir, "data directory %s: %v", dir, err)}
+	case !info.IsDir():
+		return []Finding{problem(chooseDir, "data directory %s: it is a file", dir)}
+	}
+	if err := tryToWrite(dir); err != nil {
+		return []Finding{problem(takeOver(dir), "data directory %s cannot be written by this user: %v", dir, err)}
+	}
+	return []Finding{ok("data directory %s: writable", dir), c.lock()}
+}
+
+var chooseDir = []string{`choose another directory with DATA_DIR, as DATA_DIR="$HOME/tidemark"`}
+
+// takeOver returns what a user does who cannot write the directory. A directory that
+// holds nothing but Tidemark's files can be given to the user. Any other directory
+// may be the system's, as /etc: a change of its owner could break the machine.
+func takeOver(dir string) []string {
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) == 0 {
+		return chooseDir
+	}
+	command := `sudo chown "$(id -un)" ` + shellQuote(dir)
+	for _, entry := range entries {
+		if !entry.Type().IsRegular() || !ownFile.MatchString(entry.Name()) {
+			return chooseDir
+		}
+		command += " " + shellQuote(filepath.Join(dir, entry.Name()))
+	}
+	return []string{command}
+}
+
+// ownFile matches the names of the files in a data directory: of the lock, and of
+// the databases with what SQLite keeps beside them.
+var ownFile = regexp.MustCompile(`^(lock|(counters|warehouse)\.db(-wal|-shm|-journal)?)$`)
+
+// newDirectory checks whether the data directory, which is not there, can be made.
+func (c *checker) newDirectory() Finding {
+	dir, err := filepath.Abs(c.settings.DataDir)
+	if err != nil {
+		return problem(chooseDir, "data directory %s: %v", c.settings.DataDir, err)
+	}
+	parent := filepath.Dir(dir)
+	for _, err := os.Stat(parent); errors.Is(err, fs.ErrNotExist); _, err = os.Stat(parent) {
+		parent = filepath.Dir(parent)
+	}
+	if err := tryToWrite(parent); err != nil {
+		return problem(chooseDir, "data directory %s does not exist and cannot be created: %v", dir, err)
+	}
+	return ok("data directory %s: will be made by the first start", dir)
+}
+
+// tryToWrite makes something in the directory and removes it.
+func tryToWrite(dir string) error {
+	made, err := os.MkdirTemp(dir, ".tidemark-check-")
+	if err != nil {
+		return err
+	}
+	return os.Remove(made)
+}
+
+// lock says whether a server has the data directory, for which it takes the lock for
+// a moment, if it can.
+func (c *checker) lock() Finding {
+	path := service.LockPath(c.settings)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return ok("lock %s: no server has ever had it", path)
+	}
+	lock := flock.New(path)
+	locked, err := lock.TryRLock()
+	if err != nil {
+		return warning(nil, "lock %s: %v", path, err)
+	}
+	if !locked {
+		return ok("lock %s: a server is running", path)
+	}
+	if err := lock.Unlock(); err != nil {
+		return warning(nil, "lock %s: %v", path, err)
+	}
+	return ok("lock %s: free", path)
+}
+
+// counterFile checks the counters in SQLite.
+func (c *checker) counterFile(ctx context.Context) Finding {
+	ctx, cancel := context.WithTimeout(ctx, settings.StepTimeout)
+	defer cancel()
+	path := service.CountersPath(c.settings)
+	recorded, err := sqlitecounters.Inspect(ctx, service.SQLiteCounters(c.settings))
+	if mismatch, found := errors.AsType[*windowstore.MeaningError](err); found {
+		return c.meaningProblem(mismatch)
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return ok("counters %s: will be made by the first start", path)
+	case err != nil:
+		return c.fileProblem(path, err)
+	case !recorded:
+		return ok("counters %s: pipeline %q will be recorded by the first push", path, c.settings.Pipeline)
+	}
+	return ok("counters %s: pipeline %q is on record with these settings", path, c.settings.Pipeline)
+}
+
+func (c *checker) meaningProblem(err *windowstore.MeaningError) Finding {
+	do := []string{"set what is on record, or"}
+	if c.settings.OnThisMachine() {
+		do = append(do, "use another DATA_DIR, or")
+	}
+	return problem(append(do, "start afresh with a new name in PIPELINE and tables of its own in RAW_TABLE and AGG_TABLE"), "pipeline %q: the settings do not fit what is on record: %s", err.Pipeline, strings.Join(err.Problems, "; "))
+}
+
+// tableFile checks the tables in SQLite.
+func (c *checker) tableFile(ctx context.Context) []Finding {
+	ctx, cancel := context.WithTimeout(ctx, settings.StepTimeout)
+	defer cancel()
+	path := service.TablesPath(c.settings)
+	found, err := sqlitetables.Inspect(ctx, service.SQLiteTables(c.settings))
+	if errors.Is(err, fs.ErrNotExist) {
+		return []Finding{ok("tables %s: will be made by the first start", path)}
+	}
+	if err != nil {
+		return []Finding{c.fileProblem(path, err)}
+	}
+	var findings []Finding
+	add := func(level Level, f sqlitetables.Fault) {
+		do := []string{"sqlite3 " + shellQuote(path) + " " + shellQuote(f.Mend)}
+		// One statement may mend several faults.
+		if last := len(findings) - 1; last >= 0 && slices.Equal(findings[last].Do, do) {
+			findings[last].What += "; " + f.What
+			return
+		}
+		findings = append(findings, Finding{level, fmt.Sprintf("%s in %s: %s", f.Table, path, f.What), do})
+	}
+	for _, f := range found.Faults {
+		add(Problem, f)
+	}
+	for _, f := range found.Stale {
+		add(Warning, f)
+	}
+	if len(found.Missing) > 0 {
+		findings = append(findings, ok("tables %s: %s will be made by the next start", path, strings.Join(found.Missing, ", ")))
+	}
+	if findings == nil {
+		findings = append(findings, ok("tables %s: as this version makes them", path))
+	}
+	return findings
+}
+
+// fileProblem is the finding of a file that cannot be used.
+func (c *checker) fileProblem(path string, err error) Finding {
+	_, later := errors.AsType[*sqlitefile.VersionError](err)
+	do := chooseDir
+	switch {
+	case later:
+		do = []string{"run the later version of tidemark, or " + chooseDir[0]}
+	case errors.Is(err, fs.ErrPermission):
+		do = takeOver(c.settings.DataDir)
+	case sqlitefile.IsDamaged(err):
+		do = []string{"mv " + shellQuote(path) + " " + shellQuote(path+".old"), "the next start creates a new file; if the file is another program's, " + chooseDir[0]}
+	}
+	return problem(do, "%s: %s", path, oneLine(err))
+}
+
+// oneLine returns an error's text without line breaks.
+func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
+
+// shellQuote returns text as one word of a shell's command.
+func shellQuote(text string) string {
+	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:@%+="
+	if text != "" && strings.Trim(text, plain) == "" {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
+}

@@ -1,0 +1,300 @@
+// Package delivery hands push bodies to a server the way Pub/Sub push does: at
+// least once, again and again with growing pauses until the server acknowledges.
+// Commands that stand in for Pub/Sub use it.
+package delivery
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tidemark-dev/tidemark/internal/durations"
+)
+
+const (
+	// AckDeadline is how long an attempt waits for its answer, as a subscription
+	// waits for an acknowledgement before it delivers again. It lies well past
+	// every deadline inside the server.
+	AckDeadline = 60 * time.Second
+
+	minBackoff = 100 * time.Millisecond // Pub/Sub's, after the first refusal
+	maxBackoff = 10 * time.Second       // shorter than Pub/Sub's 60 s: a person is waiting
+
+	// maxRetryAfter bounds what a server can ask for, at the longest pause that
+	// Pub/Sub makes.
+	maxRetryAfter = 60 * time.Second
+
+	maxAnswer = 64 << 10 // bytes of an answer's body that are kept
+)
+
+// A Deliverer delivers push bodies to one URL. It may be used by many
+// goroutines at once; how many is the caller's choice. The zero value of every
+// field but URL is ready to use. Fields must not change after the first call.
+type Deliverer struct {
+	// URL is where the bodies are posted: http or https (see [CheckURL]).
+	URL string
+	// Token is sent with each body; empty is none. See [CheckToken].
+	Token string
+	// Client sends the requests; nil is [http.DefaultClient]. Redirects are never
+	// followed, since they would turn the POST into a GET, whose 200 stands for
+	// nothing stored.
+	Client *http.Client
+	// Timeout bounds one attempt; 0 is [AckDeadline].
+	Timeout time.Duration
+	// GiveUpAfter bounds all attempts at one body with their pauses: no attempt
+	// begins later. 0 is no bound.
+	GiveUpAfter time.Duration
+	// Observe, if set, is told of every attempt as soon as it has ended, before
+	// the pause that follows it. It is called from every goroutine that calls
+	// Deliver.
+	Observe func(Attempt)
+
+	// Now and Sleep are the clock; nil is the real one. Sleep returns ctx's error
+	// if ctx ends first.
+	Now   func() time.Time
+	Sleep func(ctx context.Context, d time.Duration) error
+}
+
+// NewClient returns an HTTP client that keeps concurrency connections to one
+// server open between requests; the default client keeps two and would open a
+// new one for nearly every request beyond.
+func NewClient(concurrency int) *http.Client {
+	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true}
+	transport.MaxIdleConnsPerHost = max(concurrency, 1)
+	transport.IdleConnTimeout = 90 * time.Second
+	return &http.Client{Transport: transport}
+}
+
+// CheckURL tells whether raw is a URL that bodies can be posted to.
+func CheckURL(raw string) error {
+	u, err := url.Parse(raw)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+		return fmt.Errorf("%q is not a URL as http://host:port/path", raw)
+	}
+	return nil
+}
+
+// An Attempt is one delivery of one body, and what came of it.
+type Attempt struct {
+	Number  int           // of this body's attempts, from 1
+	Status  int           // the HTTP status; 0 if no answer came
+	Body    []byte        // the answer's body, at most 64 KiB of it
+	Err     error         // why no answer came; nil if one did
+	Latency time.Duration // from the start of the request to the end of the answer
+
+	retryAfter time.Duration // what the server asked for, or 0
+}
+
+// Acknowledged tells whether the server took over the message: status 102, 200,
+// 201, 202 or 204 and no other, which is Pub/Sub's rule.
+func (a Attempt) Acknowledged() bool {
+	switch a.Status {
+	case http.StatusProcessing, http.StatusOK, http.StatusCreated, http.StatusAccepted, http.StatusNoContent:
+		return true
+	}
+	return false
+}
+
+// Hopeless tells whether the answer is one that every later attempt would get:
+// status 400, 401, 403, 404, 405, 413 or 415.
+// (Pub/Sub itself would go on until the message expires.)
+func (a Attempt) Hopeless() bool {
+	switch a.Status {
+	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound,
+		http.StatusMethodNotAllowed, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType:
+		return true
+	}
+	return false
+}
+
+// String returns the outcome in one line for a person: the status with the
+// server's error message, or why no answer came.
+func (a Attempt) String() string {
+	if a.Status == 0 {
+		return fmt.Sprintf("no answer: %v", a.Err)
+	}
+	status := strings.TrimSpace(fmt.Sprintf("%d %s", a.Status, http.StatusText(a.Status)))
+	if message := a.message(); message != "" {
+		return status + ": " + message
+	}
+	return status
+}
+
+// message returns the message of an error in Google's JSON form, or else the
+// beginning of the answer's first line.
+func (a Attempt) message() string {
+	var answer struct {
+		Error struct{ Message string }
+	}
+	if err := json.Unmarshal(a.Body, &answer); err == nil && answer.Error.Message != "" {
+		return answer.Error.Message
+	}
+	const most = 200
+	line, _, _ := strings.Cut(strings.TrimSpace(string(a.Body)), "\n")
+	if len(line) > most {
+		line = line[:most] + "..."
+	}
+	return strings.ToValidUTF8(line, "?")
+}
+
+// RefusedError is the error of [Deliverer.Deliver] for a body that the server
+// will never take: status 400, 401, 403, 404, 405, 413 or 415.
+type RefusedError struct{ Attempt Attempt }
+
+func (e *RefusedError) Error() string { return "server refuses the message: " + e.Attempt.String() }
+
+// GaveUpError is the error of [Deliverer.Deliver] for a body that was not
+// acknowledged within GiveUpAfter. The server may have stored the message.
+type GaveUpError struct {
+	After time.Duration // the bound
+	Last  Attempt
+}
+
+func (e *GaveUpError) Error() string {
+	return fmt.Sprintf("not acknowledged within %s; the last of %d attempts: %v", durations.Text(e.After), e.Last.Number, e.Last)
+}
+
+// Deliver posts body until the server acknowledges it, and returns the attempt
+// that succeeded. It gives up only with a [*RefusedError], with a [*GaveUpError],
+// or when ctx ends, with an error that wraps ctx's; the server may then have stored
+// the message. Deliver never changes body, and the caller must not either, even
+// later: the last request may still be reading it.
+//
+// The pause before another attempt doubles from 100 ms to 10 s, each cut by a
+// random part of up to one half, and is never shorter than the server's
+// Retry-After (up to a minute).
+func (d *Deliverer) Deliver(ctx context.Context, body []byte) (Attempt, error) {
+	if err := errors.Join(CheckURL(d.URL), CheckToken(d.URL, d.Token)); err != nil {
+		return Attempt{}, fmt.Errorf("delivery: %w", err)
+	}
+	backoff, start := minBackoff, d.now()
+	for number := 1; ; number++ {
+		if err := ctx.Err(); err != nil {
+			return Attempt{}, fmt.Errorf("deliver, before attempt %d: %w", number, err)
+		}
+		a := d.attempt(ctx, body)
+		a.Number = number
+		if d.Observe != nil {
+			d.Observe(a)
+		}
+		if a.Acknowledged() {
+			return a, nil
+		}
+		if a.Hopeless() {
+			return a, &RefusedError{Attempt: a}
+		}
+		wait := pause(backoff, a.retryAfter)
+		if d.GiveUpAfter > 0 && d.now().Add(wait).Sub(start) > d.GiveUpAfter {
+			return a, &GaveUpError{After: d.GiveUpAfter, Last: a}
+		}
+		if err := d.sleep(ctx, wait); err != nil {
+			return a, fmt.Errorf("deliver, after attempt %d: %w", number, err)
+		}
+		backoff = min(2*backoff, maxBackoff)
+	}
+}
+
+// pause returns how long to wait before another attempt. The random part keeps
+// bodies that were refused together from coming back together.
+func pause(backoff, retryAfter time.Duration) time.Duration {
+	if retryAfter >= backoff {
+		return retryAfter + rand.N(minBackoff)
+	}
+	return max(backoff/2+rand.N(backoff/2+1), retryAfter)
+}
+
+// attempt posts body once.
+func (d *Deliverer) attempt(ctx context.Context, body []byte) Attempt {
+	timeout := d.Timeout
+	if timeout == 0 {
+		timeout = AckDeadline
+	}
+	attemptCtx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	start := d.now()
+	response, err := d.post(attemptCtx, body)
+	if err != nil {
+		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+			err = fmt.Errorf("none within %s", durations.Text(timeout))
+		}
+		return Attempt{Err: Explain(err, d.URL), Latency: d.now().Sub(start)}
+	}
+	defer response.Body.Close()
+	// The status alone decides, as it does for Pub/Sub; so a body that cannot be
+	// read to its end takes nothing back.
+	answer, _ := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	return Attempt{
+		Status:     response.StatusCode,
+		Body:       answer,
+		Latency:    d.now().Sub(start),
+		retryAfter: parseRetryAfter(response.Header.Get("Retry-After"), d.now()),
+	}
+}
+
+func (d *Deliverer) post(ctx context.Context, body []byte) (*http.Response, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, d.URL, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Content-Type", "application/json")
+	Authorize(request, d.Token)
+	return d.client().Do(request)
+}
+
+// client returns the client to send with: the caller's, except that it never
+// follows a redirect.
+func (d *Deliverer) client() *http.Client {
+	client := http.Client{}
+	if d.Client != nil {
+		client = *d.Client
+	}
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &client
+}
+
+func (d *Deliverer) now() time.Time {
+	if d.Now != nil {
+		return d.Now()
+	}
+	return time.Now()
+}
+
+func (d *Deliverer) sleep(ctx context.Context, pause time.Duration) error {
+	if d.Sleep != nil {
+		return d.Sleep(ctx, pause)
+	}
+	return Sleep(ctx, pause)
+}
+
+// Sleep waits for d, or until ctx ends, and then returns ctx's error.
+func Sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// parseRetryAfter reads a Retry-After header: whole seconds or an HTTP date.
+// What cannot be read, or lies in the past, is 0.
+func parseRetryAfter(header string, now time.Time) time.Duration {
+	var wait time.Duration
+	if seconds, err := strconv.ParseUint(header, 10, 31); err == nil {
+		wait = time.Duration(seconds) * time.Second
+	} else if at, err := http.ParseTime(header); err == nil {
+		wait = at.Sub(now)
+	}
+	return min(max(wait, 0), maxRetryAfter)
+}

@@ -1,0 +1,148 @@
+package service
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tidemark-dev/tidemark/settings"
+)
+
+// Rows are personal data: nobody else on the machine reads them.
+func TestTheDataDirectoryIsItsOwnersAlone(t *testing.T) {
+	t.Parallel()
+	for name, create := range map[string]func(settings.Settings) error{
+		"by a server": func(s settings.Settings) error {
+			unlock, err := Lock(s)
+			if err != nil {
+				return err
+			}
+			return unlock()
+		},
+		"by a function": func(s settings.Settings) error {
+			service, err := New(t.Context(), s, slog.New(slog.DiscardHandler))
+			if err != nil {
+				return err
+			}
+			return service.Close(t.Context())
+		},
+	} {
+		dir := filepath.Join(t.TempDir(), "new", "data")
+		if err := create(settingsOf(t, map[string]string{"DATA_DIR": dir})); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if mode := info.Mode().Perm(); mode != 0o700 {
+			t.Errorf("%s the directory is created %v, want -rwx------", name, mode)
+		}
+	}
+}
+
+// On one machine another directory is the simplest way to start with nothing.
+func TestAnotherWindowOnOneMachineIsToldOfAnotherDirectory(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	open := func(window string) error {
+		service, err := New(t.Context(), settingsOf(t, map[string]string{"DATA_DIR": dir, "WINDOW_DURATION": window}), slog.New(slog.DiscardHandler))
+		if err != nil {
+			return err
+		}
+		answer := httptest.NewRecorder()
+		service.Handler().ServeHTTP(answer, httptest.NewRequest(http.MethodPost, "/push/raw", strings.NewReader(
+			`{"ip": "", "user_id": "", "timestamp": "2026-03-14T09:26:53Z", "http_request": "", "http_response": 1, "num_bytes": 1, "user_agent": ""}`)))
+		if answer.Code != http.StatusOK {
+			t.Errorf("push: %d %s", answer.Code, answer.Body)
+		}
+		return service.Close(context.WithoutCancel(t.Context()))
+	}
+	if err := open("60s"); err != nil {
+		t.Fatal(err)
+	}
+	err := open("10s")
+	if err == nil {
+		t.Fatal("windows of 10s and of 60s are mixed")
+	}
+	for _, part := range []string{"WINDOW_DURATION is 60s on record and 10s in this process", "use another DATA_DIR", "PIPELINE"} {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("the error %q lacks %q", err, part)
+		}
+	}
+}
+
+// A query that a person waits for may take minutes, and one of a flush no longer than
+// the flush.
+func TestOnlyQueriesOfAServiceAreBoundByTheFlushTimeout(t *testing.T) {
+	t.Parallel()
+	var bound time.Duration // of the last query
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var job struct {
+			Configuration struct{ JobTimeoutMs string }
+		}
+		_ = json.NewDecoder(r.Body).Decode(&job)
+		ms, err := strconv.Atoi(job.Configuration.JobTimeoutMs)
+		if err != nil {
+			t.Errorf("%s %s: %v", r.Method, r.URL, err)
+		}
+		bound = time.Duration(ms) * time.Millisecond
+		w.WriteHeader(http.StatusBadRequest)
+	}))
+	defer server.Close()
+	settings := settingsOf(t, map[string]string{
+		"BACKEND": "gcp", "COUNTERS": "sqlite", "GOOGLE_CLOUD_PROJECT": "my-project", "RAW_METHOD": "insert_all", "DATA_DIR": t.TempDir(),
+		"BIGQUERY_EMULATOR_HOST": strings.TrimPrefix(server.URL, "http://"), "FLUSH_TIMEOUT": "20s",
+	})
+
+	tables, err := OpenWarehouse(t.Context(), settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tables.Close()
+	for _, err := range tables.RawRows(t.Context(), time.Time{}, time.Time{}) {
+		if err == nil {
+			t.Error("there are rows")
+		}
+	}
+	if bound <= settings.FlushTimeout {
+		t.Errorf("a command's query is bound to %v, want more than FLUSH_TIMEOUT", bound)
+	}
+
+	service, err := New(t.Context(), settings, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer service.Close(context.WithoutCancel(t.Context()))
+	if _, err := service.warehouse.CountRaw(t.Context(), []time.Time{time.Unix(0, 0)}); err == nil {
+		t.Error("there are counts")
+	}
+	if bound <= 0 || bound > settings.FlushTimeout {
+		t.Errorf("a service's query is bound to %v, want FLUSH_TIMEOUT at most", bound)
+	}
+
+	over, cancel := context.WithTimeout(t.Context(), -time.Second)
+	defer cancel()
+	if _, err := service.warehouse.CountRaw(over, []time.Time{time.Unix(0, 0)}); err == nil || !strings.Contains(err.Error(), "FLUSH_TIMEOUT=20s") {
+		t.Errorf("a query that takes too long: %v, want it to name FLUSH_TIMEOUT", err)
+	}
+}
+
+// settingsOf returns settings as the environment gives them.
+func settingsOf(t *testing.T, environment map[string]string) settings.Settings {
+	t.Helper()
+	s, err := settings.Load(nil, func(name string) (string, bool) { value, ok := environment[name]; return value, ok })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}

@@ -1,0 +1,65 @@
+package sqlitetables
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/warehouse"
+)
+
+// auditQuery returns the query of [Warehouse.Audit], with the bounds and the
+// limit as parameters. Both of its parts read an index in order, and nothing but
+// the index.
+func auditQuery(n warehouse.Names) string {
+	return `SELECT start, max(page_views) AS published, max(raw) AS stored
+FROM (
+  SELECT window_start AS start, 0 AS page_views, count(DISTINCT event_id) AS raw
+  FROM ` + n.Raw + `
+  WHERE window_start >= ?1 AND window_start < ?2 AND is_late = 0
+  GROUP BY window_start
+  UNION ALL
+  SELECT timestamp, max(page_views), 0
+  FROM ` + n.AggLog() + `
+  WHERE timestamp >= ?1 AND timestamp < ?2
+  GROUP BY timestamp)
+GROUP BY start
+HAVING published <> stored
+ORDER BY published > stored, start
+LIMIT ?3`
+}
+
+// AuditBytes implements [warehouse.Auditor]: nobody is billed for reading a file.
+func (w *Warehouse) AuditBytes(context.Context, time.Time, time.Time) (int64, error) { return 0, nil }
+
+// Audit compares the windows in one statement.
+func (w *Warehouse) Audit(ctx context.Context, from, to time.Time, limit int) ([]warehouse.Discrepancy, error) {
+	found, err := w.discrepancies(ctx, from, to, limit)
+	if err != nil {
+		return nil, fmt.Errorf("compare %s with %s from %s to %s in %s: %w",
+			w.names.AggLog(), w.names.Raw, event.FormatFrom(from), event.FormatTime(to), w.path, err)
+	}
+	return found, nil
+}
+
+func (w *Warehouse) discrepancies(ctx context.Context, from, to time.Time, limit int) ([]warehouse.Discrepancy, error) {
+	rows, err := w.audit.QueryContext(ctx, event.FormatTime(from), event.FormatTime(to), limit)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var found []warehouse.Discrepancy
+	for rows.Next() {
+		var d warehouse.Discrepancy
+		var start string
+		if err := rows.Scan(&start, &d.PageViews, &d.Raw); err != nil {
+			return nil, err
+		}
+		if d.Start, err = event.ParseTime(start); err != nil {
+			return nil, fmt.Errorf("window start: %w", err) // a row that this program has not written
+		}
+		found = append(found, d)
+	}
+	return found, rows.Err()
+}

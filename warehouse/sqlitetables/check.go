@@ -1,0 +1,145 @@
+package sqlitetables
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/tidemark-dev/tidemark/warehouse"
+)
+
+// check returns a [*warehouse.TableError] for each table or view that exists and
+// is not what rows can be appended to or read from.
+func check(ctx context.Context, tx *sql.Tx, n warehouse.Names) error {
+	var errs []error
+	for _, t := range warehouse.Tables(n) {
+		kind, err := kindOf(ctx, tx, t.Name)
+		if err != nil {
+			return err
+		}
+		switch kind {
+		case "": // to be made
+		case "table":
+			found, err := columns(ctx, tx, t.Name)
+			if err != nil {
+				return err
+			}
+			if err := joined(compare(t, found)); err != nil {
+				errs = append(errs, &warehouse.TableError{Table: t.Name, Err: err})
+			}
+		default:
+			errs = append(errs, &warehouse.TableError{Table: t.Name, Err: fmt.Errorf("it is a %s, want a table", kind)})
+		}
+	}
+	for _, name := range []string{n.Events(), n.Agg, n.DeadLetters()} {
+		kind, err := kindOf(ctx, tx, name)
+		if err != nil {
+			return err
+		}
+		if kind != "" && kind != "view" {
+			errs = append(errs, &warehouse.TableError{Table: name, Err: fmt.Errorf("it is a %s, want a view", kind)})
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// kindOf returns what the file has under the name (table, view or index), or
+// nothing.
+func kindOf(ctx context.Context, tx *sql.Tx, name string) (kind string, err error) {
+	err = tx.QueryRowContext(ctx, "SELECT type FROM sqlite_schema WHERE name = ? COLLATE NOCASE", name).Scan(&kind)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("read the schema: %w", err)
+	}
+	return kind, nil
+}
+
+// A column is a column as the file has it.
+type column struct {
+	name, typ           string
+	notNull, hasDefault bool
+}
+
+// columns returns the columns of a table, with their names in lower case, which
+// SQLite does not tell from upper.
+func columns(ctx context.Context, tx *sql.Tx, table string) ([]column, error) {
+	rows, err := tx.QueryContext(ctx, `SELECT lower(name), type, "notnull", dflt_value IS NOT NULL FROM pragma_table_info(?) ORDER BY cid`, table)
+	if err != nil {
+		return nil, fmt.Errorf("read the columns of %s: %w", table, err)
+	}
+	defer rows.Close()
+	var found []column
+	for rows.Next() {
+		var c column
+		if err := rows.Scan(&c.name, &c.typ, &c.notNull, &c.hasDefault); err != nil {
+			return nil, fmt.Errorf("read the columns of %s: %w", table, err)
+		}
+		found = append(found, c)
+	}
+	return found, rows.Err()
+}
+
+// A Fault is a way in which a table or view is not what it must be.
+type Fault struct {
+	Table string
+	What  string
+	Mend  string // the statement of SQL that mends it
+}
+
+// joined returns the faults as an error, nil where there are none.
+func joined(faults []Fault) error {
+	errs := make([]error, len(faults))
+	for i, f := range faults {
+		errs[i] = errors.New(f.What)
+	}
+	return errors.Join(errs...)
+}
+
+// compare returns every way in which the columns found are not those of the
+// table. A further column is well if a row may leave it out.
+func compare(want warehouse.Table, found []column) []Fault {
+	byName := map[string]column{}
+	for _, f := range found {
+		byName[f.name] = f
+	}
+	replace := moveAway(want.Name) // SQLite changes no column's type
+	var faults []Fault
+	fault := func(mend, format string, args ...any) {
+		faults = append(faults, Fault{Table: want.Name, What: fmt.Sprintf(format, args...), Mend: mend})
+	}
+	for _, w := range want.Columns {
+		f, ok := byName[w.Name]
+		switch typ := sqliteType(w.Type); {
+		case !ok:
+			fault("ALTER TABLE "+want.Name+" ADD COLUMN "+w.Name+" "+typ, "column %s is missing, want type %s", w.Name, typ)
+		case !strings.EqualFold(f.typ, typ):
+			fault(replace, "column %s has type %s, want %s", w.Name, f.typ, typ)
+		case f.notNull && w.Nullable:
+			fault(replace, "column %s is NOT NULL, want it nullable", w.Name)
+		}
+	}
+	for _, f := range found {
+		ours := slices.ContainsFunc(want.Columns, func(w warehouse.Column) bool { return w.Name == f.name })
+		if !ours && f.notNull && !f.hasDefault {
+			fault(replace, "column %s is not in the schema, and no row can leave it out: it is NOT NULL without a default", f.name)
+		}
+	}
+	// A table that is replaced needs nothing else.
+	if slices.ContainsFunc(faults, func(f Fault) bool { return f.Mend == replace }) {
+		for i := range faults {
+			faults[i].Mend = replace
+		}
+	}
+	return faults
+}
+
+// moveAway returns the statements that leave the table's name, and its index's, to
+// one that the next Open makes. The views keep to the name.
+func moveAway(table string) string {
+	return "PRAGMA legacy_alter_table = ON; ALTER TABLE " + table + " RENAME TO " + table + "_old; DROP INDEX IF EXISTS " + indexOf(table)
+}

@@ -1,0 +1,113 @@
+package sqlitetables_test
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/tidemark-dev/tidemark/internal/sqlitefile"
+	"github.com/tidemark-dev/tidemark/warehouse"
+	"github.com/tidemark-dev/tidemark/warehouse/sqlitetables"
+)
+
+func inspect(t *testing.T, path string) sqlitetables.Inspection {
+	t.Helper()
+	found, err := sqlitetables.Inspect(t.Context(), sqlitetables.Config{Path: path, Names: warehouse.DefaultNames})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// Every fault is found, and what is to be done about it makes the file one that
+// Open takes and that has nothing wrong.
+func TestInspectFindsWhatMendMends(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		damage string
+		says   string
+		stale  bool // no fault: it still works
+	}{
+		{"DROP INDEX raw_by_window; DROP VIEW events; ALTER TABLE raw DROP COLUMN message_id", "column message_id is missing", false},
+		{"DROP VIEW events; ALTER TABLE raw RENAME COLUMN ip TO address", "column address is not in the schema", false},
+		{"DROP TABLE raw; CREATE TABLE raw (ip INTEGER NOT NULL, event_timestamp TEXT) STRICT", "column ip has type INTEGER, want TEXT", false},
+		{"DROP TABLE dead_letter; CREATE TABLE dead_letter (data BLOB NOT NULL) STRICT", "column data is NOT NULL, want it nullable", false},
+		{"DROP VIEW windowed_traffic; CREATE TABLE windowed_traffic (timestamp TEXT, page_views INTEGER)", "it is a table, want a view", false},
+		{"DROP TABLE raw; CREATE VIEW raw AS SELECT 1", "it is a view, want a table", false},
+		{"DROP VIEW events; CREATE VIEW events AS SELECT * FROM raw", "its query is not the one of this version", true},
+	} {
+		path := newFile(t)
+		execFile(t, path, test.damage)
+		found := inspect(t, path)
+		faults := found.Faults
+		if test.stale {
+			faults = found.Stale
+		} else if err := reopen(path); err == nil {
+			t.Errorf("%s: Open takes the file", test.damage)
+		}
+		if len(found.Faults)+len(found.Stale) != len(faults) || !slices.ContainsFunc(faults, func(f sqlitetables.Fault) bool { return strings.Contains(f.What, test.says) }) {
+			t.Errorf("%s: found %+v, want %q", test.damage, found, test.says)
+		}
+		done := map[string]bool{}
+		for _, f := range faults {
+			if !done[f.Mend] {
+				execFile(t, path, f.Mend)
+			}
+			done[f.Mend] = true
+		}
+		if err := reopen(path); err != nil {
+			t.Errorf("%s, then %v: %v", test.damage, done, err)
+			continue
+		}
+		if found := inspect(t, path); found.Faults != nil || found.Stale != nil || found.Missing != nil {
+			t.Errorf("%s, mended: %+v", test.damage, found)
+		}
+		if n := count(t, path, "sqlite_schema WHERE type = 'index' AND name = 'raw_by_window' AND tbl_name = 'raw'"); n != 1 {
+			t.Errorf("%s, mended: raw has no index of its own", test.damage)
+		}
+	}
+}
+
+func TestInspectChangesNothing(t *testing.T) {
+	t.Parallel()
+	path := newFile(t)
+	execFile(t, path, "DROP VIEW events")
+	before, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := inspect(t, path)
+	if len(found.Missing) != 1 || found.Missing[0] != "events" || found.Faults != nil {
+		t.Errorf("found %+v, want events missing", found)
+	}
+	after, err := os.ReadFile(path)
+	if err != nil || !bytes.Equal(before, after) {
+		t.Errorf("the file has changed: %v", err)
+	}
+	if files, err := os.ReadDir(filepath.Dir(path)); err != nil || len(files) != 1 {
+		t.Errorf("files %v, %v; want the one", files, err)
+	}
+	absent := filepath.Join(t.TempDir(), "absent.db")
+	_, err = sqlitetables.Inspect(t.Context(), sqlitetables.Config{Path: absent, Names: warehouse.DefaultNames})
+	if !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("without a file: %v", err)
+	}
+	if _, err := os.Stat(absent); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the file was made: %v", err)
+	}
+}
+
+func TestInspectRefusesALaterVersion(t *testing.T) {
+	t.Parallel()
+	path := newFile(t)
+	execFile(t, path, "PRAGMA user_version = 99")
+	_, err := sqlitetables.Inspect(t.Context(), sqlitetables.Config{Path: path, Names: warehouse.DefaultNames})
+	if _, later := errors.AsType[*sqlitefile.VersionError](err); !later {
+		t.Errorf("%v, want a VersionError", err)
+	}
+}

@@ -1,0 +1,90 @@
+// Package sqlitetables is the warehouse in one SQLite file, for a machine with
+// nothing else configured. A person opens the same file with the sqlite3 shell,
+// also while the program runs, and finds the tables and views under the names
+// they have in BigQuery.
+//
+// SQLite has fewer types than BigQuery. A TIMESTAMP is text as
+// [event.FormatTime] writes it, so that times sort and compare as text does; a
+// BOOLEAN is 0 or 1. What is absent is NULL, never empty: a dead letter's data,
+// attributes, subscription and error.
+//
+// An append is synced to disk before it returns. See package sqlitefile.
+package sqlitetables
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/tidemark-dev/tidemark/internal/sqlitefile"
+	"github.com/tidemark-dev/tidemark/warehouse"
+)
+
+// Config says which file a warehouse is in.
+type Config struct {
+	// Path is the database file, which is made if it does not exist, in a
+	// directory that does.
+	Path string
+	// Names are the names of the tables. Several pipelines may share a file under
+	// different names.
+	Names warehouse.Names
+}
+
+// A Warehouse is a [warehouse.Warehouse] in a SQLite file.
+type Warehouse struct {
+	path  string
+	names warehouse.Names
+	file  *sqlitefile.File
+
+	insertRaw, insertCount, insertDeadLetter *sql.Stmt // of the writer
+	countRaw, audit                          *sql.Stmt // of the reader
+}
+
+var _ warehouse.Warehouse = (*Warehouse)(nil)
+
+// Open opens the warehouse in the file, and makes the file, the tables and the
+// views that do not exist. It changes nothing that exists: an error is a
+// [*warehouse.TableError] where a table is not what the schema says, and a
+// [*sqlitefile.VersionError] where the file was written by a later version of
+// the program.
+func Open(ctx context.Context, c Config) (*Warehouse, error) {
+	w, err := open(ctx, c)
+	if err != nil {
+		return nil, fmt.Errorf("open warehouse %s: %w", c.Path, err)
+	}
+	return w, nil
+}
+
+func open(ctx context.Context, c Config) (*Warehouse, error) {
+	if err := c.Names.Check(); err != nil {
+		return nil, err
+	}
+	file, err := sqlitefile.Open(ctx, c.Path, sqlitefile.Schema{
+		Version: schemaVersion,
+		Make:    func(ctx context.Context, tx *sql.Tx, _ int) error { return makeTables(ctx, tx, c.Names) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	w := &Warehouse{path: c.Path, names: c.Names, file: file}
+	err = sqlitefile.Prepare(ctx,
+		sqlitefile.Prepared{Statement: &w.insertRaw, DB: file.Writer, SQL: insertInto(warehouse.RawTable(w.names))},
+		sqlitefile.Prepared{Statement: &w.insertCount, DB: file.Writer, SQL: insertInto(warehouse.AggLogTable(w.names))},
+		sqlitefile.Prepared{Statement: &w.insertDeadLetter, DB: file.Writer, SQL: insertInto(warehouse.DeadLetterTable(w.names))},
+		sqlitefile.Prepared{Statement: &w.countRaw, DB: file.Reader, SQL: countRawQuery(w.names)},
+		sqlitefile.Prepared{Statement: &w.audit, DB: file.Reader, SQL: auditQuery(w.names)},
+	)
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return w, nil
+}
+
+// Close closes the file.
+func (w *Warehouse) Close() error {
+	if err := w.file.Close(); err != nil {
+		return fmt.Errorf("close warehouse %s: %w", w.path, err)
+	}
+	return nil
+}

@@ -1,0 +1,246 @@
+package sqlitetables
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/warehouse"
+)
+
+// A page is what is read at once: a read transaction that stays open while the
+// caller sends what it has got would keep the write-ahead log from being emptied.
+const (
+	rawPageRows    = 1000
+	rawPageBytes   = 4 << 20 // of strings; a page ends after the row that reaches it
+	letterPageKeys = 10_000  // without data, which is read letter by letter
+)
+
+// storedRange returns the range from from to to in the form of the columns. Text
+// compares as the times do.
+func storedRange(from, to time.Time) (first, end string) {
+	if to.IsZero() {
+		return event.FormatTime(from), "A" // past every digit
+	}
+	return event.FormatTime(from), event.FormatTime(to)
+}
+
+// A rawKey is what makes a row of the view events.
+type rawKey struct{ window, id string }
+
+func keyOf(r warehouse.RawRow) rawKey { return rawKey{event.FormatTime(r.WindowStart), r.EventID} }
+
+// rawPageQuery reads the deliveries after a key in the order of the view events.
+// It goes along the index on keys and sorts no more than the deliveries of one
+// event, so it costs what is read of it. (The view itself would sort the whole
+// table for each page.)
+func rawPageQuery(n warehouse.Names) string {
+	return `SELECT ` + columnList(warehouse.RawTable(n)) + ` FROM ` + n.Raw + ` INDEXED BY ` + n.Raw + `_by_window
+WHERE (window_start, event_id) > (?, ?) AND processing_timestamp >= ? AND processing_timestamp < ?
+ORDER BY window_start, event_id, is_late, publish_time, processing_timestamp, message_id`
+}
+
+// RawRows implements [warehouse.Archive]. The table is read through once,
+// whatever the range.
+func (w *Warehouse) RawRows(ctx context.Context, from, to time.Time) iter.Seq2[warehouse.RawRow, error] {
+	return func(yield func(warehouse.RawRow, error) bool) {
+		fail := func(err error) {
+			yield(warehouse.RawRow{}, fmt.Errorf("read %s in %s: %w", w.names.Raw, w.path, err))
+		}
+		var after rawKey // before all others, since no time is an empty text
+		for {
+			page, more, err := w.rawPage(ctx, after, from, to)
+			if err != nil {
+				fail(err)
+				return
+			}
+			for _, row := range page {
+				if err := ctx.Err(); err != nil {
+					fail(err)
+					return
+				}
+				if !yield(row, nil) {
+					return
+				}
+			}
+			if !more {
+				return
+			}
+			after = keyOf(page[len(page)-1])
+		}
+	}
+}
+
+// rawPage reads a page of the events after a key, each once, and tells whether
+// there may be more.
+func (w *Warehouse) rawPage(ctx context.Context, after rawKey, from, to time.Time) (page []warehouse.RawRow, more bool, err error) {
+	first, end := storedRange(from, to)
+	rows, err := w.file.Reader.QueryContext(ctx, rawPageQuery(w.names), after.window, after.id, first, end)
+	if err != nil {
+		return nil, false, err
+	}
+	defer rows.Close()
+	bytes := 0
+	for rows.Next() {
+		row, err := scanRaw(rows)
+		if err != nil {
+			return nil, false, err
+		}
+		if key := keyOf(row); key != after { // else another delivery of the one before
+			after = key
+			page = append(page, row)
+		}
+		bytes += len(row.IP) + len(row.UserID) + len(row.UserAgent) + len(row.HTTPRequest) + len(row.EventID) + len(row.MessageID)
+		if bytes >= rawPageBytes || len(page) == rawPageRows {
+			return page, true, nil // the next page begins after the other deliveries of its last event
+		}
+	}
+	return page, false, rows.Err()
+}
+
+// scanRaw reads a row of the columns of the raw table.
+func scanRaw(rows *sql.Rows) (r warehouse.RawRow, err error) {
+	err = rows.Scan(
+		&r.IP, &r.UserID, &r.UserAgent, &r.Lat, &r.Lng,
+		timeText{&r.Timestamp}, timeText{&r.ProcessingTime},
+		&r.HTTPRequest, &r.HTTPResponse, &r.NumBytes,
+		&r.EventID, &r.MessageID, timeText{&r.PublishTime}, timeText{&r.WindowStart}, &r.Late)
+	return r, err
+}
+
+// timeText scans a TIMESTAMP.
+type timeText struct{ t *time.Time }
+
+func (s timeText) Scan(value any) (err error) {
+	text, ok := value.(string)
+	if !ok {
+		return fmt.Errorf("a time is %T, want text", value)
+	}
+	*s.t, err = event.ParseTime(text)
+	return err
+}
+
+// A letterKey says which delivery of a message is the first, and where it is.
+type letterKey struct {
+	messageID, receivedAt string
+	rowID                 int64 // of its first part; the others follow it
+}
+
+func letterKeysQuery(n warehouse.Names) string {
+	return `SELECT message_id, received_at, row FROM (
+  SELECT message_id, received_at, rowid AS row, row_number() OVER (
+    PARTITION BY message_id ORDER BY received_at, rowid) AS delivery
+  FROM ` + n.DeadLetter + `
+  WHERE message_id > ? AND received_at >= ? AND received_at < ?)
+WHERE delivery = 1 ORDER BY message_id LIMIT ?`
+}
+
+// letterQuery reads the parts of one delivery. They were inserted together, so
+// they are found without a search.
+func letterQuery(n warehouse.Names) string {
+	return `SELECT ` + columnList(warehouse.DeadLetterTable(n)) + ` FROM ` + n.DeadLetter + `
+WHERE rowid >= ? AND message_id = ? AND received_at = ? ORDER BY rowid`
+}
+
+// DeadLetters implements [warehouse.Archive]. For every ten thousand letters the
+// table is read through once.
+func (w *Warehouse) DeadLetters(ctx context.Context, from, to time.Time) iter.Seq2[warehouse.DeadLetter, error] {
+	return func(yield func(warehouse.DeadLetter, error) bool) {
+		fail := func(err error) {
+			yield(warehouse.DeadLetter{}, fmt.Errorf("read %s in %s: %w", w.names.DeadLetter, w.path, err))
+		}
+		after := ""
+		for {
+			keys, err := w.letterKeys(ctx, after, from, to)
+			if err != nil {
+				fail(err)
+				return
+			}
+			for _, key := range keys {
+				letter, err := w.letter(ctx, key)
+				if err != nil {
+					fail(fmt.Errorf("message %s: %w", key.messageID, err))
+					return
+				}
+				if !yield(letter, nil) {
+					return
+				}
+			}
+			if len(keys) < letterPageKeys {
+				return
+			}
+			after = keys[len(keys)-1].messageID
+		}
+	}
+}
+
+func (w *Warehouse) letterKeys(ctx context.Context, after string, from, to time.Time) ([]letterKey, error) {
+	first, end := storedRange(from, to)
+	rows, err := w.file.Reader.QueryContext(ctx, letterKeysQuery(w.names), after, first, end, letterPageKeys)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var keys []letterKey
+	for rows.Next() {
+		var k letterKey
+		if err := rows.Scan(&k.messageID, &k.receivedAt, &k.rowID); err != nil {
+			return nil, err
+		}
+		keys = append(keys, k)
+	}
+	return keys, rows.Err()
+}
+
+// letter reads one dead letter and puts its parts together.
+func (w *Warehouse) letter(ctx context.Context, key letterKey) (letter warehouse.DeadLetter, err error) {
+	rows, err := w.file.Reader.QueryContext(ctx, letterQuery(w.names), key.rowID, key.messageID, key.receivedAt)
+	if err != nil {
+		return letter, err
+	}
+	defer rows.Close()
+	for n := 1; rows.Next(); n++ {
+		data := letter.Message.Data
+		var part, parts int
+		if letter, part, parts, err = scanLetter(rows); err != nil {
+			return letter, err
+		}
+		if part != n {
+			return letter, fmt.Errorf("part %d of %d stands where part %d must be", part, parts, n)
+		}
+		letter.Message.Data = append(data, letter.Message.Data...)
+		if part == parts {
+			return letter, nil
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return letter, err
+	}
+	return letter, errors.New("parts of it are gone: was the file vacuumed, or rows deleted, in the meantime?")
+}
+
+// scanLetter reads a row of the columns of the dead letters: a letter with one
+// part of its data.
+func scanLetter(rows *sql.Rows) (l warehouse.DeadLetter, part, parts int, err error) {
+	var subscription, attributes, detail sql.NullString
+	err = rows.Scan(
+		timeText{&l.ReceivedAt}, &l.Message.ID, timeText{&l.Message.PublishTime},
+		&subscription, &attributes, &l.Message.Data, &part, &parts,
+		&l.Reason, &detail)
+	if err != nil {
+		return l, 0, 0, err
+	}
+	l.Message.PublishTimeSource = event.FromMessage
+	l.Message.Subscription, l.Err = subscription.String, detail.String
+	if attributes.Valid {
+		if err := json.Unmarshal([]byte(attributes.String), &l.Message.Attributes); err != nil {
+			return l, 0, 0, fmt.Errorf("attributes are not a JSON object of strings: %w", err)
+		}
+	}
+	return l, part, parts, nil
+}

@@ -1,0 +1,92 @@
+package firestorecounters
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	firestore "cloud.google.com/go/firestore/apiv1"
+	"github.com/googleapis/gax-go/v2"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/tidemark-dev/tidemark/internal/durations"
+)
+
+// once turns off the client's own repeats of a call.
+func once() gax.CallOption {
+	return gax.WithRetry(func() gax.Retryer { return nil })
+}
+
+// retry makes the call until it succeeds, fails for good, or ctx ends; then the
+// error is both the context's and the last answer.
+//
+// An attempt that gets no answer is given up after half of the time that is left,
+// and so is its connection. Without that, one connection that died without a sign
+// would use up the whole time of every call. The last attempt has an eighth of the
+// time at least.
+func (db *Database) retry(ctx context.Context, call func(*attempt) error) error {
+	deadline, _ := ctx.Deadline() // bound has set one
+	least := time.Until(deadline) / 8
+	backoff := gax.Backoff{Initial: 50 * time.Millisecond, Max: 5 * time.Second, Multiplier: 2}
+	for {
+		err := db.try(ctx, max(time.Until(deadline)/2, least), call)
+		if err == nil || !passing(err) {
+			return err
+		}
+		if gax.Sleep(ctx, backoff.Pause()) != nil {
+			return ended(ctx, err)
+		}
+	}
+}
+
+// An attempt is one try of a call.
+type attempt struct {
+	ctx    context.Context // of the try
+	client *firestore.Client
+	limit  *time.Timer // cancels ctx
+}
+
+// answered says that an answer has begun to come, so that its rest has until the
+// call's deadline.
+func (a *attempt) answered() { a.limit.Stop() }
+
+// errNoAnswer is the cause for which an attempt's context ends when its limit is up.
+var errNoAnswer = errors.New("no answer")
+
+// try makes one attempt, and gives it up if there is no answer within the limit.
+func (db *Database) try(ctx context.Context, limit time.Duration, call func(*attempt) error) (err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	connection := db.take()
+	a := &attempt{ctx, connection.client, time.AfterFunc(limit, func() { cancel(errNoAnswer) })}
+	defer func() {
+		a.limit.Stop()
+		unanswered := err != nil && context.Cause(ctx) == errNoAnswer
+		db.leave(connection, !unanswered)
+		if unanswered {
+			err = status.Errorf(codes.DeadlineExceeded, "no answer in %s, given up", durations.Text(limit))
+		}
+	}()
+	return call(a)
+}
+
+// ended adds to the last answer that ctx has ended, where it has.
+func ended(ctx context.Context, last error) error {
+	if ctx.Err() == nil {
+		return last
+	}
+	return fmt.Errorf("%w; last answer: %w", context.Cause(ctx), last)
+}
+
+// passing reports whether the same call may well succeed later. An aborted write
+// lost against another; ResourceExhausted may be a quota, or a request that is
+// too large, which the error does not tell apart.
+func passing(err error) bool {
+	switch status.Code(err) {
+	case codes.Unavailable, codes.Aborted, codes.ResourceExhausted, codes.Internal, codes.DeadlineExceeded, codes.Canceled:
+		return true
+	}
+	return false
+}

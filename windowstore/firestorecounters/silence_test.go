@@ -1,0 +1,300 @@
+package firestorecounters_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/tidemark-dev/tidemark/internal/memfirestore"
+	"github.com/tidemark-dev/tidemark/windowstore"
+	"github.com/tidemark-dev/tidemark/windowstore/firestorecounters"
+	"github.com/tidemark-dev/tidemark/windowstore/sharded"
+)
+
+// A network connects a database with a Firestore in memory, in virtual time, and can
+// make connections go silent: they stay open, and take what is sent and lose it, as
+// when a router on the way has forgotten them.
+type network struct {
+	listener *bufconn.Listener
+	mu       sync.Mutex
+	conns    []*silentConn // in the order they were dialled
+	dead     bool          // later ones are silent from the beginning
+}
+
+// inVirtualTime runs the test on a database whose calls have the timeout.
+func inVirtualTime(t *testing.T, timeout time.Duration, test func(t *testing.T, n *network, db *firestorecounters.Database, server *memfirestore.Server)) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		server := memfirestore.New(time.Now)
+		n := &network{listener: bufconn.Listen(1 << 20)}
+		t.Cleanup(server.Serve(n.listener))
+		db := openAs(t, firestorecounters.Config{
+			Project: "p", EmulatorHost: "passthrough:///memory", CallTimeout: timeout,
+			DialOptions: []grpc.DialOption{grpc.WithContextDialer(n.dial)},
+		})
+		test(t, n, db, server)
+	})
+}
+
+func (n *network) dial(ctx context.Context, _ string) (net.Conn, error) {
+	conn, err := n.listener.DialContext(ctx)
+	if err != nil {
+		return nil, err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	silent := &silentConn{Conn: conn}
+	silent.silent.Store(n.dead)
+	n.conns = append(n.conns, silent)
+	return silent, nil
+}
+
+// silence makes the connections silent that there are. Later ones work.
+func (n *network) silence() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, conn := range n.conns {
+		conn.silent.Store(true)
+	}
+}
+
+// open returns how many of the connections are not closed.
+func (n *network) open() (open int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, conn := range n.conns {
+		if !conn.closed.Load() {
+			open++
+		}
+	}
+	return open
+}
+
+type silentConn struct {
+	net.Conn
+	silent, closed atomic.Bool
+}
+
+func (c *silentConn) Read(p []byte) (int, error) {
+	for {
+		n, err := c.Conn.Read(p)
+		if err != nil || !c.silent.Load() {
+			return n, err
+		}
+	}
+}
+
+func (c *silentConn) Write(p []byte) (int, error) {
+	if c.silent.Load() {
+		return len(p), nil
+	}
+	return c.Conn.Write(p)
+}
+
+func (c *silentConn) Close() error {
+	c.closed.Store(true)
+	return c.Conn.Close()
+}
+
+// The limits are those of production.
+const callTimeout = 10 * time.Second
+
+func TestACallOnASilentConnectionSucceedsOnAnotherWithinItsTime(t *testing.T) {
+	for name, call := range map[string]func(ctx context.Context, store windowstore.Store) error{
+		"a commit": func(ctx context.Context, store windowstore.Store) error { return add(ctx, store, 1, 0, 5) },
+		"a query": func(ctx context.Context, store windowstore.Store) error {
+			_, err := store.Count(ctx, minute(0))
+			return err
+		},
+		"a settle": func(ctx context.Context, store windowstore.Store) error {
+			return store.Settle(ctx, []windowstore.Shard{{Name: "s"}}, end)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inVirtualTime(t, callTimeout, func(t *testing.T, n *network, db *firestorecounters.Database, _ *memfirestore.Server) {
+				store := newStore(db.Pipeline("p"))
+				if err := add(t.Context(), store, 0, 0, 5); err != nil {
+					t.Fatal(err)
+				}
+				n.silence()
+				began := time.Now()
+				if err := call(t.Context(), store); err != nil {
+					t.Errorf("on a silent connection: %v", err)
+				}
+				if took := time.Since(began); took < callTimeout/2 || took > callTimeout*6/10 {
+					t.Errorf("it took %v, want little more than half of %v", took, callTimeout)
+				}
+				began = time.Now()
+				if err := call(t.Context(), store); err != nil || time.Since(began) > time.Second {
+					t.Errorf("the next call: %v after %v, want it to use the new connection", err, time.Since(began))
+				}
+				wantCount(t, store, 0, 5)
+				if open := n.open(); open != 1 || len(n.conns) != 2 {
+					t.Errorf("%d of %d connections are open, want the second alone", open, len(n.conns))
+				}
+			})
+		})
+	}
+}
+
+// Of calls that wait together, the first that is given up opens the one connection that
+// all of them go on with.
+func TestCallsThatWaitOnASilentConnectionShareTheNext(t *testing.T) {
+	inVirtualTime(t, callTimeout, func(t *testing.T, n *network, db *firestorecounters.Database, server *memfirestore.Server) {
+		store := newStore(db.Pipeline("p"))
+		if err := add(t.Context(), store, 0, 0, 1); err != nil {
+			t.Fatal(err)
+		}
+		n.silence()
+		var calls sync.WaitGroup
+		for i := range 40 {
+			calls.Go(func() {
+				if err := add(t.Context(), store, i, 1, 2); err != nil {
+					t.Error(err)
+				}
+			})
+			time.Sleep(2 * time.Second)
+		}
+		calls.Wait()
+		if open := n.open(); open != 1 || len(n.conns) != 2 {
+			t.Errorf("%d of %d connections are open, want the second alone", open, len(n.conns))
+		}
+	})
+}
+
+// Where no connection is any good, a call ends with its own deadline, after some tries.
+func TestACallThatIsNeverAnsweredEndsWithItsDeadline(t *testing.T) {
+	inVirtualTime(t, callTimeout, func(t *testing.T, n *network, db *firestorecounters.Database, _ *memfirestore.Server) {
+		store := newStore(db.Pipeline("p"))
+		if err := add(t.Context(), store, 0, 0, 1); err != nil {
+			t.Fatal(err)
+		}
+		n.silence()
+		n.dead = true
+		began := time.Now()
+		err := add(t.Context(), store, 1, 0, 1)
+		if took := time.Since(began); err == nil || took != callTimeout {
+			t.Errorf("Add: %v after %v, want an error after %v", err, took, callTimeout)
+		}
+		if tries := len(n.conns); tries < 3 || tries > 5 {
+			t.Errorf("%d connections were tried, want some", tries)
+		}
+	})
+}
+
+// A query that has begun to be answered cannot be repeated, and is not given up for
+// taking long; that its connection is dead is found out by pings.
+func TestAQueryWhoseConnectionGoesSilentFailsLongBeforeItsDeadline(t *testing.T) {
+	const timeout = time.Hour
+	inVirtualTime(t, timeout, func(t *testing.T, n *network, db *firestorecounters.Database, _ *memfirestore.Server) {
+		docs := db.Pipeline("p")
+		for i := range 40 { // of 32 KiB, more than a stream sends ahead
+			if err := add(t.Context(), newStore(docs), 1, 2000*i, 2000*(i+1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		began, batches := time.Now(), 0
+		var failed error
+		for _, err := range docs.QueryWindow(t.Context(), minute(1)) {
+			if err != nil {
+				failed = err
+				break
+			}
+			batches++
+			n.silence()
+		}
+		if took := time.Since(began); failed == nil || batches == 0 || took > time.Minute {
+			t.Errorf("after %d batches: %v after %v; want an error within a minute", batches, failed, took)
+		}
+	})
+}
+
+// A large window takes longer than a write may.
+func TestTheReadOfAWindowHasATimeoutOfItsOwn(t *testing.T) {
+	inVirtualTime(t, callTimeout, func(t *testing.T, n *network, _ *firestorecounters.Database, _ *memfirestore.Server) {
+		docs := openAs(t, firestorecounters.Config{
+			Project: "p", EmulatorHost: "passthrough:///memory", CallTimeout: callTimeout, CountTimeout: 3 * callTimeout,
+			DialOptions: []grpc.DialOption{grpc.WithContextDialer(n.dial)},
+		}).Pipeline("p")
+		for i := range 40 {
+			if err := add(t.Context(), newStore(docs), 1, 2000*i, 2000*(i+1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for pause, complete := range map[time.Duration]bool{2 * callTimeout: true, 4 * callTimeout: false} {
+			batches := 0
+			var failed error
+			for _, err := range docs.QueryWindow(t.Context(), minute(1)) {
+				if err != nil {
+					failed = err
+					break
+				}
+				if batches++; batches == 1 {
+					time.Sleep(pause)
+				}
+			}
+			if (batches == 40) != complete || (failed == nil) != complete {
+				t.Errorf("with a pause of %v: %d batches, %v", pause, batches, failed)
+			}
+		}
+	})
+}
+
+// The timeout is for each request, and not for all of them.
+func TestManyShardsAreSettledHoweverLongThatTakes(t *testing.T) {
+	inVirtualTime(t, callTimeout, func(t *testing.T, n *network, _ *firestorecounters.Database, _ *memfirestore.Server) {
+		slow := func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+			time.Sleep(2 * time.Second)
+			return invoke(ctx, method, req, reply, cc, opts...)
+		}
+		docs := openAs(t, firestorecounters.Config{
+			Project: "p", EmulatorHost: "passthrough:///memory", CallTimeout: callTimeout,
+			DialOptions: []grpc.DialOption{grpc.WithContextDialer(n.dial), grpc.WithChainUnaryInterceptor(slow)},
+		}).Pipeline("p")
+		shards := make([]sharded.ShardInfo, 8000)
+		for i := range shards {
+			shards[i].Name = fmt.Sprint(i)
+		}
+		began := time.Now()
+		for i, err := range docs.Settle(t.Context(), shards, end) {
+			if !errors.Is(err, sharded.ErrPrecondition) { // there are none of them
+				t.Fatalf("shard %d of %d: %v", i, len(shards), err)
+			}
+		}
+		if took := time.Since(began); took < 2*callTimeout {
+			t.Errorf("it took %v only, so the test shows nothing", took)
+		}
+	})
+}
+
+func TestASlowAnswerThatHasBegunIsAwaited(t *testing.T) {
+	inVirtualTime(t, callTimeout, func(t *testing.T, n *network, db *firestorecounters.Database, _ *memfirestore.Server) {
+		docs := db.Pipeline("p")
+		for i := range 40 {
+			if err := add(t.Context(), newStore(docs), 1, 2000*i, 2000*(i+1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		batches := 0
+		for _, err := range docs.QueryWindow(t.Context(), minute(1)) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if batches++; batches == 1 {
+				time.Sleep(callTimeout * 9 / 10)
+			}
+		}
+		if batches != 40 || len(n.conns) != 1 {
+			t.Errorf("%d batches on %d connections, want 40 on one", batches, len(n.conns))
+		}
+	})
+}

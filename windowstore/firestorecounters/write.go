@@ -1,0 +1,190 @@
+package firestorecounters
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	pb "cloud.google.com/go/firestore/apiv1/firestorepb"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/tidemark-dev/tidemark/windowstore/sharded"
+)
+
+const (
+	// settleChunk is how many shards one request settles, and settleParallel how
+	// many requests are under way at a time. The API takes 500; the service works
+	// them off one by one, and smaller requests are answered sooner.
+	settleChunk    = 100
+	settleParallel = 8
+)
+
+// Merge implements [sharded.Documents]: one Commit without a transaction,
+// whose writes the service applies all or none.
+func (d *documents) Merge(ctx context.Context, writes []sharded.ShardWrite) error {
+	request := make([]*pb.Write, len(writes))
+	for i, w := range writes {
+		request[i] = d.mergeWrite(w)
+	}
+	if err := d.commit(ctx, request); err != nil {
+		return fmt.Errorf("commit %d shards: %w", len(writes), err)
+	}
+	return nil
+}
+
+// mergeWrite sets each field that its mask names, of the map only the batch's own
+// key, and deletes the one that the mask names and that has no value. The count only
+// rises: set, it would fall back if this commit is applied once more after a later one.
+func (d *documents) mergeWrite(w sharded.ShardWrite) *pb.Write {
+	return &pb.Write{
+		Operation: &pb.Write_Update{Update: &pb.Document{
+			Name: d.shardPath(w.Name),
+			Fields: map[string]*pb.Value{
+				fieldWindow:  timeValue(w.Window),
+				fieldPending: timeValue(w.Window),
+				fieldBatches: {ValueType: &pb.Value_MapValue{MapValue: &pb.MapValue{Fields: map[string]*pb.Value{
+					w.Key: {ValueType: &pb.Value_BytesValue{BytesValue: w.Batch}},
+				}}}},
+			},
+		}},
+		UpdateMask: &pb.DocumentMask{FieldPaths: []string{
+			// A key may begin with a digit, so it needs the quotes.
+			fieldWindow, fieldPending, fieldBatches + ".`" + w.Key + "`", fieldExpireAt,
+		}},
+		UpdateTransforms: []*pb.DocumentTransform_FieldTransform{{
+			FieldPath: fieldCount,
+			TransformType: &pb.DocumentTransform_FieldTransform_Maximum{
+				Maximum: &pb.Value{ValueType: &pb.Value_IntegerValue{IntegerValue: w.Count}},
+			},
+		}},
+	}
+}
+
+// commit applies the writes, all or none.
+func (d *documents) commit(ctx context.Context, writes []*pb.Write) error {
+	ctx, cancel := d.bound(ctx)
+	defer cancel()
+	return d.retry(ctx, func(a *attempt) error {
+		_, err := a.client.Commit(a.ctx, &pb.CommitRequest{Database: d.path, Writes: writes}, once())
+		return err
+	})
+}
+
+// TryWrite returns an error where the caller may not make and change documents of
+// the pipeline. It makes and changes none: it asks for both in one atomic commit
+// that is refused in any case, because the document to be changed does not exist;
+// whether the caller may is found out before that.
+func (db *Database) TryWrite(ctx context.Context, pipeline string) error {
+	d := &documents{Database: db, name: pipeline}
+	absent := d.shardPath("check-" + sharded.NewWriter())
+	err := d.commit(ctx, []*pb.Write{
+		creation(absent+"-new", nil),
+		{
+			Operation:       &pb.Write_Update{Update: &pb.Document{Name: absent}},
+			CurrentDocument: &pb.Precondition{ConditionType: &pb.Precondition_Exists{Exists: true}},
+		},
+	})
+	switch {
+	case errors.Is(precondition(err), sharded.ErrPrecondition):
+		return nil
+	case err == nil:
+		return errors.New("a commit that changes a document which does not exist was not refused")
+	}
+	return fmt.Errorf("try a commit: %w", err)
+}
+
+// Settle implements [sharded.Documents] with a BatchWrite for every hundred
+// shards, several at a time.
+func (d *documents) Settle(ctx context.Context, shards []sharded.ShardInfo, expireAt time.Time) []error {
+	errs := make([]error, len(shards))
+	underWay := make(chan struct{}, settleParallel)
+	var wg sync.WaitGroup
+	for from := 0; from < len(shards); from += settleChunk {
+		to := min(from+settleChunk, len(shards))
+		underWay <- struct{}{}
+		wg.Go(func() {
+			d.settleAll(ctx, shards[from:to], expireAt, errs[from:to])
+			<-underWay
+		})
+	}
+	wg.Wait()
+	return errs
+}
+
+// settleAll settles the shards in one request, repeats it with those that failed
+// for a passing reason, and sets errs to what became of each.
+func (d *documents) settleAll(ctx context.Context, shards []sharded.ShardInfo, expireAt time.Time, errs []error) {
+	ctx, cancel := d.bound(ctx)
+	defer cancel()
+	left := make([]int, len(shards)) // indexes of the shards that are not answered for
+	for i := range left {
+		left[i] = i
+	}
+	err := d.retry(ctx, func(a *attempt) error {
+		request := &pb.BatchWriteRequest{Database: d.path}
+		for _, i := range left {
+			request.Writes = append(request.Writes, d.settleWrite(shards[i], expireAt))
+		}
+		response, err := a.client.BatchWrite(a.ctx, request, once())
+		if err != nil {
+			return err
+		}
+		if len(response.Status) != len(left) {
+			return fmt.Errorf("%d answers for %d writes", len(response.Status), len(left))
+		}
+		var again []int
+		var last error
+		for n, i := range left {
+			err := status.ErrorProto(response.Status[n])
+			if passing(err) {
+				again, last = append(again, i), err
+				continue
+			}
+			errs[i] = precondition(err)
+		}
+		left = again
+		return last
+	})
+	if err == nil {
+		return
+	}
+	for _, i := range left {
+		errs[i] = err
+	}
+}
+
+func (d *documents) settleWrite(shard sharded.ShardInfo, expireAt time.Time) *pb.Write {
+	return &pb.Write{
+		Operation: &pb.Write_Update{Update: &pb.Document{
+			Name:   d.shardPath(shard.Name),
+			Fields: map[string]*pb.Value{fieldExpireAt: timeValue(expireAt)},
+		}},
+		UpdateMask:      &pb.DocumentMask{FieldPaths: []string{fieldPending, fieldExpireAt}},
+		CurrentDocument: unchangedSince(shard.UpdateTime),
+	}
+}
+
+func unchangedSince(updateTime time.Time) *pb.Precondition {
+	return &pb.Precondition{ConditionType: &pb.Precondition_UpdateTime{UpdateTime: timestamppb.New(updateTime)}}
+}
+
+// precondition makes the answers for a document that has changed, or is gone,
+// [sharded.ErrPrecondition].
+func precondition(err error) error {
+	switch code := status.Code(err); {
+	case code == codes.FailedPrecondition, code == codes.NotFound,
+		// So says the emulator where the update time is later than the document's.
+		code == codes.InvalidArgument && strings.Contains(err.Error(), "base version"):
+		return fmt.Errorf("%w: %w", sharded.ErrPrecondition, err)
+	}
+	return err
+}
+
+func timeValue(t time.Time) *pb.Value {
+	return &pb.Value{ValueType: &pb.Value_TimestampValue{TimestampValue: timestamppb.New(t)}}
+}

@@ -1,0 +1,51 @@
+package sharded
+
+import (
+	"slices"
+
+	"github.com/tidemark-dev/tidemark/windowstore"
+)
+
+const (
+	// defaultMaxKeys is how many ids Count reads at most: 320 MB of them.
+	defaultMaxKeys = 20_000_000
+	// largeKeys is how many of them several counts may hold at once, each: 4 MiB.
+	largeKeys = 1 << 18
+	// chunkKeys is how many keys are allocated at a time, 1 KiB.
+	chunkKeys = 64
+)
+
+// A keyBag collects keys, repeated ones too, and tells how many of them are
+// distinct. It never moves a key to make room for others, which for a while
+// would take the memory twice. Instead it divides them by their first byte, over
+// which hashes are spread evenly, and keeps each part in chunks of a fixed size;
+// only one part at a time is copied, to be sorted.
+type keyBag struct {
+	len   int
+	parts [256][][]windowstore.Key
+}
+
+func (b *keyBag) add(key windowstore.Key) {
+	part := &b.parts[key[0]]
+	last := len(*part) - 1
+	if last < 0 || len((*part)[last]) == chunkKeys {
+		*part = append(*part, make([]windowstore.Key, 0, chunkKeys))
+		last++
+	}
+	(*part)[last] = append((*part)[last], key)
+	b.len++
+}
+
+// distinct returns how many different keys were added.
+func (b *keyBag) distinct() (n int64) {
+	var keys []windowstore.Key
+	for _, part := range b.parts {
+		keys = keys[:0]
+		for _, chunk := range part {
+			keys = append(keys, chunk...)
+		}
+		slices.SortFunc(keys, compareKeys)
+		n += int64(len(slices.Compact(keys)))
+	}
+	return n
+}
