@@ -292,7 +292,7 @@ func TestDataIsDecodedAsByEncodingBase64(t *testing.T) {
 				continue
 			}
 			check(text[:at])
-			for _, extra := range []string{"=", "==", "\n", "\r\n", "*", "A", "AAAA", "AA==", "\x00", "-", "é"} {
+			for _, extra := range []string{"=", "==", "\n", "\r", "\r\n", "*", "A", "AAAA", "AA==", "\x00", "-", "é"} {
 				check(text[:at] + extra + text[at:])
 				check(text[:at] + extra + text[min(at+len(extra), len(text)):])
 			}

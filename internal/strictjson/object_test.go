@@ -1,12 +1,15 @@
 package strictjson_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
+	"weak"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -106,6 +109,20 @@ func TestReadAllocatesNothingForUnknownKeys(t *testing.T) {
 	})
 	if allocations > 10 { // those of a decoder, when there is none to be used again
 		t.Errorf("%v allocations for 2,000 unknown keys", allocations)
+	}
+}
+
+// A decoder that waits for its next object holds no memory of the one before.
+func TestTheTextOfAnObjectIsLetGo(t *testing.T) {
+	data := bytes.Repeat([]byte(" "), 1<<10)
+	copy(data, `{"a":1}`)
+	text := weak.Make(&data[0])
+	if err := strictjson.Select("a").Read(data, make([]json.RawMessage, 1)); err != nil {
+		t.Fatal(err)
+	}
+	runtime.GC() // which leaves unused decoders for one more time
+	if text.Value() != nil {
+		t.Error("the text of an object that was read is still there")
 	}
 }
 
