@@ -265,6 +265,21 @@ func TestAShareOfARunIsForTheNewestWindows(t *testing.T) {
 	}
 }
 
+// A quarter of the most windows that a run may have is more than time.Duration holds.
+func TestTheShareOfTheNewestWindowsDoesNotOverflow(t *testing.T) {
+	t.Parallel()
+	b := newBackend()
+	half := noon.Truncate(12 * time.Hour)
+	for i := range 3 {
+		b.add(half.Add(-time.Duration(i)*12*time.Hour), 1) // the first of these is still open
+	}
+	f := b.flusher(func(c *Config) { c.MaxWindows, c.Windows.Duration = 1_000_000, 12*time.Hour })
+	b.now = half.Add(6 * time.Hour)
+	if r := f.Run(t.Context()); len(r.Windows) != 2 || !b.shards[half].pending {
+		t.Errorf("report %+v", r)
+	}
+}
+
 // A window as long as a day has shards that are older than any bound on holding
 // back when it becomes due.
 func TestALongWindowIsHeldBackFromWhenItIsDue(t *testing.T) {

@@ -14,14 +14,14 @@ import (
 // all that are: those that need the raw rows last.
 func (r *run) finish(ctx context.Context) {
 	r.counting.Wait()
-	ready, raw := r.drain()
+	ready, raw := r.collect()
 	r.settle(ctx, r.publish(ctx, ready))
 	r.settle(ctx, r.publish(ctx, r.countRaw(ctx, raw)))
 }
 
-// drain returns the windows that are to be published, and those that are to be
-// counted from the raw rows before, oldest first.
-func (r *run) drain() (ready, raw []counted) {
+// collect returns the windows that are ready to be published, and those that are
+// to be counted from the raw rows before that, oldest first. The run forgets them.
+func (r *run) collect() (ready, raw []counted) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	ready, raw, r.counted, r.raw = r.counted, r.raw, nil, nil

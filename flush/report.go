@@ -14,8 +14,8 @@ type Report struct {
 	ReadTime time.Time
 	// Windows are those whose count was published, oldest first.
 	Windows []Window
-	// Held is how many due windows were left for a later run because they are
-	// still being written.
+	// Held is how many of the listed due windows were left for a later run because
+	// they are still being written.
 	Held int
 	// Remaining is how many due windows were left for the next run because this
 	// one had reached its limit of windows or of time. A run that has reached it

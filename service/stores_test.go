@@ -146,3 +146,11 @@ func settingsOf(t *testing.T, environment map[string]string) settings.Settings {
 	}
 	return s
 }
+
+// A large window takes longer to read than a push has for a write.
+func TestTheReadOfAWindowMayTakeAsLongAsAFlush(t *testing.T) {
+	t.Parallel()
+	if config := FirestoreConfig(settings.Settings{FlushTimeout: 45 * time.Second}); config.CountTimeout != 45*time.Second || config.CallTimeout != settings.StepTimeout {
+		t.Errorf("%+v", config)
+	}
+}
