@@ -20,7 +20,9 @@ import (
 	"github.com/tidemark-dev/tidemark/event"
 	"github.com/tidemark-dev/tidemark/flush"
 	"github.com/tidemark-dev/tidemark/internal/lab/delivery"
+	"github.com/tidemark-dev/tidemark/internal/memfirestore"
 	"github.com/tidemark-dev/tidemark/internal/test/emulator"
+	"github.com/tidemark-dev/tidemark/internal/test/membigquery"
 	"github.com/tidemark-dev/tidemark/internal/test/testlog"
 )
 
@@ -230,6 +232,27 @@ func TestFaultsOfBigQueryLoseNothingAndCountNothingTwice(t *testing.T) {
 				t.Errorf("audit %+v, %v", audit, err)
 			}
 		})
+	}
+}
+
+// Audits leave out the partitions that are older than MAX_CLOCK_SKEW and a day before
+// the first window: a message that was pushed by hand may have a publish time that is
+// ahead of the server's clock.
+func TestAuditsPruneByTheClockSkewAndADay(t *testing.T) {
+	t.Parallel()
+	bigQuery := membigquery.New(t)
+	rest, grpc := bigQuery.Start(t)
+	s := newCloudService(t, map[string]string{
+		"backend": "gcp", "google-cloud-project": "p", "firestore-emulator-host": memfirestore.New(time.Now).Start(t),
+		"bigquery-emulator-host": rest, "bigquery-storage-emulator-host": grpc, "max-clock-skew": "7m",
+	})
+	from := time.Date(2026, 3, 14, 9, 26, 0, 0, time.UTC)
+	if _, err := s.Audit(t.Context(), from, from.Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	queries := bigQuery.Queries()
+	if want := event.FormatTime(from.Add(-24*time.Hour - 7*time.Minute)); len(queries) == 0 || queries[len(queries)-1].Parameters["earliest"] != want {
+		t.Errorf("queries %+v, want the last to begin at %s", queries, want)
 	}
 }
 

@@ -338,6 +338,27 @@ func TestOnlyBadRowsOfAnInsertAreRefused(t *testing.T) {
 	}
 }
 
+// Of the reasons of https://cloud.google.com/bigquery/docs/error-messages some pass. Where
+// a row has one, nothing is known of the others.
+func TestAnInsertWithARowErrorThatPassesIsNoRefusal(t *testing.T) {
+	t.Parallel()
+	for _, reason := range []string{"backendError", "internalError", "jobBackendError", "quotaExceeded", "rateLimitExceeded", "tableUnavailable", "timeout"} {
+		for _, first := range []string{"stopped", "invalid"} {
+			f := withTables()
+			f.onInsert = func(rows []any) (int, any) {
+				return 200, map[string]any{"insertErrors": []any{
+					map[string]any{"index": 0, "errors": []any{map[string]any{"reason": first, "message": "bad value"}}},
+					map[string]any{"index": 1, "errors": []any{map[string]any{"reason": reason, "message": "try again"}}},
+				}}
+			}
+			err := serve(t, f, bigquerytables.InsertAll).Append(t.Context(), rawTable, rawRows(2))
+			if err == nil || errors.As(err, new(*warehouse.RefusedError)) || errors.As(err, new(*warehouse.TableError)) || !strings.Contains(err.Error(), reason) {
+				t.Errorf("%s and %s: %v, want an error that passes and says why", first, reason, err)
+			}
+		}
+	}
+}
+
 // What an audit reads is said by a dry run, which is not billed and answers with the
 // bytes: https://cloud.google.com/bigquery/docs/running-queries#dry-run
 func TestAnEstimateIsADryRun(t *testing.T) {

@@ -105,6 +105,29 @@ func TestAppendsGoOnAfterAFirstOneThatFailed(t *testing.T) {
 	}
 }
 
+// A connection may go by the columns that the table had when it was opened, as users of
+// https://github.com/googleapis/java-bigquerystorage/issues/1465 found, who open another.
+// So does this after a refusal of a whole request, also on a connection that has served.
+func TestAStreamIsOpenedAnewAfterARefusalOfAWholeRequest(t *testing.T) {
+	t.Parallel()
+	f := withTables()
+	f.onAppend = func(n, _ int) (*storagepb.AppendRowsResponse, error) {
+		if n > 1 && f.streams == 1 {
+			return refused(codes.InvalidArgument, "Input schema has more fields than BigQuery schema"), nil
+		}
+		return stored, nil
+	}
+	tables := serve(t, f, bigquerytables.StorageWrite)
+	for n := 1; n <= 4; n++ {
+		if err := tables.Append(t.Context(), rawTable, rawRows(2)); (err == nil) != (n != 2) {
+			t.Errorf("append %d: %v", n, err)
+		}
+	}
+	if f.streams != 2 || f.applied != 6 {
+		t.Errorf("%d connections, %d rows stored, want 2 and 6", f.streams, f.applied)
+	}
+}
+
 // A quota or a bad row is no fault of the connection, which is kept.
 func TestAnAnswerKeepsTheConnection(t *testing.T) {
 	t.Parallel()

@@ -1,0 +1,111 @@
+package membigquery
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// quoted returns an identifier as SQLite reads it.
+func quoted(name string) string { return `"` + name + `"` }
+
+// replacements are the parts of GoogleSQL that SQLite has other words for.
+var replacements = []struct {
+	from *regexp.Regexp
+	to   string
+}{
+	{regexp.MustCompile("`[^`.]+\\.([^`.]+)\\.([^`.]+)`"), `"$1"."$2"`},
+	{regexp.MustCompile(`IN UNNEST\(@(\w+)\)`), `IN (SELECT value FROM json_each(@$1))`},
+	{regexp.MustCompile(`COUNT\(DISTINCT (\w+)\) OVER \(PARTITION BY ([^)]*)\)`),
+		`(DENSE_RANK() OVER (PARTITION BY $2 ORDER BY $1) + DENSE_RANK() OVER (PARTITION BY $2 ORDER BY $1 DESC) - 1)`},
+	{regexp.MustCompile(`\bLOGICAL_OR\(`), `MAX(`},
+	{regexp.MustCompile(`\bIF\(`), `iif(`},
+}
+
+// translate returns a query of GoogleSQL in SQLite's words.
+func translate(query string) (string, error) {
+	for _, r := range replacements {
+		query = r.from.ReplaceAllString(query, r.to)
+	}
+	return unqualify(query)
+}
+
+// unqualify puts a query with QUALIFY, which SQLite does not have, into one that selects
+// from a query with the condition as a column.
+func unqualify(query string) (string, error) {
+	query, err := innermostFirst(query)
+	if err != nil {
+		return "", err
+	}
+	at := topLevel(query, "QUALIFY")
+	if at < 0 {
+		return query, nil
+	}
+	from, end := topLevel(query, "FROM"), topLevel(query, "ORDER BY")
+	if end < 0 {
+		end = len(query)
+	}
+	if !strings.HasPrefix(query, "SELECT ") || from < 0 || from > at || at > end {
+		return "", fmt.Errorf("want SELECT, FROM, QUALIFY and ORDER BY in this order: %s", query)
+	}
+	return query[:from] + "FROM (SELECT *, (" + strings.TrimSpace(query[at+len("QUALIFY"):end]) + ") AS qualified\n" +
+		query[from:at] + ") WHERE qualified\n" + query[end:], nil
+}
+
+// innermostFirst returns the query with each query in parentheses unqualified.
+func innermostFirst(query string) (string, error) {
+	var b strings.Builder
+	for i := 0; i < len(query); {
+		if query[i] != '(' {
+			b.WriteByte(query[i])
+			i++
+			continue
+		}
+		inner, ok := parenthesis(query[i:])
+		if !ok {
+			return "", fmt.Errorf("no parenthesis closes %s", query[i:])
+		}
+		i += len(inner) + 2
+		translated, err := innermostFirst(inner)
+		if strings.HasPrefix(strings.TrimSpace(inner), "SELECT ") {
+			translated, err = unqualify(strings.TrimSpace(inner))
+		}
+		if err != nil {
+			return "", err
+		}
+		b.WriteString("(" + translated + ")")
+	}
+	return b.String(), nil
+}
+
+// parenthesis returns what is between the first character and what closes it.
+func parenthesis(text string) (inner string, ok bool) {
+	depth := 0
+	for i, c := range text {
+		switch c {
+		case '(':
+			depth++
+		case ')':
+			if depth--; depth == 0 {
+				return text[1:i], true
+			}
+		}
+	}
+	return "", false
+}
+
+// topLevel returns where the keyword is outside of parentheses, or -1.
+func topLevel(query, keyword string) int {
+	depth := 0
+	for i, c := range query {
+		switch {
+		case c == '(':
+			depth++
+		case c == ')':
+			depth--
+		case depth == 0 && strings.HasPrefix(query[i:], keyword+" ") && (i == 0 || strings.ContainsAny(query[i-1:i], " \n)")):
+			return i
+		}
+	}
+	return -1
+}
