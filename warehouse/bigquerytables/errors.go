@@ -59,7 +59,7 @@ func (b *Tables) explain(ctx context.Context, table warehouse.Table, r request, 
 	seen := b.looks.of(table.Name)
 	lasting := seen.fits && b.cfg.Now().Sub(seen.since) >= schemaLag
 	if refused.unseen || seen.repaired && !lasting {
-		return fmt.Errorf("table %s fits, but appends may go by its columns of before, for some %v after a change: %w", b.tableID(table.Name), schemaLag, refused)
+		return fmt.Errorf("table %s is as it must be, but appends may go by its columns of before, for some minutes after a change: %w", b.tableID(table.Name), refused)
 	}
 	rows := map[int]error{}
 	for i, err := range refused.rows {
