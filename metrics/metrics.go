@@ -38,6 +38,7 @@ type Metrics struct {
 	writes   writes
 	flushes  flushes
 	scanned  scanned
+	clock    prometheus.Gauge
 	waiting  atomic.Pointer[func() int] // nil until QueueLength
 }
 
@@ -57,6 +58,11 @@ func New(now func() time.Time) *Metrics {
 		writes:   newWrites(auto),
 		flushes:  newFlushes(auto),
 		scanned:  newScanned(auto),
+		clock: auto.NewGauge(prometheus.GaugeOpts{
+			Name: prefix + "firestore_clock_ahead_seconds",
+			Help: "Seconds by which Firestore's clock was ahead of this process's at its last answer, or behind if negative; 0 if they do not differ by more than the call took, or the counters are in SQLite. " +
+				"Beyond 60 either way, set this machine's clock: beyond 300 a flush can take the rest of expired counters for all of them.",
+		}),
 	}
 	auto.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: prefix + "queue_length",
@@ -82,6 +88,9 @@ func (m *Metrics) queueLength() float64 {
 	}
 	return float64((*length)())
 }
+
+// ClockAhead notes how far Firestore's clock is ahead of this process's.
+func (m *Metrics) ClockAhead(d time.Duration) { m.clock.Set(d.Seconds()) }
 
 // since returns the seconds since start. They are never negative, though a clock
 // may be set back.

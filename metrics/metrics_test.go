@@ -166,6 +166,7 @@ func TestDescriptionsAreOfAllMetricsOfOurOwn(t *testing.T) {
 		"histogram tidemark_batch_rows step",
 		"counter tidemark_bigquery_scanned_bytes_total query",
 		"histogram tidemark_commit_seconds outcome,step",
+		"gauge tidemark_firestore_clock_ahead_seconds ",
 		"counter tidemark_flush_errors_total ",
 		"gauge tidemark_flush_last_success_timestamp_seconds ",
 		"histogram tidemark_flush_seconds ",

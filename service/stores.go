@@ -34,7 +34,8 @@ func (t *Service) openStores(ctx context.Context) error {
 		}
 	}
 	// First, because it may refuse the settings, before any table is made.
-	counters, err := openCounters(ctx, t.settings)
+	clock := clockWatch{log: t.log, metrics: t.metrics}
+	counters, err := openCounters(ctx, t.settings, clock.ahead)
 	if err != nil {
 		return err
 	}
@@ -79,7 +80,7 @@ func checkMeaning(ctx context.Context, s settings.Settings) error {
 	if _, err := os.Stat(CountersPath(s)); err != nil && s.Counters == "sqlite" {
 		return nil
 	}
-	counters, err := openCounters(ctx, s)
+	counters, err := openCounters(ctx, s, nil)
 	if err != nil {
 		return err
 	}
@@ -108,9 +109,12 @@ func LockPath(s settings.Settings) string     { return filepath.Join(s.DataDir, 
 
 // openCounters opens the counters. Of SQLite's it refuses settings that do not
 // fit the pipelines on record; Firestore's is not asked before the first write.
-func openCounters(ctx context.Context, s settings.Settings) (windowstore.Store, error) {
+// clockAhead, unless it is nil, is told how far Firestore's clock is ahead.
+func openCounters(ctx context.Context, s settings.Settings, clockAhead func(time.Duration)) (windowstore.Store, error) {
 	if s.Counters == "firestore" {
-		counters, err := OpenFirestore(ctx, s, FirestoreConfig(s))
+		config := FirestoreConfig(s)
+		config.ClockAhead = clockAhead
+		counters, err := OpenFirestore(ctx, s, config)
 		if err != nil {
 			return nil, err // and not an empty store
 		}

@@ -32,6 +32,10 @@ type Config struct {
 	// CountTimeout bounds the read of all shards of a window in CallTimeout's place,
 	// if it is longer: that read takes as long as the window is large.
 	CountTimeout time.Duration
+	// ClockAhead, unless it is nil, is told with each answer how far the service's clock
+	// is ahead of this process's at least, or behind if negative: 0 if the answer's time
+	// lies within the call. It may be called concurrently.
+	ClockAhead func(time.Duration)
 	// DialOptions are for the connection, after those that this package sets.
 	DialOptions []grpc.DialOption
 }
@@ -107,6 +111,21 @@ func (c Config) path() string {
 }
 
 func (c Config) timeout() time.Duration { return cmp.Or(c.CallTimeout, time.Minute) }
+
+// compareClocks compares the service's time of an answer that is there now with when
+// its call was sent.
+func (db *Database) compareClocks(sent, served time.Time) {
+	if db.config.ClockAhead == nil {
+		return
+	}
+	var ahead time.Duration
+	if now := time.Now(); served.After(now) {
+		ahead = served.Sub(now)
+	} else if served.Before(sent) {
+		ahead = served.Sub(sent)
+	}
+	db.config.ClockAhead(ahead)
+}
 
 // keepAlive finds out that a connection has died while calls wait on it, which TCP
 // alone would take many minutes for.

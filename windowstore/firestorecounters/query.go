@@ -129,7 +129,7 @@ func (d *documents) query(ctx context.Context, parent string, query *pb.Structur
 				return err
 			}
 			if err == nil {
-				a.answered()
+				a.answered(response.ReadTime)
 				if response.ReadTime != nil {
 					readTime = response.ReadTime.AsTime()
 				}

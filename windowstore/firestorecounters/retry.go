@@ -10,6 +10,7 @@ import (
 	"github.com/googleapis/gax-go/v2"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/tidemark-dev/tidemark/internal/durations"
 )
@@ -44,13 +45,20 @@ func (db *Database) retry(ctx context.Context, call func(*attempt) error) error 
 // An attempt is one try of a call.
 type attempt struct {
 	ctx    context.Context // of the try
+	db     *Database
 	client *firestore.Client
+	sent   time.Time
 	limit  *time.Timer // cancels ctx
 }
 
-// answered says that an answer has begun to come, so that its rest has until the
-// call's deadline.
-func (a *attempt) answered() { a.limit.Stop() }
+// answered says that an answer has come, or a part of it, with the service's time. What
+// is still to come has until the call's deadline.
+func (a *attempt) answered(served *timestamppb.Timestamp) {
+	first := a.limit.Stop()
+	if first && served.IsValid() {
+		a.db.compareClocks(a.sent, served.AsTime())
+	}
+}
 
 // errNoAnswer is the cause for which an attempt's context ends when its limit is up.
 var errNoAnswer = errors.New("no answer")
@@ -60,7 +68,10 @@ func (db *Database) try(ctx context.Context, limit time.Duration, call func(*att
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	connection := db.take()
-	a := &attempt{ctx, connection.client, time.AfterFunc(limit, func() { cancel(errNoAnswer) })}
+	a := &attempt{
+		ctx: ctx, db: db, client: connection.client, sent: time.Now(),
+		limit: time.AfterFunc(limit, func() { cancel(errNoAnswer) }),
+	}
 	defer func() {
 		a.limit.Stop()
 		unanswered := err != nil && context.Cause(ctx) == errNoAnswer

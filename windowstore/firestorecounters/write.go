@@ -70,8 +70,12 @@ func (d *documents) commit(ctx context.Context, writes []*pb.Write) error {
 	ctx, cancel := d.bound(ctx)
 	defer cancel()
 	return d.retry(ctx, func(a *attempt) error {
-		_, err := a.client.Commit(a.ctx, &pb.CommitRequest{Database: d.path, Writes: writes}, once())
-		return err
+		response, err := a.client.Commit(a.ctx, &pb.CommitRequest{Database: d.path, Writes: writes}, once())
+		if err != nil {
+			return err
+		}
+		a.answered(response.CommitTime)
+		return nil
 	})
 }
 
