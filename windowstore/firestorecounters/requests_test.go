@@ -13,7 +13,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/testing/protocmp"
 
 	"github.com/tidemark-dev/tidemark/windowstore/sharded"
 )
@@ -84,33 +83,6 @@ func TestShardFieldsAreThoseOfTheRequests(t *testing.T) {
 	}
 	if _, ok := merge.GetUpdate().Fields[ttl[0]]; ok {
 		t.Error("adding sets the TTL field")
-	}
-}
-
-// The order and the range of the query are those of one ascending index.
-func TestTheQueryForPendingShardsNeedsNoOtherIndex(t *testing.T) {
-	t.Parallel()
-	d := &documents{Database: &Database{path: "projects/p/databases/d"}, name: "n"}
-	window, through := timeValue(time.Unix(60, 0)), time.Unix(120, 0)
-	name := &pb.Value{ValueType: &pb.Value_ReferenceValue{ReferenceValue: "projects/p/databases/d/documents/pipelines/n/counter_shards/s"}}
-	for _, test := range []struct {
-		after sharded.Cursor
-		start *pb.Cursor
-	}{
-		{sharded.Cursor{Window: time.Unix(60, 0)}, &pb.Cursor{Values: []*pb.Value{window}, Before: true}},
-		{sharded.Cursor{Window: time.Unix(60, 0), Name: "s"}, &pb.Cursor{Values: []*pb.Value{window, name}}},
-	} {
-		query := d.pendingQuery(test.after, through, 7)
-		if diff := cmp.Diff(test.start, query.StartAt, protocmp.Transform()); diff != "" {
-			t.Errorf("start after %+v (-want +got):\n%s", test.after, diff)
-		}
-		want := []*pb.StructuredQuery_Order{
-			{Field: field(fieldPending), Direction: pb.StructuredQuery_ASCENDING},
-			{Field: field(fieldName), Direction: pb.StructuredQuery_ASCENDING},
-		}
-		if diff := cmp.Diff(want, query.OrderBy, protocmp.Transform()); diff != "" || query.EndAt != nil || query.Limit.GetValue() != 7 {
-			t.Errorf("limit %v, end %v, order (-want +got):\n%s", query.Limit, query.EndAt, diff)
-		}
 	}
 }
 
