@@ -1,8 +1,11 @@
 package sqlitetables_test
 
 import (
+	"database/sql"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -54,8 +57,8 @@ func TestTheShellReadsTheFileWhileItIsOpen(t *testing.T) {
 			"2026-03-14T09:26:00.000000Z|120\n2026-03-14T09:27:00.000000Z|118\n",
 		},
 		"lag": {
-			lagQuery,
-			"-6120394857710293846|1773480413589|0|1204\n",
+			lagQuery(t),
+			"0|1204|-6120394857710293846|0\n",
 		},
 		"windows": {
 			"SELECT * FROM logs.windowed_traffic ORDER BY timestamp LIMIT 1;",
@@ -72,15 +75,68 @@ func TestTheShellReadsTheFileWhileItIsOpen(t *testing.T) {
 	}
 }
 
-// lagQuery is the lab's query of event time against processing time, in SQLite's
-// words for UNIX_MILLIS.
-const lagQuery = `WITH millis AS (
-  SELECT user_id,
-    unixepoch(event_timestamp) * 1000 + substr(event_timestamp, 21, 3) AS event,
-    unixepoch(processing_timestamp) * 1000 + substr(processing_timestamp, 21, 3) AS processing
-  FROM logs.raw
-  WHERE event_timestamp IS NOT NULL)
-SELECT user_id, CAST(event AS TEXT) AS label,
-  event - (SELECT min(event) FROM millis) AS event_millis,
-  processing - (SELECT min(event) FROM millis) AS processing_millis
-FROM millis ORDER BY event_millis;`
+// lagQuery returns the lab's query of event time against processing time, as the
+// documents have it for SQLite.
+func lagQuery(t *testing.T) string {
+	t.Helper()
+	query, err := os.ReadFile("../../docs/lag.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(query)
+}
+
+// Of many events the query shows the newest, each once, so that a user sees the lag of
+// now and not the first minutes of the file.
+func TestTheLagQueryShowsTheNewestEvents(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "warehouse.db")
+	w := open(t, path, warehouse.DefaultNames)
+	start := time.Date(2026, time.March, 14, 9, 0, 0, 0, time.UTC)
+	var rows []warehouse.RawRow
+	for i := range 2400 {
+		r := row(strconv.Itoa(i))
+		r.Timestamp = start.Add(time.Duration(i) * time.Second)
+		r.ProcessingTime = r.Timestamp.Add(100 * time.Millisecond)
+		if i >= 2000 && i%4 == 0 { // the newer events lag, and are delivered twice
+			r.ProcessingTime = r.Timestamp.Add(time.Minute)
+			rows = append(rows, r)
+		}
+		rows = append(rows, r)
+	}
+	if err := w.AppendRaw(t.Context(), rows); err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("sqlite", "file::memory:")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	db.SetMaxOpenConns(1) // what is attached belongs to a connection
+	if _, err := db.Exec("ATTACH ? AS logs", path); err != nil {
+		t.Fatal(err)
+	}
+	shown, err := db.Query(lagQuery(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer shown.Close()
+	events, lagging, last := 0, 0, int64(-1)
+	for shown.Next() {
+		var event, processing int64
+		var user, label string
+		if err := shown.Scan(&event, &processing, &user, &label); err != nil {
+			t.Fatal(err)
+		}
+		if event <= last || label != strconv.FormatInt(event, 10) {
+			t.Errorf("event %d, labelled %s, comes after %d", event, label, last)
+		}
+		events, last = events+1, event
+		if processing-event == time.Minute.Milliseconds() {
+			lagging++
+		}
+	}
+	if err := shown.Err(); err != nil || events != 1000 || lagging != 100 || last != 999_000 {
+		t.Errorf("%d events, of which %d lag, up to %d ms, %v; want 1000, 100 and 999000", events, lagging, last, err)
+	}
+}
