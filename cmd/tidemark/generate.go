@@ -179,7 +179,7 @@ func printBody(out io.Writer, d generator.Delivery) error {
 func deliverStream(ctx context.Context, config generator.Config, target string, p process) error {
 	client := delivery.NewClient(generator.DefaultConcurrency)
 	defer client.CloseIdleConnections()
-	watched := watchStream(ctx, p)
+	watched := watchStream(ctx, p, "deliveries acknowledged")
 	err := generator.Run(ctx, config, generator.Options{
 		Publish: watched.publish(func(ctx context.Context, d generator.Delivery) error {
 			subject := "message " + d.Message.ID
@@ -198,7 +198,7 @@ func deliverStream(ctx context.Context, config generator.Config, target string, 
 			return err
 		}),
 	})
-	return watched.end(err, "deliveries acknowledged")
+	return watched.end(err)
 }
 
 // errRefused is returned for a message that is not taken, and does not end the
@@ -208,6 +208,7 @@ var errRefused = errors.New("refused")
 // A watchedStream tells the user what becomes of a stream while it is published.
 type watchedStream struct {
 	out     io.Writer
+	success string // what has become of the accepted ones
 	console *console.Console
 	stop    func()
 
@@ -219,8 +220,8 @@ type watchedStream struct {
 const progressInterval = time.Second
 
 // watchStream begins to watch. The caller ends it by end.
-func watchStream(ctx context.Context, p process) *watchedStream {
-	w := &watchedStream{out: p.stderr, start: time.Now()}
+func watchStream(ctx context.Context, p process, success string) *watchedStream {
+	w := &watchedStream{out: p.stderr, success: success, start: time.Now()}
 	if !isTerminal(p.stderr) {
 		w.console, w.stop = console.New(p.stderr, time.Now, nil), func() {}
 		return w
@@ -255,16 +256,16 @@ func (w *watchedStream) publish(f func(context.Context, generator.Delivery) erro
 // line is the progress line.
 func (w *watchedStream) line(now time.Time) string {
 	accepted, refused := w.accepted.Load(), w.refused.Load()
-	return fmt.Sprintf("%s: %d acknowledged, %d on their way, %d refused",
-		durations.Text(now.Sub(w.start).Round(time.Second)), accepted, w.begun.Load()-accepted-refused, refused)
+	return fmt.Sprintf("%s: %d %s, %d on their way, %d refused",
+		durations.Text(now.Sub(w.start).Round(time.Second)), accepted, w.success, w.begun.Load()-accepted-refused, refused)
 }
 
 // end says what became of the stream, and returns its error, or that something was
 // refused.
-func (w *watchedStream) end(err error, accepted string) error {
+func (w *watchedStream) end(err error) error {
 	w.stop()
 	w.console.Close()
-	fmt.Fprintf(w.out, "%d %s, %d refused\n", w.accepted.Load(), accepted, w.refused.Load())
+	fmt.Fprintf(w.out, "%d %s, %d refused\n", w.accepted.Load(), w.success, w.refused.Load())
 	if err == nil && w.refused.Load() > 0 {
 		return errNo
 	}

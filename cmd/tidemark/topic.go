@@ -141,7 +141,7 @@ func publishStream(ctx context.Context, config generator.Config, to topic, p pro
 	publisher.PublishSettings.Timeout = publishTimeout
 	defer publisher.Stop()
 
-	watched := watchStream(ctx, p)
+	watched := watchStream(ctx, p, "messages accepted")
 	err = generator.Run(ctx, config, generator.Options{
 		Grace: publishTimeout,
 		Publish: watched.publish(func(ctx context.Context, d generator.Delivery) error {
@@ -156,5 +156,5 @@ func publishStream(ctx context.Context, config generator.Config, to topic, p pro
 			return errRefused
 		}),
 	})
-	return watched.end(err, "messages accepted")
+	return watched.end(err)
 }
