@@ -1,4 +1,4 @@
-# The server as a static binary and nothing else.
+# The image has the static binary, TLS certificates and an empty data directory.
 #
 #   docker build --build-arg VERSION=$(git describe --tags --always --dirty) -t tidemark .
 #   docker run -p 127.0.0.1:8080:8080 -e HOST=0.0.0.0 -v tidemark:/data tidemark
@@ -15,10 +15,11 @@ RUN mkdir /out/data
 FROM scratch
 ARG VERSION=unknown
 LABEL org.opencontainers.image.title="tidemark" org.opencontainers.image.version="${VERSION}"
-# Google's services are reached over TLS.
+# TLS connections to Google's services need these certificates.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /out/tidemark /tidemark
-# What BACKEND=local keeps, for a volume. The user is nobody in particular: scratch has no names.
+# BACKEND=local keeps its files here: mount a volume. The user is a number, because scratch
+# has no user names.
 COPY --from=build --chown=65532:65532 /out/data /data
 ENV DATA_DIR=/data
 USER 65532:65532

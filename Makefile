@@ -1,4 +1,4 @@
-# Every target that people and CI use. `make help` lists them.
+# `make help` lists the targets.
 
 GO ?= go
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null)
@@ -13,15 +13,15 @@ build: ## Build bin/tidemark
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/tidemark ./cmd/tidemark
 
 .PHONY: run
-run: build ## Run everything on this machine and watch: server, generator, flush (tidemark dev)
+run: build ## Run the server, the generator and flushes on this machine, and watch them (tidemark dev)
 	bin/tidemark dev
 
 .PHONY: test
-test: ## Run the tests: needs Go and make only
+test: ## Run the tests; needs only Go and make
 	TIDEMARK_EMULATORS=off $(GO) test -shuffle=on ./...
 
 .PHONY: test-all
-test-all: lint size race simulate bench-once ## Run everything: lint, the binary's size, tests with race detector and the emulators found, simulations, each benchmark once
+test-all: lint size race simulate bench-once ## Run what CI runs: lint, the binary's size, tests with the race detector and the emulators that are installed, simulations, each benchmark once
 
 PYTHON ?= python3
 
@@ -36,8 +36,8 @@ bqemulator: .bqemulator/installed ## Install the BigQuery emulator that the test
 SEEDS ?= 500
 
 .PHONY: simulate
-simulate: ## Simulate SEEDS (500) bad days that were never simulated before
-	$(GO) test ./simulation -run 'TestSeeds' -v -seeds $(SEEDS) -timeout 0
+simulate: ## Simulate SEEDS (500) bad days, each with a new seed
+	$(GO) test ./internal/test/simulation -run 'TestSeeds' -v -seeds $(SEEDS) -timeout 0
 
 .PHONY: race
 race:
@@ -52,7 +52,7 @@ bench: ## Run the benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 .PHONY: fuzz
-fuzz: ## Fuzz every parser and law for FUZZTIME (10s) each
+fuzz: ## Run each fuzz test for FUZZTIME (10s)
 	@set -e; for package in $$($(GO) list ./...); do \
 		for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
 			echo "$$package $$target"; \
@@ -63,13 +63,13 @@ fuzz: ## Fuzz every parser and law for FUZZTIME (10s) each
 MAX_SIZE := 50000000
 
 .PHONY: size
-size: build # the stripped binary, which an instance loads when it starts
+size: build # check the size of the stripped binary, which each new instance loads
 	@bytes=$$(wc -c < bin/tidemark); if [ "$$bytes" -ge $(MAX_SIZE) ]; then \
 		echo "bin/tidemark has $$bytes bytes; want less than $(MAX_SIZE)"; exit 1; \
 	fi
 
 .PHONY: lint
-lint: ## Check format, vet, staticcheck and go.mod
+lint: ## Check the format and go.mod, and run vet and staticcheck
 	@test -z "$$(gofmt -l .)" || { echo 'not gofmt-ed:'; gofmt -l .; exit 1; }
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
@@ -80,21 +80,21 @@ deploy: ## Build and deploy to Google Cloud: make deploy PROJECT=... REGION=... 
 	@scripts/deploy.sh
 
 .PHONY: smoke
-smoke: ## Try what is deployed with five events, in about five minutes
+smoke: ## Test the deployment with five events, in about five minutes
 	@scripts/smoke.sh
 
 .PHONY: destroy
-destroy: ## Delete all that make deploy has made, after asking
+destroy: ## Ask, and then delete everything that make deploy created
 	@scripts/destroy.sh
 
 .PHONY: infra-test
-infra-test: ## Test infra/ with Terraform and the real provider, which it downloads; no cloud
+infra-test: ## Test infra/ with Terraform and its provider, which it downloads; calls no cloud
 	terraform -chdir=infra init -backend=false -input=false > /dev/null
 	terraform -chdir=infra validate
 	terraform -chdir=infra test
 
 .PHONY: infra-schema
-infra-schema: ## Renew what the tests know of the provider, after a new version or resource
+infra-schema: ## Update infra/testdata/provider.json, after a new provider version or resource type
 	terraform -chdir=infra init -backend=false -upgrade -input=false > /dev/null
 	terraform -chdir=infra providers schema -json > infra/.terraform/schema.json
 	$(GO) test ./infra -run TestProviderSchema -provider-schema .terraform/schema.json

@@ -14,8 +14,8 @@ import (
 	"github.com/tidemark-dev/tidemark/warehouse/bigquerytables"
 )
 
-// Who may do what on what. This list is the whole of it: a grant more, a wider role or
-// a wider resource is a change to this file too.
+// grants lists who may do what on which resource. The list is complete: whoever adds a
+// grant, or widens a role or a resource, must change this list too.
 var grants = []string{
 	"pusher: roles/run.invoker on service tidemark",
 	"scheduler: roles/run.invoker on service tidemark",
@@ -47,7 +47,7 @@ func TestGrants(t *testing.T) {
 			found = append(found, grantsOf(t, kind, b)...)
 		case strings.HasSuffix(kind, "_iam_custom_role"): // TestRuntimeRole
 		case strings.Contains(kind, "_iam_"), strings.HasSuffix(kind, "_access"):
-			t.Errorf("%s: only single members are granted roles: a binding or a policy would take away what others have granted", name)
+			t.Errorf("%s: want a grant to a single member: a binding or a policy would remove the grants of others", name)
 		case strings.Contains(kind, "service_account_key"):
 			t.Errorf("%s: no account has a key", name)
 		}
@@ -59,9 +59,9 @@ func TestGrants(t *testing.T) {
 	}
 }
 
-// The service's own role is what tidemark check looks for on a table: with less a push
-// fails, and more is not needed. To create tables and views is for Terraform; to run
-// queries is granted on the project, by a role that reads no data.
+// The service's own role has exactly the permissions that tidemark check looks for on a
+// table: with fewer, a push fails; more are not needed. Terraform creates the tables and
+// views. Another role, which reads no data, lets the service run queries.
 func TestRuntimeRole(t *testing.T) {
 	m := load(t)
 	roles := m.ofType("google_project_iam_custom_role")
@@ -78,14 +78,14 @@ func TestRuntimeRole(t *testing.T) {
 	}
 	for _, permission := range got {
 		if strings.HasSuffix(permission, ".create") || strings.HasSuffix(permission, ".update") || strings.HasSuffix(permission, ".delete") {
-			t.Errorf("the service may do %s: tables and views are Terraform's", permission)
+			t.Errorf("the service may do %s: only Terraform creates, changes and deletes tables and views", permission)
 		}
 	}
 	if !slices.Contains(grants, "runtime: roles/bigquery.jobUser on the project") {
 		t.Error("the service may not run queries")
 	}
-	// The id of a role that was deleted cannot be used again for 37 days, so that an id
-	// of its own goes with each account.
+	// The id of a deleted role cannot be used again for 37 days, so each account gets a role
+	// with a new id.
 	id := m.evaluateWith(t, role.Attributes["role_id"].Expr, map[string]cty.Value{"name": cty.StringVal("my-long-name-of-20-ch")}, map[string]cty.Value{
 		"google_service_account": cty.ObjectVal(map[string]cty.Value{"runtime": cty.ObjectVal(map[string]cty.Value{"unique_id": cty.StringVal("123456789012345678901")})}),
 	}).AsString()
@@ -94,7 +94,7 @@ func TestRuntimeRole(t *testing.T) {
 	}
 }
 
-// grantsOf returns what the resource grants, once for each item of a for_each.
+// grantsOf returns the grants of the resource: one, or one for each item of its for_each.
 func grantsOf(t *testing.T, kind string, b block) []string {
 	t.Helper()
 	items := []string{"people"}
@@ -108,7 +108,7 @@ func grantsOf(t *testing.T, kind string, b block) []string {
 	} else if b.text("for_each") != `setunion(var.viewers, var.deployer == "" ? [] : [var.deployer])` {
 		t.Fatalf("%s: for_each is %s, which this test cannot read", b.SrcRange, b.text("for_each"))
 	}
-	// The resource that the grant is on, the narrowest first.
+	// What the grant can be on, the narrowest first.
 	targets := []struct{ attribute, prefix, suffix, what string }{
 		{"table_id", "google_bigquery_table.", ".table_id", "table "},
 		{"dataset_id", "local.dataset_id", "", "the dataset"},
@@ -145,7 +145,7 @@ func grantsOf(t *testing.T, kind string, b block) []string {
 	return found
 }
 
-// targetKind returns what the type of a resource that grants on it contains.
+// targetKind returns a part of the Terraform type of a grant on this target.
 func targetKind(on string) string {
 	for word, kind := range map[string]string{
 		"table ": "_bigquery_table_", "the dataset": "_bigquery_dataset_", "account ": "_service_account_", "service ": "_cloud_run_v2_service_",
@@ -169,7 +169,7 @@ func grantee(member string) string {
 	return member
 }
 
-// Nobody calls without a token, and a token for something else is no good here.
+// A call needs a token, and the token's audience must be this service.
 func TestCallers(t *testing.T) {
 	m := load(t)
 	service := m.resource(t, "google_cloud_run_v2_service.tidemark")
@@ -200,7 +200,7 @@ func TestCallers(t *testing.T) {
 	compare(t, "service_account", service.block(t, "template").text("service_account"), "google_service_account.runtime.email")
 }
 
-// The bucket of the builds is the only thing that could be made public by an ACL.
+// Only a bucket could become public by an ACL.
 func TestBucketIsPrivate(t *testing.T) {
 	m := load(t)
 	for name, bucket := range m.ofType("google_storage_bucket") {

@@ -1,5 +1,5 @@
-# Each party has an account of its own, so that a token says who calls, and a grant
-# who may. What each may do is in iam.tf, all of it. No account has a key.
+# Each part of the deployment has its own account. So a token says which part calls, and a
+# grant says what this part may do. All grants are in iam.tf. No account has a key.
 
 resource "google_service_account" "runtime" {
   account_id   = "${var.name}-runtime"

@@ -1,6 +1,7 @@
-# What wakes somebody. Each says what it means and links to the page that says what
-# to do. Queries are PromQL, which can say that nothing came where nothing ever came.
-# Counts of log lines are summed: increase() would miss the first of a new series.
+# The alerts. Each alert says what it means, and links to the page that says what to do.
+# The queries are PromQL, because a PromQL query can find that no log line came even if
+# none ever came. Counts of log lines are summed: increase() would miss the first line of
+# a new series.
 
 locals {
   playbooks = "https://github.com/tidemark-dev/tidemark/blob/main/docs/playbooks"
@@ -9,35 +10,35 @@ locals {
     flush-missing = {
       title    = "no successful flush for 5 minutes"
       severity = "CRITICAL"
-      meaning  = "Windows do not become final: the scheduler job does not run, is refused, or every flush fails. Nothing is lost, and the next flush that succeeds writes them all."
+      meaning  = "Windows do not become final: the scheduler job does not run or is refused, or every flush fails. Nothing is lost. The next flush that succeeds writes all of these windows."
       query    = "(sum(sum_over_time(${local.series.flushes}[5m])) or vector(0)) < 1"
-      duration = "120s" # a log line is a metric only after a minute or two
+      duration = "120s" # a metric shows a log line after a minute or two
     }
     oldest-unacked = {
       title    = "oldest unacknowledged message is over 15 minutes old"
       severity = "CRITICAL"
-      meaning  = "Pushes are refused, slow or not made. Messages wait in Pub/Sub for ${var.message_retention_hours} hours, and are lost after that. They are counted in their windows when they come, however late that is."
+      meaning  = "Pushes are refused or slow, or Pub/Sub does not push. Messages wait in Pub/Sub for ${var.message_retention_hours} hours; after that they are lost. When they come, they are counted in their windows, however late they are."
       query    = "max(${local.series.oldest_unacked}) > 900"
-      duration = "300s" # the metric leaps when all is well
+      duration = "300s" # the metric jumps for short times even if all is well
     }
     dead-letters = {
       title    = "dead letters"
       severity = "WARNING"
-      meaning  = "A producer sends what is no event, more than ${var.dead_letters_tolerated} times in ten minutes. Each is kept in ${var.dataset}.dead_letter with its bytes and the reason, and can be sent again when it is mended."
+      meaning  = "A producer sends messages that are not valid events, more than ${var.dead_letters_tolerated} in ten minutes. Each message is kept in ${var.dataset}.dead_letter with its bytes and the reason. It can be corrected and sent again."
       query    = "sum(sum_over_time(${local.series.dead_letters}[10m])) > ${var.dead_letters_tolerated}"
       duration = "0s"
     }
     refused-rows = {
       title    = "rows refused by a table"
       severity = "CRITICAL"
-      meaning  = "A table is not as the schema says: a column is missing or of another type. Every event waits in Pub/Sub until the table is mended."
+      meaning  = "A table does not fit the schema: a column is missing or has another type. Every event waits in Pub/Sub until the table is corrected."
       query    = "sum(sum_over_time(${local.series.refused_rows}[5m])) > 0"
       duration = "0s"
     }
     server-errors = {
       title    = "over 5 % of the answers are 5xx"
       severity = "ERROR"
-      meaning  = "Storage fails or is slow, instances are too few, or there is a bug. Refused messages come again; while they do, Pub/Sub slows the whole subscription."
+      meaning  = "Storage fails or is slow, there are too few instances, or there is a bug. Pub/Sub delivers refused messages again, and meanwhile slows the whole subscription."
       query    = "sum(rate(${local.series.server_errors}[5m])) / sum(rate(${local.series.requests}[5m])) > 0.05"
       duration = "300s"
     }
@@ -60,7 +61,7 @@ resource "google_monitoring_alert_policy" "alerts" {
       duration            = each.value.duration
       evaluation_interval = "60s"
 
-      # A metric of log lines exists only some minutes after it is defined.
+      # A metric of log lines appears only some minutes after it is created.
       disable_metric_validation = true
     }
   }
@@ -79,7 +80,7 @@ resource "google_monitoring_alert_policy" "alerts" {
     auto_close = "3600s"
   }
 
-  # After the first flush can have run, so that a deployment alarms nobody.
+  # The alerts come after the first flush can run, so that a deployment raises no alert.
   depends_on = [google_cloud_scheduler_job.flush]
 }
 

@@ -45,8 +45,8 @@ func TestAlerts(t *testing.T) {
 	}
 }
 
-// No position on the dashboard is 0: the API leaves it out of its answer, and Terraform
-// would want to put it back at each plan.
+// The dashboard sets no position to 0. The API leaves a 0 out of its answer, so each plan
+// would show a change.
 func TestNoPositionIsZero(t *testing.T) {
 	m := load(t)
 	chart := cty.ObjectVal(map[string]cty.Value{"title": cty.StringVal("t"), "query": cty.StringVal("q"), "unit": cty.StringVal("1")})
@@ -76,7 +76,8 @@ func TestNoPositionIsZero(t *testing.T) {
 	compare(t, "x, y, width and height", got, []string{"- - 24 16 ", "24 - 24 16 ", "- 16 24 16 "})
 }
 
-// Where nothing ever came there is no series, and nothing is less than one of none.
+// If no flush ever succeeded, there is no series, and a comparison with an empty result
+// fires no alert.
 func TestFlushMissingFiresWithoutSeries(t *testing.T) {
 	query := load(t).objects(t, "alerts")["flush-missing"]["query"]
 	if !strings.Contains(query, "or vector(0)") {
@@ -84,7 +85,7 @@ func TestFlushMissingFiresWithoutSeries(t *testing.T) {
 	}
 }
 
-// Alerts and charts ask for series that are defined.
+// Alerts and charts use all series that are defined, and no others.
 func TestSeries(t *testing.T) {
 	m := load(t)
 	var defined []string
@@ -102,10 +103,10 @@ func TestSeries(t *testing.T) {
 			used[string(found[1])] = true
 		}
 	}
-	compare(t, "series that are asked for, those that are defined", slices.Sorted(maps.Keys(used)), slices.Sorted(slices.Values(defined)))
+	compare(t, "series that are used, and series that are defined", slices.Sorted(maps.Keys(used)), slices.Sorted(slices.Values(defined)))
 }
 
-// objects returns a local map of objects, each attribute as it is written.
+// objects returns a local map of objects, with the source text of each attribute.
 func (m *module) objects(t *testing.T, local string) map[string]map[string]string {
 	t.Helper()
 	outer, ok := m.locals[local].(*hclsyntax.ObjectConsExpr)
@@ -123,7 +124,7 @@ func (m *module) objects(t *testing.T, local string) map[string]map[string]strin
 	return all
 }
 
-// textOf returns an expression as it is written.
+// textOf returns the source text of an expression.
 func (m *module) textOf(e hclsyntax.Expression) string {
 	return string(e.Range().SliceBytes(m.sources[e.Range().Filename]))
 }

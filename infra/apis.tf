@@ -1,16 +1,16 @@
-# The APIs that are used. They stay enabled when this is destroyed: others in the
-# project may have come to use them, and an enabled API costs nothing.
+# The APIs that the deployment uses. They stay enabled after make destroy: other software
+# in the project may use them by then, and an enabled API costs nothing.
 resource "google_project_service" "this" {
   for_each = toset([
     "artifactregistry.googleapis.com",
     "bigquery.googleapis.com",
-    "bigquerystorage.googleapis.com", # appends, by the Storage Write API
+    "bigquerystorage.googleapis.com", # the Storage Write API, for appends
     "cloudbuild.googleapis.com",
-    "cloudresourcemanager.googleapis.com", # grants on the project
+    "cloudresourcemanager.googleapis.com", # for grants on the project
     "cloudscheduler.googleapis.com",
     "firestore.googleapis.com",
     "iam.googleapis.com",
-    "iamcredentials.googleapis.com", # tokens of the viewer account
+    "iamcredentials.googleapis.com", # for tokens of the viewer account
     "logging.googleapis.com",
     "monitoring.googleapis.com",
     "pubsub.googleapis.com",

@@ -1,6 +1,6 @@
-# The tables and views that the service would make itself, from the same definitions:
-# schema/ is written from its code (go generate ./infra), and a test compares this
-# file with what the service asks BigQuery for.
+# The tables and views. A service that may create tables creates the same ones, from the
+# same definitions: go generate ./infra writes schema/ from the code, and a test compares this
+# file with what the service asks BigQuery to create.
 
 resource "google_bigquery_dataset" "logs" {
   count = var.create_dataset ? 1 : 0
@@ -14,13 +14,14 @@ resource "google_bigquery_dataset" "logs" {
 }
 
 locals {
-  # That of the resource, so that what is in the dataset is made after it.
+  # The id comes from the resource, so that Terraform creates the dataset before what is
+  # in it.
   dataset_id = var.create_dataset ? google_bigquery_dataset.logs[0].dataset_id : var.dataset
 }
 
-# Columns that somebody has added, or that a mended one has left as ..._old, are left
-# alone: ignore_auto_generated_schema. Without it an apply drops them with their values,
-# and no deletion_protection stops it.
+# ignore_auto_generated_schema keeps columns that are not in schema/: columns that
+# somebody added, and columns ..._old that remain after a correction. Without this option
+# an apply drops such columns with their values, in spite of deletion_protection.
 
 resource "google_bigquery_table" "raw" {
   dataset_id  = local.dataset_id
@@ -68,7 +69,7 @@ resource "google_bigquery_table" "dead_letter" {
   depends_on                   = [google_project_service.this]
 }
 
-# A view keeps nothing, so nothing protects it.
+# A view holds no data, so no view is protected.
 
 resource "google_bigquery_table" "events" {
   dataset_id  = local.dataset_id

@@ -11,7 +11,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// A build is what the tests need of cloudbuild.yaml.
+// A build has the parts of cloudbuild.yaml that the tests read.
 type build struct {
 	Substitutions map[string]string
 	Options       struct {
@@ -23,15 +23,11 @@ type build struct {
 	}
 }
 
-// What is built was tested, what is pushed was built, and what is rolled out is what
-// was pushed, by its digest, and only where a service is named.
+// The build tests the source before it builds the image, and pushes this image. If a
+// service is named, the build rolls the pushed image out to it by the image's digest.
 func TestCloudBuild(t *testing.T) {
-	text, err := os.ReadFile("../cloudbuild.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var b build
-	if err := yaml.Unmarshal(text, &b); err != nil {
+	if err := yaml.Unmarshal([]byte(readFile(t, "../cloudbuild.yaml")), &b); err != nil {
 		t.Fatal(err)
 	}
 	if len(b.Steps) != 4 || !slices.Equal(b.Steps[0].Args, []string{"make", "test"}) {
@@ -75,6 +71,6 @@ func TestCloudBuild(t *testing.T) {
 		t.Error("a build is refused for a substitution that only a script reads")
 	}
 	if b.Substitutions["_SERVICE"] != "" {
-		t.Error("a build rolls out by default, which the account that make deploy builds with may not")
+		t.Error("a build rolls out by default, but the build account of make deploy may not roll out")
 	}
 }

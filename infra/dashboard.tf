@@ -1,4 +1,5 @@
-# One page: is it counting, is it behind, is it refusing, what does it use.
+# One dashboard answers four questions about the service: does it count, is it behind,
+# does it refuse messages, and what does it use?
 
 locals {
   charts = [
@@ -18,7 +19,8 @@ resource "google_monitoring_dashboard" "tidemark" {
     displayName = "Tidemark (${var.name})"
     mosaicLayout = {
       columns = 48
-      # The API leaves out a position of 0. Written here, each plan would put it back.
+      # The API leaves out a position of 0, so this file does too: otherwise each plan would
+      # show a change.
       tiles = [for i, chart in local.charts : merge({ for side, at in { xPos = i % 2 * 24, yPos = floor(i / 2) * 16 } : side => at if at > 0 }, {
         width  = 24
         height = 16

@@ -1,5 +1,5 @@
-// Package infra has no code: it is the Terraform of a deployment, and the tests that
-// hold it to the program. README.md says how it is used.
+// Package infra has no Go code. It has the Terraform files of a deployment, and tests that
+// compare them with the program. README.md says how to deploy.
 package infra
 
 //go:generate go test -run TestTables -update .

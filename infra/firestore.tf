@@ -4,32 +4,33 @@ resource "google_firestore_database" "counters" {
   type        = "FIRESTORE_NATIVE"
 
   delete_protection_state = var.deletion_protection ? "DELETE_PROTECTION_ENABLED" : "DELETE_PROTECTION_DISABLED"
-  deletion_policy         = "DELETE" # the provider's default leaves the database behind
+  deletion_policy         = "DELETE" # by default the provider does not delete the database
 
   depends_on = [google_project_service.this]
 }
 
-# The fields of a shard that differ from what Firestore does by itself; the code's
-# list is firestoredocs.ShardFields, and a test compares the two.
+# The fields of a shard that do not have Firestore's default indexes and TTL. The code's
+# list is firestorecounters.ShardFields; a test compares the two.
 resource "google_firestore_field" "counters" {
   for_each = {
-    batches   = { ttl = false } # an index would have entries for each batch
-    expire_at = { ttl = true }  # an index would be written at its end by everyone
+    batches   = { ttl = false } # an index would have an entry for each batch
+    expire_at = { ttl = true }  # an index would be a hot spot: all new values are at its end
   }
 
   database   = google_firestore_database.counters.name
   collection = "counter_shards"
   field      = each.key
 
-  # No indexes at all: of a field left out, Firestore makes two by itself.
+  # An empty block means no indexes. Without the block, Firestore creates two.
   index_config {}
 
-  # Settled counters are deleted some time after expire_at, mostly within a day.
+  # Firestore deletes settled counters after expire_at, usually within a day.
   dynamic "ttl_config" {
     for_each = each.value.ttl ? [1] : []
     content {}
   }
 
-  # They go with the database: to undo them first would take many minutes.
+  # make destroy deletes the database, and the field settings with it. To undo the
+  # settings first would take many minutes.
   deletion_policy = "ABANDON"
 }

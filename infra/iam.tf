@@ -1,8 +1,8 @@
-# Every grant there is. A test holds this file to a list of who may do what; nothing
-# is granted to allUsers, and nothing on the project that could be granted on less.
+# All grants. A test compares this file with a list of who may do what. Nothing is granted
+# to allUsers. A grant is on the project only if no smaller resource is possible.
 
-# Who may call the service. Cloud Run checks this; which route each may call, the
-# service checks by PUSH_CALLERS, FLUSH_CALLERS and VIEW_CALLERS (run.tf).
+# Who may call the service. Cloud Run checks this grant. The service then checks which
+# routes the account may call (PUSH_CALLERS, FLUSH_CALLERS and VIEW_CALLERS in run.tf).
 resource "google_cloud_run_v2_service_iam_member" "invoker" {
   for_each = {
     pusher    = google_service_account.pusher.member
@@ -16,12 +16,12 @@ resource "google_cloud_run_v2_service_iam_member" "invoker" {
   member   = each.value
 }
 
-# The running service: appends to its three tables and queries them. It may not create,
-# change or delete a table: a table or view that is missing is for whoever runs Terraform.
-# The permissions are those that tidemark check looks for, and a test compares them.
+# The running service appends to its three tables and queries them. The service may not
+# create, change or delete a table: if a table or view is missing, run Terraform. These
+# are the permissions that tidemark check looks for; a test compares them.
 resource "google_project_iam_custom_role" "runtime" {
-  # The id of a deleted role is taken for 37 days, and make deploy may come sooner after
-  # make destroy. So each account has a role of its own id.
+  # Google keeps the id of a deleted role for 37 days. The id contains the account's unique
+  # id, so that make deploy also works soon after make destroy.
   role_id     = "${replace(var.name, "-", "_")}_runtime_${google_service_account.runtime.unique_id}"
   title       = "Tidemark: the running service, on its tables"
   description = "Looks at a table, reads it and appends to it."
@@ -45,22 +45,23 @@ resource "google_bigquery_table_iam_member" "runtime" {
   member     = google_service_account.runtime.member
 }
 
-# To compare schemas with its own (tidemark check).
+# The service compares the tables' schemas with its own (tidemark check).
 resource "google_bigquery_dataset_iam_member" "runtime" {
   dataset_id = local.dataset_id
   role       = "roles/bigquery.metadataViewer"
   member     = google_service_account.runtime.member
 }
 
-# To run queries at all. The role reads no data, and exists on projects only.
+# The service runs queries. This role gives no access to data, and can be granted only on
+# a project.
 resource "google_project_iam_member" "runtime_queries" {
   project = var.project
   role    = "roles/bigquery.jobUser"
   member  = google_service_account.runtime.member
 }
 
-# Its counters. Firestore's roles exist on projects only; the condition narrows this
-# one to the database.
+# The service reads and writes its counters. Firestore's roles can be granted only on a
+# project; the condition limits this grant to the database.
 resource "google_project_iam_member" "runtime_counters" {
   project = var.project
   role    = "roles/datastore.user"
@@ -73,25 +74,25 @@ resource "google_project_iam_member" "runtime_counters" {
   }
 }
 
-# Pub/Sub signs the tokens of its pushes as the pusher. (Cloud Scheduler may do the
-# same for the scheduler by its service agent's own role.) In a new project the agent
-# comes with the first topic.
+# Pub/Sub signs the tokens of its pushes as the pusher. (For the scheduler no grant is
+# needed: the role of Cloud Scheduler's own account allows the same.) In a new project,
+# Pub/Sub's account exists only after the first topic.
 resource "google_service_account_iam_member" "pubsub_signs_as_pusher" {
   service_account_id = google_service_account.pusher.name
   role               = "roles/iam.serviceAccountTokenCreator"
   member             = "serviceAccount:service-${data.google_project.this.number}@gcp-sa-pubsub.iam.gserviceaccount.com"
   depends_on         = [google_pubsub_topic.events]
 
-  # A project keeps its number. But a plan that enables an API does not know it yet, and
-  # would take this grant away for a moment.
+  # A project's number never changes. But a plan that enables an API does not know the
+  # number yet, and would replace this grant: for a moment there would be none.
   lifecycle {
     ignore_changes = [member]
   }
 }
 
-# People become the viewer, who may call the service and nothing else. (Identity tokens
-# are all they need, but gcloud gets itself an access token first, so the role that
-# makes only the former, serviceAccountOpenIdTokenCreator, is not enough for it.)
+# People impersonate the viewer, which may call the service and nothing else. (They need
+# identity tokens only. But gcloud first gets an access token, so the narrower role
+# serviceAccountOpenIdTokenCreator is not enough.)
 resource "google_service_account_iam_member" "people_view" {
   for_each = setunion(var.viewers, var.deployer == "" ? [] : [var.deployer])
 
@@ -100,7 +101,7 @@ resource "google_service_account_iam_member" "people_view" {
   member             = each.value
 }
 
-# The build: reads its source, writes the image and its log.
+# The build reads its source, and writes the image and the log.
 resource "google_storage_bucket_iam_member" "builder_reads_source" {
   bucket = google_storage_bucket.builds.name
   role   = "roles/storage.objectViewer"

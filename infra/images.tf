@@ -1,4 +1,4 @@
-# Where images are built and kept.
+# The repository of the images, and the bucket for the source of a build.
 
 resource "google_artifact_registry_repository" "images" {
   repository_id = var.name
@@ -6,7 +6,8 @@ resource "google_artifact_registry_repository" "images" {
   format        = "DOCKER"
   description   = "Images of Tidemark."
 
-  # Older ones cost storage. A revision is rolled back to by its image, so a few stay.
+  # Old images cost storage. A rollback needs the image of the earlier revision, so the
+  # latest five images are kept.
   cleanup_policies {
     id     = "keep-latest"
     action = "KEEP"
@@ -25,7 +26,8 @@ resource "google_artifact_registry_repository" "images" {
   depends_on = [google_project_service.this]
 }
 
-# The source that a build reads. Cloud Build's own bucket would stay behind.
+# The source that a build reads. Cloud Build would create its own bucket, which make
+# destroy could not delete.
 resource "google_storage_bucket" "builds" {
   name     = "${var.project}-${var.name}-builds"
   location = var.region
@@ -43,7 +45,7 @@ resource "google_storage_bucket" "builds" {
     }
   }
 
-  # Nothing in it is worth keeping, and what is kept is paid for.
+  # A deleted source is not needed again, and its storage would cost money.
   soft_delete_policy {
     retention_duration_seconds = 0
   }

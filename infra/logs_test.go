@@ -22,9 +22,8 @@ import (
 	"github.com/tidemark-dev/tidemark/settings"
 )
 
-// Each metric counts the line that the service writes, and none that it writes of
-// something else. A name changed on one side only would leave an alert that never
-// fires, or always.
+// Each metric counts the log line that it is for, and no other line of the service. If a
+// name changed on one side only, an alert would never fire, or always.
 func TestLogMetrics(t *testing.T) {
 	m := load(t)
 	valid := `{"ip":"","user_id":"7","timestamp":"2026-03-14T09:26:53Z","http_request":"","http_response":200,"num_bytes":1,"user_agent":""}`
@@ -51,12 +50,12 @@ func TestLogMetrics(t *testing.T) {
 		}
 	}
 	if !strings.Contains(m.resource(t, "google_logging_metric.lines").text("filter"), "${local.log_lines} AND ${each.value.filter}") {
-		t.Error("the metrics do not go by their filters")
+		t.Error("the metrics do not use their filters")
 	}
 }
 
-// What is left out of the log is Cloud Run's own entries of good requests of this
-// service, and nothing that a metric counts or a page tells people to look for.
+// The exclusion leaves out Cloud Run's own entries of good requests to this service. It
+// leaves out nothing that a metric counts, or that a page tells users to look for.
 func TestExclusion(t *testing.T) {
 	m := load(t)
 	exclusion := m.resource(t, "google_logging_project_exclusion.good_requests")
@@ -64,9 +63,9 @@ func TestExclusion(t *testing.T) {
 	compare(t, "keep_request_log", m.evaluate(t, m.variables["keep_request_log"].Attributes["default"].Expr, nil), cty.False)
 	compare(t, "filter", exclusion.text("filter"), `"${local.log_lines} AND log_id(\"run.googleapis.com/requests\") AND httpRequest.status<400"`)
 	for name, metric := range m.objects(t, "log_metrics") {
-		// An entry of Cloud Run's own has an httpRequest, and no jsonPayload.
+		// Cloud Run's own entries have an httpRequest and no jsonPayload.
 		if !strings.Contains(metric["filter"], "jsonPayload.") {
-			t.Errorf("%s counts by %s, and may count what is left out", name, metric["filter"])
+			t.Errorf("%s has the filter %s, which may match excluded entries", name, metric["filter"])
 		}
 	}
 	checked := 0
@@ -74,12 +73,12 @@ func TestExclusion(t *testing.T) {
 		for _, found := range regexp.MustCompile(`httpRequest\.status *([<>=!:]+) *(\d+)`).FindAllStringSubmatch(text, -1) {
 			checked++
 			if status, _ := strconv.Atoi(found[2]); status < 400 || strings.ContainsAny(found[1], "<!") {
-				t.Errorf("%s has people look for %s, which is left out", path, found[0])
+				t.Errorf("%s tells users to look for %s, which is excluded", path, found[0])
 			}
 		}
 	}
 	if checked == 0 {
-		t.Error("no page looks at Cloud Run's entries: this test looks for the wrong thing")
+		t.Error("no page looks at Cloud Run's entries: the pattern of this test is wrong")
 	}
 }
 
@@ -92,12 +91,12 @@ func (m *module) filter(t *testing.T, source string) string {
 	return m.evaluate(t, expression, nil).AsString()
 }
 
-// matches reports whether a filter of the few forms that are used here takes a line
-// of level info or above.
+// matches reports whether a filter matches a line. It knows only the forms of filters that
+// metrics.tf uses. A line of level debug does not match, because it is not written.
 func matches(t *testing.T, filter string, line map[string]any) bool {
 	t.Helper()
 	if line["level"] == slog.LevelDebug.String() {
-		return false // it is not written
+		return false
 	}
 	for _, term := range strings.Split(filter, " AND ") {
 		term, ok := strings.CutPrefix(term, "jsonPayload.")
@@ -122,8 +121,8 @@ func matches(t *testing.T, filter string, line map[string]any) bool {
 	return true
 }
 
-// recorder is a log of which the last line is read, with the name of the message as
-// Cloud Logging has it.
+// recorder returns a logger, and a function that returns the last line. The key of the
+// message is the one that Cloud Logging uses.
 func recorder() (*slog.Logger, func(*testing.T) map[string]any) {
 	var out bytes.Buffer
 	log := slog.New(slog.NewJSONHandler(&out, &slog.HandlerOptions{
@@ -146,8 +145,7 @@ func recorder() (*slog.Logger, func(*testing.T) map[string]any) {
 	}
 }
 
-// running is Tidemark on an empty directory, with a log of which the last line is
-// read.
+// A running is a service on a new directory. Its line returns the last line of its log.
 type running struct {
 	*service.Service
 	dir  string
@@ -168,7 +166,7 @@ func newService(t *testing.T, env ...string) running {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Backend, s.Counters = "local", "sqlite" // also where K_SERVICE is set, with which Load refuses them
+	s.Backend, s.Counters = "local", "sqlite" // set after Load, which refuses them if K_SERVICE is set
 	log, line := recorder()
 	started, err := service.New(t.Context(), s, log)
 	if err != nil {
@@ -178,7 +176,7 @@ func newService(t *testing.T, env ...string) running {
 	return running{started, dir, line}
 }
 
-// dropTable takes the raw table away.
+// dropTable drops the raw table.
 func (s running) dropTable(t *testing.T) {
 	t.Helper()
 	db, err := sql.Open("sqlite", filepath.Join(s.dir, "warehouse.db"))

@@ -1,20 +1,20 @@
-# Counts of log lines, for the dashboard and the alerts. A test writes these lines with
-# the service's own code, and has the filters find them.
+# Counts of log lines, for the dashboard and the alerts. A test runs the service, and
+# checks that each filter finds the lines that it should count.
 
 locals {
   log_lines = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${var.name}\""
 
   log_metrics = {
     flushes = {
-      description = "Flushes that wrote every window that was due, or found none."
+      description = "Flushes that wrote all due windows, or found none due."
       filter      = "jsonPayload.message=\"flush\" AND jsonPayload.status=\"ok\""
     }
     dead_letters = {
-      description = "Messages stored as dead letters, and acknowledged."
+      description = "Messages that were stored as dead letters and acknowledged."
       filter      = "jsonPayload.message=\"request\" AND jsonPayload.verdict=\"dead_letter\" AND jsonPayload.dry_run=false"
     }
     refused_rows = {
-      description = "Pushes refused because a table does not take the rows: a column is missing or of another type."
+      description = "Pushes that were refused because a table does not accept the rows: a column is missing or has another type."
       filter      = "jsonPayload.message=\"request\" AND jsonPayload.table:*"
     }
   }
@@ -23,7 +23,7 @@ locals {
 resource "google_logging_metric" "lines" {
   for_each = local.log_metrics
 
-  name        = replace("${var.name}_${each.key}", "-", "_") # as PromQL spells it
+  name        = replace("${var.name}_${each.key}", "-", "_") # PromQL allows no hyphen
   description = each.value.description
   filter      = "${local.log_lines} AND ${each.value.filter}"
 
@@ -37,7 +37,7 @@ resource "google_logging_metric" "lines" {
 }
 
 locals {
-  # The same and Google's own metrics, as series of PromQL.
+  # PromQL selectors of these metrics and of Google's own.
   series = merge(
     { for key, metric in google_logging_metric.lines : key => "logging_googleapis_com:user_${metric.name}{monitored_resource=\"cloud_run_revision\"}" },
     {

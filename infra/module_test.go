@@ -15,7 +15,7 @@ import (
 	"github.com/zclconf/go-cty/cty/function/stdlib"
 )
 
-// A module is what the .tf files say, by name.
+// A module has the parsed blocks of the .tf files, by name.
 type module struct {
 	sources   map[string][]byte // by file name
 	resources map[string]block  // by type and name, as google_pubsub_topic.events
@@ -26,7 +26,7 @@ type module struct {
 	terraform block
 }
 
-// A block is the body of a block and the file it is in.
+// A block is the body of a block and the source of its file.
 type block struct {
 	*hclsyntax.Body
 	source []byte
@@ -80,11 +80,11 @@ func (m *module) add(t *testing.T, b *hclsyntax.Block, source []byte) {
 		m.terraform = body
 	case "provider":
 	default:
-		t.Fatalf("%s: a %s block, which these tests do not look at", b.DefRange(), b.Type)
+		t.Fatalf("%s: a %s block, which these tests do not know", b.DefRange(), b.Type)
 	}
 }
 
-// resource returns the body of a resource that there must be.
+// resource returns the body of a resource. The resource must exist.
 func (m *module) resource(t *testing.T, name string) block {
 	t.Helper()
 	b, ok := m.resources[name]
@@ -105,7 +105,7 @@ func (m *module) ofType(kind string) map[string]block {
 	return found
 }
 
-// blocks returns the nested blocks of a type, those that a dynamic block makes too.
+// blocks returns the nested blocks of a type, including the contents of dynamic blocks.
 func (b block) blocks(kind string) []block {
 	var found []block
 	for _, nested := range b.Blocks {
@@ -119,7 +119,7 @@ func (b block) blocks(kind string) []block {
 	return found
 }
 
-// block returns the one block at the path of types.
+// block returns the block at the path of types. There must be exactly one.
 func (b block) block(t *testing.T, path ...string) block {
 	t.Helper()
 	for i, kind := range path {
@@ -132,7 +132,7 @@ func (b block) block(t *testing.T, path ...string) block {
 	return b
 }
 
-// text returns an attribute as it is written, empty if it is not there.
+// text returns the source text of an attribute, or "" if the attribute is missing.
 func (b block) text(name string) string {
 	attribute, ok := b.Attributes[name]
 	if !ok {
@@ -141,8 +141,8 @@ func (b block) text(name string) string {
 	return string(attribute.Expr.Range().SliceBytes(b.source))
 }
 
-// value returns the value of an attribute that there must be, the variables at their
-// defaults.
+// value returns the value of an attribute, with all variables at their defaults. The
+// attribute must exist.
 func (m *module) value(t *testing.T, b block, name string) cty.Value {
 	t.Helper()
 	attribute, ok := b.Attributes[name]
@@ -158,15 +158,15 @@ func (m *module) number(t *testing.T, b block, name string) int {
 	return int(n)
 }
 
-// evaluate returns the value of an expression, the variables at their defaults but
-// for those given. It knows the functions that the files use, and no resource.
+// evaluate returns the value of an expression. Variables that are not given have their
+// defaults. The expression may use the functions that the files use, but no resource.
 func (m *module) evaluate(t *testing.T, e hclsyntax.Expression, given map[string]cty.Value) cty.Value {
 	t.Helper()
 	return m.evaluateWith(t, e, given, map[string]cty.Value{})
 }
 
-// evaluateWith is evaluate with resources and locals, by the first name of what refers
-// to them.
+// evaluateWith is evaluate with others: resources and locals, by the first part of their
+// names, such as "local".
 func (m *module) evaluateWith(t *testing.T, e hclsyntax.Expression, given, others map[string]cty.Value) cty.Value {
 	t.Helper()
 	values := map[string]cty.Value{}
@@ -192,7 +192,7 @@ func (m *module) evaluateWith(t *testing.T, e hclsyntax.Expression, given, other
 	return value
 }
 
-// functions are those of Terraform's that the files use.
+// functions are the Terraform functions that the files use.
 var functions = map[string]function.Function{
 	"can":         tryfunc.CanFunc,
 	"contains":    stdlib.ContainsFunc,
@@ -226,7 +226,7 @@ var functions = map[string]function.Function{
 	}),
 }
 
-// setSubtract is a setsubtract that takes lists and tuples too, as Terraform's does.
+// setSubtract also takes lists and tuples, as Terraform's setsubtract does.
 var setSubtract = function.New(&function.Spec{
 	Params: []function.Parameter{{Name: "a", Type: cty.DynamicPseudoType}, {Name: "b", Type: cty.DynamicPseudoType}},
 	Type:   function.StaticReturnType(cty.Set(cty.String)),

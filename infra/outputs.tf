@@ -1,12 +1,12 @@
-# What the scripts read, and people by `terraform -chdir=infra output`.
+# The scripts read these values. `terraform -chdir=infra output` prints them.
 
 output "project" {
-  description = "Project that this is deployed to."
+  description = "Project of the deployment."
   value       = var.project
 }
 
 output "region" {
-  description = "Region that this is deployed to."
+  description = "Region of the deployment."
   value       = var.region
 }
 
@@ -16,17 +16,17 @@ output "service" {
 }
 
 output "url" {
-  description = "Address of the service. Only its callers get an answer."
+  description = "URL of the service. Only callers with a grant get an answer."
   value       = google_cloud_run_v2_service.tidemark.uri
 }
 
 output "audience" {
-  description = "What a caller's identity token must be meant for."
+  description = "Audience that a caller's identity token must have."
   value       = local.audience
 }
 
 output "viewer" {
-  description = "Account to impersonate for audits and metrics."
+  description = "Account to impersonate when you read audits and metrics."
   value       = google_service_account.viewer.email
 }
 
@@ -36,12 +36,12 @@ output "builder" {
 }
 
 output "repository" {
-  description = "Where images are kept."
+  description = "Repository of the images."
   value       = "${var.region}-docker.pkg.dev/${var.project}/${google_artifact_registry_repository.images.repository_id}"
 }
 
 output "build_bucket" {
-  description = "Where the source of a build is put."
+  description = "Bucket for the source of a build."
   value       = google_storage_bucket.builds.url
 }
 
@@ -51,16 +51,16 @@ output "topic" {
 }
 
 output "dataset" {
-  description = "Dataset of the tables."
+  description = "Dataset that has the tables."
   value       = "${var.project}.${local.dataset_id}"
 }
 
 output "closes_after" {
-  description = "Seconds from a window's start until it is due: its length, the allowed lateness and ten seconds of quiet."
+  description = "Seconds from a window's start until the window is due: the window's length, the allowed lateness and FLUSH_QUIET (10)."
   value       = var.window_duration + var.allowed_lateness + 10
 }
 
 output "next" {
-  description = "What to do next."
+  description = "Next command to run."
   value       = "make smoke   # publishes events and watches their window become final, in about ${ceil((var.window_duration + var.allowed_lateness + 130) / 60)} minutes"
 }

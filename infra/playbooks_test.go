@@ -20,8 +20,8 @@ import (
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
-// Each alert has its page, and each page its alert, under the alert's title. All have
-// what somebody who was woken looks for, in one order.
+// Each alert has a page with the alert's title, and each page has an alert. All pages have
+// the same parts in the same order.
 func TestPlaybooks(t *testing.T) {
 	m := load(t)
 	alerts := m.objects(t, "alerts")
@@ -51,7 +51,7 @@ func TestPlaybooks(t *testing.T) {
 	}
 }
 
-// documents returns the text of every page that is for people, by its path from here.
+// documents returns the text of every page, by its path from this directory.
 func documents(t *testing.T) map[string]string {
 	t.Helper()
 	found := map[string]string{"README.md": readFile(t, "README.md")}
@@ -74,7 +74,7 @@ func documents(t *testing.T) map[string]string {
 	return found
 }
 
-// guides returns those of them that say how to run what is deployed.
+// guides returns the pages that say how to operate a deployment.
 func guides(t *testing.T) map[string]string {
 	t.Helper()
 	found := documents(t)
@@ -100,10 +100,10 @@ var (
 	heading  = regexp.MustCompile(`(?m)^#+ (.*)$`)
 )
 
-// prose is a text without its blocks of code.
+// prose returns a text without its blocks of code.
 func prose(text string) string { return fence.ReplaceAllString(text, "") }
 
-// Every link to a file finds it, and the heading in it that it names.
+// For every link to a file, the file exists, and so does the heading that the link names.
 func TestLinksResolve(t *testing.T) {
 	t.Parallel()
 	for path, text := range documents(t) {
@@ -141,7 +141,7 @@ func anchors(text string) []string {
 	return names
 }
 
-// Every metric that a page names is one of the program's, or one that counts its log.
+// Every metric that a page names exists: in the program, or as a count of its log lines.
 func TestMetricsOfTheDocumentsExist(t *testing.T) {
 	m := load(t)
 	descriptions, err := metrics.New(time.Now).Descriptions()
@@ -160,7 +160,7 @@ func TestMetricsOfTheDocumentsExist(t *testing.T) {
 	}
 	checked := 0
 	for path, text := range documents(t) {
-		// A group, as in grep -E '^tidemark_(a|b)', is each of its names.
+		// A group, as in grep -E '^tidemark_(a|b)', stands for each of its names.
 		text = regexp.MustCompile(`tidemark_\(([a-z_|]+)`).ReplaceAllStringFunc(text, func(group string) string {
 			return "tidemark_" + strings.ReplaceAll(strings.TrimPrefix(group, "tidemark_("), "|", " tidemark_")
 		})
@@ -176,14 +176,14 @@ func TestMetricsOfTheDocumentsExist(t *testing.T) {
 	}
 }
 
-// notSettings look like settings, and are none.
+// notSettings look like settings, but are not.
 var notSettings = []string{
-	"TIDEMARK_TOKEN", "BQEMULATOR_PYTHON", // of the environment, and no settings
-	"SYSTEM_TIME", "UNIX_MILLIS", "RESOURCE_EXHAUSTED", "SIGNATURE_REMOVED_BY_GOOGLE", // words of others
+	"TIDEMARK_TOKEN", "BQEMULATOR_PYTHON", // environment variables, but not settings
+	"SYSTEM_TIME", "UNIX_MILLIS", "RESOURCE_EXHAUSTED", "SIGNATURE_REMOVED_BY_GOOGLE", // words of other software
 }
 
-// Every setting that a page names is one. What is in capitals with an underscore, and
-// what is set to a value in a span of code, is taken for a setting.
+// Every setting that a page names exists. Two forms in a span of code count as a setting: a
+// word in capitals with an underscore, and a word in capitals before an equals sign.
 func TestSettingsOfTheDocumentsExist(t *testing.T) {
 	exists := map[string]bool{"AGG_TABLE_log": true}
 	for _, setting := range settings.Table() {
@@ -209,8 +209,8 @@ func TestSettingsOfTheDocumentsExist(t *testing.T) {
 	}
 }
 
-// Every table, column, variable, field of the log and reason that the guides name is
-// one: a span of code that is a single word with an underscore.
+// Every table, column, variable, log field and reason that the guides name exists. A span
+// of code counts as a name if it is a single word with an underscore.
 func TestNamesOfTheGuidesExist(t *testing.T) {
 	m := load(t)
 	exists := map[string]bool{
@@ -246,7 +246,7 @@ func TestNamesOfTheGuidesExist(t *testing.T) {
 				t.Errorf("%s names %s, which does not exist", path, span)
 			}
 		}
-		// Filters that are for the service's own lines.
+		// Filters of the service's own log lines.
 		for _, filter := range regexp.MustCompile(`\blogs '([^']*)'`).FindAllStringSubmatch(text, -1) {
 			for _, field := range regexp.MustCompile(`jsonPayload\.(\w+)`).FindAllStringSubmatch(filter[1], -1) {
 				if !fields[field[1]] {
@@ -257,7 +257,7 @@ func TestNamesOfTheGuidesExist(t *testing.T) {
 	}
 }
 
-// The page of operations says what is normal on each chart of the dashboard.
+// operations.md says what is normal on each chart of the dashboard.
 func TestChartsAreExplained(t *testing.T) {
 	text := readFile(t, "../docs/operations.md")
 	titles := regexp.MustCompile(`title = "([^"]+)"`).FindAllStringSubmatch(string(load(t).sources["dashboard.tf"]), -1)
@@ -271,20 +271,20 @@ func TestChartsAreExplained(t *testing.T) {
 	}
 }
 
-// logFields returns the fields of the lines that the service writes.
+// logFields returns the fields of the service's log lines.
 func logFields(t *testing.T) map[string]bool {
 	t.Helper()
 	const event = `{"ip":"","user_id":"7","timestamp":"2026-03-14T09:26:53Z","http_request":"","http_response":200,"num_bytes":1,"user_agent":""}`
 	well, broken := newService(t, "FLUSH_QUIET=0", "FLUSH_MAX_WINDOWS=1"), newService(t)
 	broken.dropTable(t)
 	fields := map[string]bool{
-		"caller":            true, // which no service without AUTH has
-		"firestore_ahead_s": true, // if clocks differ
+		"caller":            true, // which only a service with AUTH writes
+		"firestore_ahead_s": true, // which a service writes only if clocks differ
 	}
 	for _, line := range []map[string]any{
 		well.push(t, t.Context(), "/push/raw", event),
 		well.push(t, t.Context(), "/push/raw", strings.Replace(event, "09:26", "09:27", 1)),
-		well.flush(t, t.Context()), // of one of two windows
+		well.flush(t, t.Context()), // writes one of two windows
 		well.push(t, t.Context(), "/push/raw", "{}"),
 		broken.push(t, t.Context(), "/push/raw", event),
 	} {
@@ -295,12 +295,12 @@ func logFields(t *testing.T) map[string]bool {
 	return fields
 }
 
-// What can be pasted is whole: a shell can read it, and JSON is JSON.
+// Every block of commands parses as shell, and every block of JSON is valid.
 func TestBlocksOfTheDocumentsParse(t *testing.T) {
 	t.Parallel()
 	bash, err := exec.LookPath("bash")
 	if err != nil {
-		t.Skip("no bash in PATH, which reads the commands")
+		t.Skip("no bash in PATH to parse the commands")
 	}
 	checked := 0
 	for path, text := range documents(t) {
@@ -315,7 +315,7 @@ func TestBlocksOfTheDocumentsParse(t *testing.T) {
 				}
 			case "json":
 				if !json.Valid([]byte(block[2])) {
-					t.Errorf("%s: no JSON:\n%s", path, block[2])
+					t.Errorf("%s: not valid JSON:\n%s", path, block[2])
 				}
 			}
 		}

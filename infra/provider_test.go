@@ -16,24 +16,25 @@ import (
 	"github.com/hashicorp/hcl/v2/hclwrite"
 )
 
-// providerSchema renews testdata/provider.json, as make infra-schema does.
+// With providerSchema, TestProviderSchema rewrites testdata/provider.json; make
+// infra-schema uses it.
 var providerSchema = flag.String("provider-schema", "", "output of terraform providers schema -json, to cut testdata/provider.json from")
 
-// A provider is what its schema says of the types that the files use: an extract of
-// what `terraform providers schema -json` prints.
+// A provider has the provider's schema of the types that the files use: an extract of the
+// output of `terraform providers schema -json`.
 type provider struct {
 	Version   string               `json:"version"`
 	Resources map[string]blockType `json:"resources"`
 	Data      map[string]blockType `json:"data"`
 }
 
-// A blockType is what a block may hold. An attribute is required, optional or
-// computed, which cannot be set.
+// A blockType says what a block may contain. An attribute is required, optional or
+// computed. A computed attribute cannot be set.
 type blockType struct {
 	Attributes map[string]string      `json:"attributes"`
 	Blocks     map[string]nestedBlock `json:"blocks,omitempty"`
 	Min        int                    `json:"min,omitempty"`
-	Max        int                    `json:"max,omitempty"` // 0 for any number
+	Max        int                    `json:"max,omitempty"` // 0 means any number
 }
 
 type nestedBlock = *blockType
@@ -42,19 +43,15 @@ const providerFile = "testdata/provider.json"
 
 func loadProvider(t *testing.T) provider {
 	t.Helper()
-	text, err := os.ReadFile(providerFile)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var p provider
-	if err := json.Unmarshal(text, &p); err != nil {
+	if err := json.Unmarshal([]byte(readFile(t, providerFile)), &p); err != nil {
 		t.Fatal(err)
 	}
 	return p
 }
 
-// Every block, attribute and reference is one that the provider knows; what it
-// requires is there, and what only it can set is not.
+// The provider knows every block, attribute and reference. Every required attribute is set,
+// and no computed one is.
 func TestProviderSchema(t *testing.T) {
 	m := load(t)
 	if *providerSchema != "" {
@@ -62,7 +59,7 @@ func TestProviderSchema(t *testing.T) {
 	}
 	p := loadProvider(t)
 	if version := m.terraform.block(t, "required_providers").text("google"); !strings.Contains(version, quote("~> "+majorMinor(p.Version))) {
-		t.Errorf("required_providers says %s; %s is of %s", version, providerFile, p.Version)
+		t.Errorf("required_providers says %s, but %s has version %s", version, providerFile, p.Version)
 	}
 	for name, b := range m.resources {
 		p.check(t, p.Resources, name, b)
@@ -83,7 +80,7 @@ func (p provider) check(t *testing.T, types map[string]blockType, name string, b
 	kind, _, _ := strings.Cut(name, ".")
 	schema, ok := types[kind]
 	if !ok {
-		t.Errorf("%s: %s is not in %s; make infra-schema", name, kind, providerFile)
+		t.Errorf("%s: %s is not in %s; run make infra-schema", name, kind, providerFile)
 		return
 	}
 	body := *b.Body
@@ -107,7 +104,7 @@ func (s blockType) check(t *testing.T, path string, b block) {
 		case "":
 			t.Errorf("%s: the provider knows no attribute %s", path, name)
 		case "computed":
-			t.Errorf("%s: attribute %s is the provider's to set", path, name)
+			t.Errorf("%s: attribute %s is computed and cannot be set", path, name)
 		}
 	}
 	for kind, nested := range s.Blocks {
@@ -132,7 +129,7 @@ func (s blockType) check(t *testing.T, path string, b block) {
 	}
 }
 
-// references returns the references in the body, at any depth.
+// references returns all references in the body and its nested blocks.
 func references(body *hclsyntax.Body) []hcl.Traversal {
 	var found []hcl.Traversal
 	for _, attribute := range body.Attributes {
@@ -144,9 +141,9 @@ func references(body *hclsyntax.Body) []hcl.Traversal {
 	return found
 }
 
-// Nothing is made anew because a plan does not know yet what a data source will say: one
-// that depends on APIs is read during the apply whenever an API is added. With another
-// topic, or with one not known, the subscription would lose what waits in it.
+// No unknown data source forces Terraform to replace a resource. If an API is added, a data
+// source that depends on the APIs is read only during the apply, so the plan does not know
+// its values. A subscription that is replaced would lose the messages that wait in it.
 func TestDataSourcesForceNothing(t *testing.T) {
 	m := load(t)
 	used := 0
@@ -157,22 +154,22 @@ func TestDataSourcesForceNothing(t *testing.T) {
 			}
 			used++
 			if lifecycle := b.blocks("lifecycle"); len(lifecycle) == 0 || !strings.Contains(lifecycle[0].text("ignore_changes"), argument) {
-				t.Errorf("%s: %s is of a data source, and not among ignore_changes", name, argument)
+				t.Errorf("%s: %s uses a data source, and is not in ignore_changes", name, argument)
 			}
 		}
 		for _, nested := range b.Blocks {
 			if refersToData(references(nested.Body)) {
-				t.Errorf("%s: block %s is of a data source", name, nested.Type)
+				t.Errorf("%s: block %s uses a data source", name, nested.Type)
 			}
 		}
 	}
 	for name, local := range m.locals {
 		if refersToData(local.Variables()) {
-			t.Errorf("local.%s is of a data source", name)
+			t.Errorf("local.%s uses a data source", name)
 		}
 	}
 	if used != len(m.data) {
-		t.Errorf("%d arguments are of %d data sources, want one of each", used, len(m.data))
+		t.Errorf("%d arguments use %d data sources, want one for each", used, len(m.data))
 	}
 }
 
@@ -204,7 +201,7 @@ func (p provider) checkReference(t *testing.T, m *module, reference hcl.Traversa
 	}
 }
 
-// path returns the names of a reference, without its indexes.
+// path returns the names in a reference, without indexes.
 func path(reference hcl.Traversal) []string {
 	var names []string
 	for _, step := range reference {
@@ -218,20 +215,20 @@ func path(reference hcl.Traversal) []string {
 	return names
 }
 
-// The files are as terraform fmt leaves them.
+// The files are formatted as by terraform fmt.
 func TestFormat(t *testing.T) {
 	for name, source := range load(t).sources {
 		if !bytes.Equal(hclwrite.Format(source), source) {
-			t.Errorf("%s is not formatted; terraform fmt", name)
+			t.Errorf("%s is not formatted; run terraform fmt", name)
 		}
 	}
 }
 
-// Terraform's own word on the format, where there is Terraform.
+// If Terraform is installed, terraform fmt itself finds nothing to change.
 func TestTerraformFormat(t *testing.T) {
 	terraform, err := exec.LookPath("terraform")
 	if err != nil {
-		t.Skip("no terraform in PATH; TestFormat has looked at the .tf files")
+		t.Skip("no terraform in PATH; TestFormat checks the .tf files")
 	}
 	if out, err := exec.Command(terraform, "fmt", "-check", "-diff", "-recursive", ".").Output(); err != nil {
 		t.Errorf("terraform fmt: %v\n%s", err, out)
@@ -242,13 +239,10 @@ func majorMinor(version string) string {
 	return version[:strings.LastIndex(version, ".")]
 }
 
-// extract cuts what the files use out of the provider's whole schema.
+// extract writes testdata/provider.json: the part of the provider's schema that the files
+// use.
 func (m *module) extract(t *testing.T, file string) {
 	t.Helper()
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
 	type schema struct{ Block schemaBlock }
 	var all struct {
 		Providers map[string]struct {
@@ -256,7 +250,7 @@ func (m *module) extract(t *testing.T, file string) {
 			Data      map[string]schema `json:"data_source_schemas"`
 		} `json:"provider_schemas"`
 	}
-	if err := json.Unmarshal(text, &all); err != nil {
+	if err := json.Unmarshal([]byte(readFile(t, file)), &all); err != nil {
 		t.Fatal(err)
 	}
 	google, ok := all.Providers["registry.terraform.io/hashicorp/google"]
@@ -281,14 +275,11 @@ func (m *module) extract(t *testing.T, file string) {
 	}
 }
 
-// lockedVersion returns the provider's version that terraform init has chosen.
+// lockedVersion returns the provider's version that terraform init chose.
 func lockedVersion(t *testing.T) string {
 	t.Helper()
 	const name = ".terraform.lock.hcl"
-	source, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
+	source := []byte(readFile(t, name))
 	file, diagnostics := hclsyntax.ParseConfig(source, name, hcl.InitialPos)
 	if diagnostics.HasErrors() {
 		t.Fatal(diagnostics)

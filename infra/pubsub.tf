@@ -6,8 +6,8 @@ resource "google_pubsub_topic" "events" {
 }
 
 locals {
-  # Known before an apply: with a topic that is not, the subscription would be made anew,
-  # and lose what waits in it.
+  # A plan must know this id. If it does not, Terraform replaces the subscription, and the
+  # messages that wait in the subscription are lost.
   topic_id = var.create_topic ? google_pubsub_topic.events[0].id : "projects/${var.project}/topics/${var.topic}"
 }
 
@@ -16,7 +16,7 @@ resource "google_pubsub_subscription" "push" {
   topic = local.topic_id
 
   push_config {
-    # Wrapped, so that no attribute of a message is taken for a header.
+    # The push is wrapped. Unwrapped, a message's attributes would become HTTP headers.
     push_endpoint = "${google_cloud_run_v2_service.tidemark.uri}/push"
 
     oidc_token {
@@ -25,27 +25,29 @@ resource "google_pubsub_subscription" "push" {
     }
   }
 
-  # The time a push may take. The service answers within 25 s.
+  # How long a push may take. The service answers within 25 s.
   ack_deadline_seconds = 60
 
-  # What is not acknowledged comes again. No dead_letter_policy, ever: it would
-  # forward, after a few minutes of an outage, good messages as new ones, with new
-  # ids and times, to where nobody counts them. What can never be an event the service
-  # stores by itself, in the table dead_letter.
+  # Pub/Sub delivers a message again until it is acknowledged. Never add a
+  # dead_letter_policy: after a few minutes of an outage it would move good messages to
+  # another topic, as new messages with new ids and times, and nothing would count them.
+  # The service itself stores messages that can never be events, in the table dead_letter.
   retry_policy {
     minimum_backoff = "1s"
     maximum_backoff = "60s"
   }
 
-  # How long an outage may last. Less than COUNTER_RETENTION (variables.tf).
+  # The longest outage that loses nothing. It must be shorter than COUNTER_RETENTION
+  # (variables.tf).
   message_retention_duration = "${var.message_retention_hours * 3600}s"
 
-  # An idle subscription would otherwise be deleted after 31 days.
+  # The subscription never expires. By default, Pub/Sub deletes one that is idle for 31 days.
   expiration_policy {
     ttl = ""
   }
 
-  # A push that comes before its caller may call is refused, and slows all others.
+  # The grants come first: without them the first pushes are refused, and Pub/Sub then
+  # slows the whole subscription.
   depends_on = [
     google_cloud_run_v2_service_iam_member.invoker,
     google_service_account_iam_member.pubsub_signs_as_pusher,

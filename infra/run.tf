@@ -1,6 +1,6 @@
 locals {
-  # What a caller's token must be meant for. A fixed string rather than the service's
-  # URL, which is not known before the service is, and which the service must be told.
+  # The audience that a caller's token must have. It is not the service's URL: the service
+  # gets the audience as a setting, and its URL is known only after it is created.
   audience = "https://${var.name}.${var.region}.${var.project}.internal"
 
   environment = merge(var.settings, {
@@ -15,15 +15,15 @@ locals {
     DEAD_LETTER_TABLE    = google_bigquery_table.dead_letter.table_id
     WINDOW_DURATION      = "${var.window_duration}s"
     ALLOWED_LATENESS     = "${var.allowed_lateness}s"
-    FLUSH_TIMEOUT        = "50s" # within the job's attempt_deadline (scheduler.tf)
+    FLUSH_TIMEOUT        = "50s" # less than the job's attempt_deadline (scheduler.tf)
     COUNTER_RETENTION    = "${var.counter_retention_hours}h"
-    AUTH                 = "iam" # Cloud Run has checked the token; the service checks who it is
+    AUTH                 = "iam" # Cloud Run checks the token; the service checks which account it names
     AUDIENCE             = local.audience
     PUSH_CALLERS         = google_service_account.pusher.email
     FLUSH_CALLERS        = google_service_account.scheduler.email
     VIEW_CALLERS         = google_service_account.viewer.email
     LOG_FORMAT           = "json"
-    GOMEMLIMIT           = "900MiB" # of the 1 GiB below: garbage is collected before it fills the instance
+    GOMEMLIMIT           = "900MiB" # of the 1 GiB below, so that Go collects garbage before the memory is full
   })
 }
 
@@ -32,20 +32,20 @@ resource "google_cloud_run_v2_service" "tidemark" {
   location    = var.region
   description = "Counts events per event-time window."
 
-  # Pub/Sub and Cloud Scheduler call from outside the project's network. Who may
-  # call is a matter of IAM (iam.tf), not of the network.
+  # Pub/Sub and Cloud Scheduler call from outside the project's network. IAM (iam.tf)
+  # decides who may call, not the network.
   ingress              = "INGRESS_TRAFFIC_ALL"
   invoker_iam_disabled = false
   custom_audiences     = [local.audience]
 
-  # It keeps nothing: what must not be lost is in the tables and the counters.
+  # The service holds no data: the tables and the counters do.
   deletion_protection = false
 
   template {
     service_account                  = google_service_account.runtime.email
-    execution_environment            = "EXECUTION_ENVIRONMENT_GEN2" # SIGTERM comes before the end
+    execution_environment            = "EXECUTION_ENVIRONMENT_GEN2" # it sends SIGTERM before it stops an instance
     max_instance_request_concurrency = var.concurrency
-    timeout                          = "120s" # a flush on a cold start; a push has 60 s of its own
+    timeout                          = "120s" # for a flush on a cold start; Pub/Sub gives a push 60 s
 
     scaling {
       min_instance_count = 0
@@ -56,13 +56,13 @@ resource "google_cloud_run_v2_service" "tidemark" {
       image = var.image
 
       resources {
-        # Bodies in flight and what is decoded from them are bound to 224 MB, and a flush
-        # of 20 million ids takes 320 MB.
+        # Request bodies and what is decoded from them take at most 224 MB. A flush of
+        # 20 million ids takes 320 MB.
         limits = {
           cpu    = "1"
           memory = "1Gi"
         }
-        cpu_idle          = var.billing == "request" # true: a processor only while a request is open, and paid for as long
+        cpu_idle          = var.billing == "request" # true: the instance has a processor, and costs money, only while a request is open
         startup_cpu_boost = true
       }
 
@@ -83,7 +83,7 @@ resource "google_cloud_run_v2_service" "tidemark" {
         }
       }
 
-      # Each probe of an idle instance is paid for as 100 ms, so not often.
+      # Probes are rare, because each probe of an idle instance is billed as 100 ms.
       liveness_probe {
         period_seconds    = 60
         timeout_seconds   = 5
@@ -96,17 +96,18 @@ resource "google_cloud_run_v2_service" "tidemark" {
   }
 
   lifecycle {
-    # New images are rolled out by digest without Terraform (make deploy, cloudbuild.yaml),
-    # by gcloud, which leaves its name, and a label on the revision.
+    # make deploy and cloudbuild.yaml roll out new images with gcloud, not with Terraform.
+    # gcloud also sets the client's name and version, and a label on the revision.
     ignore_changes = [template[0].containers[0].image, template[0].labels, client, client_version]
 
     precondition {
       condition     = var.image != ""
-      error_message = "No image: run make deploy, which builds one, or set image to one by digest."
+      error_message = "There is no image: run make deploy, which builds an image, or set image to an image with its digest."
     }
   }
 
-  # The first request must find what it writes to, and be allowed to.
+  # Before the first request, the tables and the counters must exist, and the service must
+  # have its grants.
   depends_on = [
     google_project_service.this,
     google_bigquery_table.windowed_traffic_log,

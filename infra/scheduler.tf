@@ -1,5 +1,5 @@
-# Each minute: write the windows that are due. A run that is repeated, late or
-# doubled changes nothing, so retries are free.
+# The job calls the flush each minute. The flush writes the due windows. A late, repeated
+# or overlapping flush leads to the same counts, so retries are harmless.
 resource "google_cloud_scheduler_job" "flush" {
   name        = "${var.name}-flush"
   region      = var.region
@@ -7,7 +7,7 @@ resource "google_cloud_scheduler_job" "flush" {
   schedule    = "* * * * *"
   time_zone   = "Etc/UTC"
 
-  # A flush ends by itself within FLUSH_TIMEOUT, 50 s. (A test compares all time limits.)
+  # A flush ends within FLUSH_TIMEOUT, 50 s. A test compares all time limits.
   attempt_deadline = "60s"
 
   retry_config {

@@ -13,15 +13,15 @@ import (
 	"testing"
 )
 
-// A stage is a copy of the scripts in a directory of its own, with commands that only
-// write down how they were called and answer as the test says.
+// A stage is a directory with a copy of the scripts, and with stubs of the commands that the
+// scripts call. A stub records each call, and its answers depend on the test.
 type stage struct {
 	dir string
 	env []string
 }
 
-// stub answers like the last case that fits its arguments, with the environment of the
-// script to choose by.
+// stub answers by the first case that matches its call. Environment variables of the script
+// change some answers.
 const stub = `#!/bin/sh
 echo "$(basename "$0") $*" >> "$STAGE/calls"
 case "$(basename "$0") $*" in
@@ -52,7 +52,7 @@ func newStage(t *testing.T, env ...string) *stage {
 	t.Helper()
 	bash, err := exec.LookPath("bash")
 	if err != nil {
-		t.Skip("no bash in PATH, which the scripts are for")
+		t.Skip("no bash in PATH to run the scripts")
 	}
 	s := &stage{dir: t.TempDir()}
 	for _, dir := range []string{"bin", "scripts", "infra"} {
@@ -61,11 +61,7 @@ func newStage(t *testing.T, env ...string) *stage {
 		}
 	}
 	for _, script := range scripts(t) {
-		text, err := os.ReadFile(script)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.write(t, filepath.Join("scripts", filepath.Base(script)), string(text))
+		s.write(t, filepath.Join("scripts", filepath.Base(script)), readFile(t, script))
 	}
 	for _, command := range []string{"terraform", "gcloud", "bq", "curl", "git"} {
 		s.write(t, filepath.Join("bin", command), stub)
@@ -111,7 +107,8 @@ const recordOfOld = `{
 }
 `
 
-// run runs a script, and returns its output, whether it succeeded, and the calls it made.
+// run runs a script. It returns the script's output, whether the script succeeded, and its
+// calls.
 func (s *stage) run(t *testing.T, script string, env ...string) (output string, ok bool, calls []string) {
 	t.Helper()
 	cmd := exec.Command("bash", filepath.Join(s.dir, "scripts", script))
@@ -120,7 +117,8 @@ func (s *stage) run(t *testing.T, script string, env ...string) (output string, 
 	return string(out), err == nil, strings.Split(strings.TrimSpace(s.read(t, "calls")), "\n")
 }
 
-// inOrder checks that calls begin as said, in this order, others between them.
+// inOrder checks that there are calls that begin with the wanted texts, in this order.
+// Other calls may be between them.
 func inOrder(t *testing.T, calls []string, want ...string) {
 	t.Helper()
 	i := 0
@@ -188,7 +186,7 @@ func TestDeployRefuses(t *testing.T) {
 				t.Errorf("success %v, says:\n%s\nwant failure and %q", ok, out, test.want)
 			}
 			if slices.Contains(calls, "terraform -chdir=infra apply") {
-				t.Error("it has applied everything all the same")
+				t.Error("it applied everything in spite of that")
 			}
 			compare(t, "record", s.read(t, record), test.record)
 		})
@@ -223,8 +221,8 @@ func TestSmoke(t *testing.T) {
 	}
 }
 
-// strangerAnswer is what the service answers to a flush without a token, if Cloud Run
-// lets it through, and its status.
+// strangerAnswer returns the service's answer to a flush without a token, if Cloud Run lets
+// the request through. The status follows on a line of its own.
 func strangerAnswer(t *testing.T) string {
 	t.Helper()
 	s := newService(t, "K_SERVICE=tidemark", "BACKEND=gcp", "GOOGLE_CLOUD_PROJECT=my-project", "AUDIENCE=a", "PUSH_CALLERS=p@x", "FLUSH_CALLERS=f@x")
@@ -261,24 +259,20 @@ func TestDestroyAsks(t *testing.T) {
 	}
 }
 
-// What the scripts read is an output.
+// Every output that a script reads exists.
 func TestOutputs(t *testing.T) {
 	m := load(t)
 	used := 0
 	for _, script := range scripts(t) {
-		text, err := os.ReadFile(script)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, found := range regexp.MustCompile(`\$\(output (\w+)\)`).FindAllSubmatch(text, -1) {
+		for _, found := range regexp.MustCompile(`\$\(output (\w+)\)`).FindAllStringSubmatch(readFile(t, script), -1) {
 			used++
-			if _, ok := m.outputs[string(found[1])]; !ok {
-				t.Errorf("%s reads the output %s, which there is not", script, found[1])
+			if _, ok := m.outputs[found[1]]; !ok {
+				t.Errorf("%s reads the output %s, which does not exist", script, found[1])
 			}
 		}
 	}
 	if used == 0 {
-		t.Error("no script reads an output: this test looks for the wrong thing")
+		t.Error("no script reads an output: the pattern of this test is wrong")
 	}
 	for name, output := range m.outputs {
 		if m.value(t, output, "description").AsString() == "" {

@@ -17,7 +17,7 @@ import (
 	"github.com/tidemark-dev/tidemark/windowstore/firestorecounters"
 )
 
-// environment returns the service's environment variables, each as it is written.
+// environment returns the source text of the service's environment variables.
 func (m *module) environment(t *testing.T) map[string]string {
 	t.Helper()
 	run := m.resource(t, "google_cloud_run_v2_service.tidemark")
@@ -28,7 +28,8 @@ func (m *module) environment(t *testing.T) map[string]string {
 	return found
 }
 
-// environmentItems returns the object that is merged over var.settings.
+// environmentItems returns the service's own environment variables, which override
+// var.settings.
 func (m *module) environmentItems(t *testing.T) []hclsyntax.ObjectConsItem {
 	t.Helper()
 	call, ok := m.locals["environment"].(*hclsyntax.FunctionCallExpr)
@@ -37,21 +38,21 @@ func (m *module) environmentItems(t *testing.T) []hclsyntax.ObjectConsItem {
 	}
 	object, ok := call.Args[1].(*hclsyntax.ObjectConsExpr)
 	if !ok {
-		t.Fatal("local.environment ends in no object") // which would let var.settings win
+		t.Fatal("local.environment ends in no object") // then var.settings would override it
 	}
 	return object.Items
 }
 
 // notForCloudRun are the settings that no deployment sets.
 var notForCloudRun = []string{
-	"PORT", "HOST", // Cloud Run says
-	"DATA_DIR", "COUNTERS", // of BACKEND=local
-	"ALLOWED_HOSTS", // of AUTH=none
+	"PORT", "HOST", // Cloud Run sets them
+	"DATA_DIR", "COUNTERS", // for BACKEND=local
+	"ALLOWED_HOSTS", // for AUTH=none
 	"FIRESTORE_EMULATOR_HOST", "PUBSUB_EMULATOR_HOST", "BIGQUERY_EMULATOR_HOST", "BIGQUERY_STORAGE_EMULATOR_HOST",
 }
 
-// Every environment variable is a setting, or Go's own, and every setting can be set:
-// by run.tf, or by var.settings, but never by both.
+// Every environment variable is a setting or Go's own. Either run.tf or var.settings can set
+// each setting, but never both.
 func TestEnvironment(t *testing.T) {
 	m := load(t)
 	known := []string{"GOMEMLIMIT"}
@@ -69,7 +70,7 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
-// allowedSettings returns the names that the validation of var.settings lets through.
+// allowedSettings returns the names that the validation of var.settings allows.
 func (m *module) allowedSettings(t *testing.T) []string {
 	t.Helper()
 	var names []string
@@ -88,8 +89,7 @@ func (m *module) allowedSettings(t *testing.T) []string {
 	return names
 }
 
-// With the variables at their defaults the service is told what it would do anyway,
-// but for where it runs.
+// With the variables at their defaults, these settings have the service's own defaults.
 func TestDefaults(t *testing.T) {
 	m := load(t)
 	defaults := map[string]string{}
@@ -108,15 +108,15 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-// equalText compares values of settings, durations by how long they are.
+// equalText reports whether two values of a setting are equal. 60s and 1m are equal.
 func equalText(a, b string) bool {
 	x, errX := settings.ParseDuration(a)
 	y, errY := settings.ParseDuration(b)
 	return a == b || errX == nil && errY == nil && x == y
 }
 
-// The service starts with what run.tf tells it: every value is one it takes, and none
-// that it asks for on Cloud Run is left out.
+// The service accepts every value that run.tf sets, and run.tf sets everything that the
+// service requires on Cloud Run.
 func TestServiceTakesItsEnvironment(t *testing.T) {
 	m := load(t)
 	attribute := func(name, value string) cty.Value {
@@ -146,8 +146,8 @@ func TestServiceTakesItsEnvironment(t *testing.T) {
 	}
 }
 
-// Go is told of the instance's memory, so that it collects garbage before the instance
-// is full. The rest is for the program itself, which an instance holds in memory too.
+// GOMEMLIMIT is below the instance's memory, so that Go collects garbage before the memory
+// is full. The rest is for the program's code, which is in memory too.
 func TestMemoryLimit(t *testing.T) {
 	m := load(t)
 	container := m.resource(t, "google_cloud_run_v2_service.tidemark").block(t, "template", "containers")
@@ -174,7 +174,7 @@ func TestMemoryLimit(t *testing.T) {
 	}
 }
 
-// mebibytes returns a whole number of mebibytes or gibibytes, by their units.
+// mebibytes returns the mebibytes of a whole number with one of two units.
 func mebibytes(t *testing.T, text, mebi, gibi string) int {
 	t.Helper()
 	digits, factor := strings.TrimSuffix(text, mebi), 1
@@ -188,12 +188,12 @@ func mebibytes(t *testing.T, text, mebi, gibi string) int {
 	return n * factor
 }
 
-// Redelivery loses nothing: no policy takes messages away, none expires before the
-// counter that knows it, and what is slow is waited for.
+// Redelivery loses nothing. No policy moves messages elsewhere, a message expires before its
+// counter does, and Pub/Sub waits for a slow answer.
 func TestSubscription(t *testing.T) {
 	m := load(t)
 	if subscriptions := m.ofType("google_pubsub_subscription"); len(subscriptions) != 1 {
-		t.Errorf("%d subscriptions, want one: each would count everything again", len(subscriptions))
+		t.Errorf("%d subscriptions, want one: another one would deliver everything again", len(subscriptions))
 	}
 	push := m.resource(t, "google_pubsub_subscription.push")
 	compare(t, "dead_letter_policy blocks", len(push.blocks("dead_letter_policy")), 0)
@@ -208,8 +208,7 @@ func TestSubscription(t *testing.T) {
 	}
 }
 
-// The chain of time limits: what is inside a limit ends within it, with a margin for
-// the network.
+// Whatever runs inside a time limit ends within the limit, with a margin for the network.
 func TestEachTimeLimitLeavesRoomForWhatIsInsideIt(t *testing.T) {
 	m := load(t)
 	job := m.resource(t, "google_cloud_scheduler_job.flush")
@@ -268,8 +267,8 @@ func (m *module) seconds(t *testing.T, b block, name string) time.Duration {
 	return d
 }
 
-// The fields that the code wants without indexes are without any, those it queries by
-// keep Firestore's own, and the TTL is on the code's field.
+// Fields without indexes here are those that the code wants without indexes. The others keep
+// Firestore's own indexes. The TTL is on the field that the code names.
 func TestFirestoreFields(t *testing.T) {
 	m := load(t)
 	fields := m.resource(t, "google_firestore_field.counters")
@@ -288,7 +287,7 @@ func TestFirestoreFields(t *testing.T) {
 	compare(t, "field", fields.text("field"), "each.key")
 	compare(t, "database", fields.text("database"), "google_firestore_database.counters.name")
 	if index := fields.block(t, "index_config"); len(index.Attributes)+len(index.Blocks) > 0 {
-		t.Error("index_config is not empty, and so not without indexes")
+		t.Error("index_config is not empty, so the fields have indexes")
 	}
 	for _, b := range fields.Blocks {
 		if b.Type == "dynamic" && b.Labels[0] == "ttl_config" {
@@ -299,7 +298,7 @@ func TestFirestoreFields(t *testing.T) {
 	t.Error("no ttl_config")
 }
 
-// Idle costs nothing, unless it is asked for: no instance is kept, and none has a
+// By default an idle service costs nothing: no instance is kept, and no instance has a
 // processor between requests.
 func TestService(t *testing.T) {
 	m := load(t)
@@ -320,16 +319,16 @@ func TestService(t *testing.T) {
 	compare(t, "env", env.text("name")+" = "+env.text("value"), "env.key = env.value")
 	ignored := service.block(t, "lifecycle").text("ignore_changes")
 	if !strings.Contains(ignored, "template[0].containers[0].image") {
-		t.Errorf("ignore_changes is %s: an apply would roll back the image", ignored)
+		t.Errorf("ignore_changes is %s: an apply would roll the image back", ignored)
 	}
-	// gcloud run services update, which rolls an image out, labels the revision.
+	// gcloud run services update sets a label on the revision.
 	if !strings.Contains(ignored, "template[0].labels") {
-		t.Errorf("ignore_changes is %s: each apply after a roll-out would make a revision", ignored)
+		t.Errorf("ignore_changes is %s: each apply after a roll-out would create a revision", ignored)
 	}
 }
 
-// Everything that holds data is protected by the one switch, and nothing else is:
-// make destroy turns that one off.
+// One variable protects everything that holds data, and nothing else does: make destroy
+// turns only this variable off.
 func TestDeletionProtection(t *testing.T) {
 	m := load(t)
 	database := m.resource(t, "google_firestore_database.counters")

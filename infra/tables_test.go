@@ -24,7 +24,7 @@ import (
 
 var update = flag.Bool("update", false, "write schema/ from the code")
 
-// A definition is what BigQuery is asked for when the service makes a table or view.
+// A definition is the service's request to BigQuery that creates a table or view.
 type definition struct {
 	TableReference   struct{ TableID string }
 	Description      string
@@ -37,7 +37,7 @@ type definition struct {
 	}
 }
 
-// A column is as BigQuery's JSON schemas have it: bq mk reads them too.
+// A column has the form of BigQuery's JSON schemas, which bq mk also reads.
 type column struct {
 	Name        string `json:"name"`
 	Type        string `json:"type"`
@@ -45,7 +45,7 @@ type column struct {
 	Description string `json:"description"`
 }
 
-// made returns the definitions that the service makes in an empty project, by name.
+// made returns, by name, the definitions that the service creates in an empty project.
 func made(t *testing.T) map[string]definition {
 	t.Helper()
 	var mu sync.Mutex
@@ -92,7 +92,8 @@ func made(t *testing.T) map[string]definition {
 	return found
 }
 
-// source returns the table that a view reads, and its query with that left out.
+// source returns the table that a view reads, and the view's query with ${source} in the
+// table's place.
 func (d definition) source(t *testing.T) (table, template string) {
 	t.Helper()
 	names := regexp.MustCompile("`p\\.d\\.([a-z_]+)`").FindAllStringSubmatch(d.View.Query, -1)
@@ -102,8 +103,8 @@ func (d definition) source(t *testing.T) (table, template string) {
 	return names[0][1], strings.Replace(d.View.Query, names[0][0], "`${source}`", 1) + "\n"
 }
 
-// viewColumns returns the columns of a view: those of its table, which it selects by
-// name, but for windowed_traffic, which makes its own. BigQuery takes no required one.
+// viewColumns returns the columns of a view: the columns of its table, or for
+// windowed_traffic the columns in its file. No column of a view may be required.
 func viewColumns(t *testing.T, d definition, all map[string]definition) []column {
 	t.Helper()
 	if d.TableReference.TableID == warehouse.DefaultNames.Agg {
@@ -119,12 +120,8 @@ func viewColumns(t *testing.T, d definition, all map[string]definition) []column
 
 func readColumns(t *testing.T, name string) []column {
 	t.Helper()
-	text, err := os.ReadFile(schemaFile(name + ".json"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	var columns []column
-	if err := json.Unmarshal(text, &columns); err != nil {
+	if err := json.Unmarshal([]byte(readFile(t, schemaFile(name+".json"))), &columns); err != nil {
 		t.Fatal(err)
 	}
 	return columns
@@ -132,7 +129,7 @@ func readColumns(t *testing.T, name string) []column {
 
 func schemaFile(name string) string { return filepath.Join("schema", name) }
 
-// checkFile compares a file with what it should hold, or writes it with -update.
+// checkFile compares a file with its wanted content. With -update it writes the file first.
 func checkFile(t *testing.T, name, want string) {
 	t.Helper()
 	if *update {
@@ -140,22 +137,17 @@ func checkFile(t *testing.T, name, want string) {
 			t.Fatal(err)
 		}
 	}
-	got, err := os.ReadFile(schemaFile(name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(want, string(got)); diff != "" {
-		t.Errorf("schema/%s is not what the code makes; go generate ./infra (-code +file):\n%s", name, diff)
+	if diff := cmp.Diff(want, readFile(t, schemaFile(name))); diff != "" {
+		t.Errorf("schema/%s differs from the code; run go generate ./infra (-code +file):\n%s", name, diff)
 	}
 }
 
-// A table that Terraform makes is what the service would make, to the description of
-// every column.
+// Terraform and the service create the same tables, down to the description of every column.
 func TestTables(t *testing.T) {
 	m := load(t)
 	all := made(t)
 	if got := len(m.ofType("google_bigquery_table")); got != len(all) {
-		t.Errorf("%d tables and views, the service makes %d", got, len(all))
+		t.Errorf("Terraform creates %d tables and views, the service %d", got, len(all))
 	}
 	for name, want := range all {
 		t.Run(name, func(t *testing.T) {
@@ -173,7 +165,7 @@ func TestTables(t *testing.T) {
 			if want.View == nil {
 				compare(t, "views", len(table.blocks("view")), 0)
 				compare(t, "deletion_protection", table.text("deletion_protection"), "var.deletion_protection")
-				// Or the next apply drops the columns that somebody has added.
+				// Without this, the next apply drops columns that somebody added.
 				compare(t, "ignore_auto_generated_schema", table.text("ignore_auto_generated_schema"), "true")
 				return
 			}
@@ -209,8 +201,8 @@ func (m *module) comparePartitions(t *testing.T, table block, want definition) {
 		want.TimePartitioning.Type+" of "+want.TimePartitioning.Field)
 }
 
-// The columns that windowed_traffic makes are described by hand, so by name at least
-// they are compared with its query.
+// The file of windowed_traffic's columns is written by hand, so this test compares at least
+// the names with the view's query.
 func TestColumnsOfWindowedTraffic(t *testing.T) {
 	query, _, _ := strings.Cut(made(t)[warehouse.DefaultNames.Agg].View.Query, "FROM (")
 	var want []string

@@ -1,10 +1,10 @@
 variable "project" {
-  description = "Id of the Google Cloud project that everything is made in."
+  description = "Id of the Google Cloud project for everything here."
   type        = string
 
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{4,28}[a-z0-9]$", var.project))
-    error_message = "Want a project id, as my-project-123: not its name and not its number."
+    error_message = "Want a project id such as my-project-123, not the project's name or number."
   }
 }
 
@@ -14,76 +14,76 @@ variable "region" {
 
   validation {
     condition     = can(regex("^[a-z]+-[a-z]+[0-9]+$", var.region))
-    error_message = "Want a region, as us-central1: not a zone and not a multi-region."
+    error_message = "Want a region such as us-central1, not a zone or a multi-region."
   }
 }
 
 variable "image" {
-  description = "Container image that the service is made with, by digest. make deploy builds and sets it; empty only while there is no service yet."
+  description = "Container image with its digest, used when the service is created. make deploy builds the image and sets this variable. The variable may be empty only before the service exists."
   type        = string
   default     = ""
 
   validation {
     condition     = var.image == "" || can(regex("@sha256:[0-9a-f]{64}$", var.image))
-    error_message = "Want an image by digest, as HOST/PATH@sha256:...: a tag may be another image tomorrow."
+    error_message = "Want an image with its digest, HOST/PATH@sha256:... A tag can later point to another image."
   }
 }
 
 variable "name" {
-  description = "Name of the service, and prefix of what belongs to it alone: accounts, subscription, job, repository, metrics."
+  description = "Name of the service, and prefix of the names of its accounts, subscription, job, repository and metrics."
   type        = string
   default     = "tidemark"
 
   validation {
-    # An account's id has at most 30 characters, and ours end in -scheduler.
+    # An account's id has at most 30 characters, and the longest one ends in -scheduler.
     condition     = can(regex("^[a-z][a-z0-9-]{2,18}[a-z0-9]$", var.name))
-    error_message = "Want 4 to 20 lower-case letters, digits and hyphens, beginning with a letter and not ending in a hyphen."
+    error_message = "Want 4 to 20 lower-case letters, digits and hyphens. The first must be a letter, the last must not be a hyphen."
   }
 }
 
-# What is counted.
+# What Tidemark counts.
 
 variable "topic" {
-  description = "Id of the topic with the events. One topic for each pipeline: message ids are unique in a topic only."
+  description = "Id of the topic with the events. Each pipeline has one topic, because message ids are unique only within a topic."
   type        = string
   default     = "my_topic"
 
   validation {
     condition     = can(regex("^[A-Za-z][A-Za-z0-9._~+%-]{2,254}$", var.topic)) && !startswith(var.topic, "goog")
-    error_message = "Want a topic's id, as my_topic: without projects/.../topics/ before it."
+    error_message = "Want a topic's id such as my_topic, without projects/.../topics/ before it."
   }
 }
 
 variable "create_topic" {
-  description = "Whether the topic is made, and destroyed, here. False for one that is there already."
+  description = "Whether Terraform creates and destroys the topic. Set false for a topic that exists already."
   type        = bool
   default     = true
 }
 
 variable "pipeline" {
-  description = "Name of the pipeline. Another name starts counting afresh."
+  description = "Name of the pipeline. With another name, all counts start from zero."
   type        = string
   default     = "minute-traffic"
 
   validation {
     condition     = can(regex("^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}$", var.pipeline)) && !startswith(var.pipeline, "__")
-    error_message = "Want 1 to 100 letters, digits, -, _ and ., not beginning with . or __."
+    error_message = "Want 1 to 100 letters, digits, -, _ and ., and neither . nor __ at the beginning."
   }
 }
 
 variable "window_duration" {
-  description = "Length of a window in seconds; it divides a day. It cannot change for a pipeline that has counted."
+  description = "Length of a window in seconds. A day must be a multiple of it. It cannot change once the pipeline has counted an event."
   type        = number
   default     = 60
 
   validation {
     condition     = var.window_duration >= 1 && floor(var.window_duration) == var.window_duration && 86400 % var.window_duration == 0
-    error_message = "Want whole seconds that divide a day, as 60, 300 or 3600."
+    error_message = "Want whole seconds that divide a day, such as 60, 300 or 3600."
   }
 }
 
 variable "allowed_lateness" {
-  description = "Seconds after its window's end that an event may be published and still be counted. It may be raised freely."
+  description = "How many seconds after the end of its window an event may be published and still count. You may raise it at any time."
   type        = number
   default     = 120
 
@@ -94,45 +94,45 @@ variable "allowed_lateness" {
 }
 
 variable "settings" {
-  description = "Other settings of the service, by the names of its environment variables, as { EVENT_TIME = \"publish\" }."
+  description = "Other settings of the service, by their environment variables, such as { EVENT_TIME = \"publish\" }."
   type        = map(string)
   default     = {}
 
   validation {
-    # Those that are not here are set in run.tf, or are not for Cloud Run.
+    # run.tf sets the other settings, or they do not apply to Cloud Run.
     condition = length(setsubtract(keys(var.settings), [
       "MAX_CLOCK_SKEW", "EVENT_TIME", "EVENT_ID", "EMIT", "COMMIT_INTERVAL", "FLUSH_QUIET", "FLUSH_HOLD_MAX", "FLUSH_MAX_WINDOWS",
       "RAW_METHOD", "MAX_BODY", "QUEUE_LENGTH", "BATCH_ROWS", "BATCH_BYTES", "LOG_LEVEL",
     ])) == 0
-    error_message = "A name is no setting of the service, or one that a variable of its own sets, or one that Terraform ties to something else."
+    error_message = "A name is not a setting of the service on Cloud Run, or it is a setting that run.tf sets, from its own variable or with a fixed value."
   }
   validation {
     condition     = contains(["debug", "info"], lookup(var.settings, "LOG_LEVEL", "info"))
-    error_message = "Alerts count log lines of level info, so LOG_LEVEL is info or debug."
+    error_message = "LOG_LEVEL must be info or debug, because the alerts count log lines of level info."
   }
 }
 
-# Where it is kept.
+# Where the data is.
 
 variable "dataset" {
-  description = "Id of the dataset of the tables."
+  description = "Id of the dataset for the tables."
   type        = string
   default     = "logs"
 
   validation {
     condition     = can(regex("^[A-Za-z][A-Za-z0-9_]{0,199}$", var.dataset))
-    error_message = "Want at most 200 letters, digits and underscores, beginning with a letter."
+    error_message = "Want at most 200 letters, digits and underscores. The first must be a letter."
   }
 }
 
 variable "create_dataset" {
-  description = "Whether the dataset is made, and destroyed, here. False for one that is there already. The tables in it always are."
+  description = "Whether Terraform creates and destroys the dataset. Set false for a dataset that exists already. Terraform always creates and destroys the tables in it."
   type        = bool
   default     = true
 }
 
 variable "bigquery_location" {
-  description = "Location of the dataset. It cannot change later."
+  description = "Location of the dataset. The location cannot change later."
   type        = string
   default     = "US"
 
@@ -143,24 +143,24 @@ variable "bigquery_location" {
 }
 
 variable "firestore_database" {
-  description = "Id of the Firestore database of the counters; (default) is one too. A database of its own lets IAM keep the service out of all others."
+  description = "Id of the Firestore database for the counters; (default) is possible too. If Tidemark has its own database, IAM can keep the service out of all other databases."
   type        = string
   default     = "tidemark"
 
   validation {
     condition     = var.firestore_database == "(default)" || can(regex("^[a-z][a-z0-9-]{2,61}[a-z0-9]$", var.firestore_database))
-    error_message = "Want (default), or 4 to 63 lower-case letters, digits and hyphens, beginning with a letter and not ending in a hyphen."
+    error_message = "Want (default), or 4 to 63 lower-case letters, digits and hyphens. The first must be a letter, the last must not be a hyphen."
   }
 }
 
 variable "firestore_location" {
-  description = "Location of the database; the region if null. It cannot change later."
+  description = "Location of the database; null means the region. The location cannot change later."
   type        = string
   default     = null
 }
 
 variable "message_retention_hours" {
-  description = "How long Pub/Sub keeps what is not acknowledged: the longest outage that loses nothing."
+  description = "Hours that Pub/Sub keeps a message that is not acknowledged. A longer outage loses messages."
   type        = number
   default     = 168
 
@@ -171,37 +171,37 @@ variable "message_retention_hours" {
 }
 
 variable "counter_retention_hours" {
-  description = "How long settled counters are kept (COUNTER_RETENTION)."
+  description = "Hours that settled counters are kept (COUNTER_RETENTION)."
   type        = number
   default     = 192
 
   validation {
     condition     = floor(var.counter_retention_hours) == var.counter_retention_hours && var.counter_retention_hours >= var.message_retention_hours + 24
-    error_message = "Want at least a day more than message_retention_hours: a message may come again as long as Pub/Sub keeps it, and must find the counter that knows it."
+    error_message = "Want whole hours, at least 24 more than message_retention_hours: Pub/Sub may deliver a message again as long as it keeps the message, and the counter that has its id must still exist then."
   }
 }
 
 variable "deletion_protection" {
-  description = "Whether Terraform refuses to delete the tables, the dataset and the database. make destroy turns it off, after it has asked."
+  description = "Whether Terraform refuses to delete the tables, the dataset and the database. make destroy asks you, and then turns this protection off."
   type        = bool
   default     = true
 }
 
-# What it may use.
+# What the service may use.
 
 variable "max_instances" {
-  description = "The most instances at a time: the bound on the bill."
+  description = "Most instances at a time. This limits the cost."
   type        = number
   default     = 10
 
   validation {
     condition     = var.max_instances >= 1 && var.max_instances <= 100 && floor(var.max_instances) == var.max_instances
-    error_message = "Want 1 to 100 instances; more is more than any topic here was tried with."
+    error_message = "Want 1 to 100 instances. More than 100 were never tested."
   }
 }
 
 variable "concurrency" {
-  description = "Requests at a time for each instance. They share their writes, so many are cheap: a push mostly waits for its batch."
+  description = "Most requests at a time for each instance. Many are cheap: requests share their writes, and a push mostly waits for its batch."
   type        = number
   default     = 250
 
@@ -212,7 +212,7 @@ variable "concurrency" {
 }
 
 variable "billing" {
-  description = "What Cloud Run is paid for: request (each request, and a processor while one is open) or instance (the instances as long as they live: one does day and night, since a flush comes each minute). docs/cost.md says from which rate on instance is the cheaper one."
+  description = "What Cloud Run bills: request (each request, and a processor while a request is open) or instance (each instance for as long as it runs; at least one always runs, because a flush comes each minute). docs/cost.md says from which rate of events instance is cheaper."
   type        = string
   default     = "request"
 
@@ -223,26 +223,26 @@ variable "billing" {
 }
 
 variable "keep_request_log" {
-  description = "Whether Cloud Run's own log entries of good requests are kept, one for each push. Nothing here needs them, and a busy service pays more for them than for anything else."
+  description = "Whether to keep Cloud Run's own log entries of good requests, one for each push. Nothing here needs them, and for a busy service they cost more than anything else."
   type        = bool
   default     = false
 }
 
-# Who may look, and who is told.
+# Who may read audits and metrics, and who gets the alerts.
 
 variable "viewers" {
-  description = "Who may read audits and metrics, by impersonating the viewer account: [\"user:ann@example.com\", \"group:data@example.com\"]."
+  description = "Who may impersonate the viewer account to read audits and metrics: [\"user:ann@example.com\", \"group:data@example.com\"]."
   type        = set(string)
   default     = []
 
   validation {
     condition     = alltrue([for m in var.viewers : can(regex("^(user|group|serviceAccount):[^@: ]+@[^@: ]+$", m))])
-    error_message = "Want user:, group: or serviceAccount: and an e-mail address; allUsers and whole domains are refused."
+    error_message = "Want user:, group: or serviceAccount: and an e-mail address. allUsers and whole domains are not allowed."
   }
 }
 
 variable "deployer" {
-  description = "One more viewer: whoever ran make deploy. It sets this, so that make smoke can ask for an audit."
+  description = "One more viewer: the account that ran make deploy. make deploy sets this variable, so that make smoke can ask for an audit."
   type        = string
   default     = ""
 
@@ -253,13 +253,13 @@ variable "deployer" {
 }
 
 variable "alerts" {
-  description = "Whether the alerts are made. Cloud Monitoring bills each by the month (README.md, \"What it costs\")."
+  description = "Whether to create the alerts. Cloud Monitoring bills each alert monthly (README.md, \"What it costs\")."
   type        = bool
   default     = true
 }
 
 variable "alert_email" {
-  description = "Where alerts are mailed. Empty: they are shown in the console and nobody is told."
+  description = "E-mail address for alerts. If it is empty, alerts are only shown in the console."
   type        = string
   default     = ""
 
@@ -270,7 +270,7 @@ variable "alert_email" {
 }
 
 variable "dead_letters_tolerated" {
-  description = "Dead letters within ten minutes that alarm nobody, for producers that are known to send some."
+  description = "How many dead letters within ten minutes raise no alert, for producers that are known to send some."
   type        = number
   default     = 0
 

@@ -7,8 +7,7 @@ import (
 	"github.com/zclconf/go-cty/cty"
 )
 
-// Each variable says what it is for, and refuses what would fail later, or worse,
-// would not.
+// Each variable has a description, and refuses values that would fail later or do harm.
 func TestVariables(t *testing.T) {
 	m := load(t)
 	text := func(values ...string) (all []cty.Value) {
@@ -71,7 +70,7 @@ func TestVariables(t *testing.T) {
 			}
 			test, ok := tests[name]
 			if !ok && unchecked[name] == "" {
-				t.Fatal("it is not tested")
+				t.Fatal("no test of its validation")
 			}
 			for want, values := range map[bool][]cty.Value{true: test.good, false: test.bad} {
 				for _, v := range values {

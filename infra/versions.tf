@@ -1,5 +1,5 @@
 terraform {
-  # 1.9 for validations that look at two variables.
+  # Version 1.9 allows validations that compare two variables.
   required_version = ">= 1.9"
 
   required_providers {
@@ -9,7 +9,8 @@ terraform {
     }
   }
 
-  # The state is a file in this directory. A team keeps it in a bucket: README.md, "State".
+  # The state is a file in this directory. A team keeps the state in a bucket (README.md,
+  # "State").
 }
 
 provider "google" {
@@ -21,7 +22,7 @@ provider "google" {
   }
 }
 
-# For its number, which is in the name of Pub/Sub's own account (iam.tf).
+# The name of Pub/Sub's own account contains the project's number (iam.tf).
 data "google_project" "this" {
   depends_on = [google_project_service.this]
 }

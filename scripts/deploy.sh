@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# make deploy: build the image, and make everything in infra/ as it says. It may be
-# run again at any time, and goes on where it was.
+# make deploy builds the image and applies infra/. You may run it again at any time: it
+# continues from where it stopped.
 #
-# Terraform shows each plan and asks; YES=1 answers for you.
+# Terraform shows each plan and asks; with YES=1 it does not ask.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -26,20 +26,20 @@ case $account in
 *) deployer=user:$account ;;
 esac
 
-# record IMAGE writes what later commands, and Terraform by itself, go by.
+# record IMAGE writes the file that later commands and Terraform read.
 record() {
 	printf '{\n  "project": "%s",\n  "region": "%s",\n  "deployer": "%s",\n  "image": "%s"\n}\n' \
 		"$project" "$region" "$deployer" "$1" > "$record"
 }
 
 record "$(recorded image)"
-tf init -input=false > /dev/null || die "terraform init failed; its output: terraform -chdir=infra init"
-new="not applied. If an API, an account or a grant is new it may not be known everywhere for some minutes: run make deploy again, it goes on where it was"
+tf_init
+new="not everything was applied. A new API, account or grant can take some minutes to work everywhere: run make deploy again, it continues from here"
 
 say "What a build needs"
-# Terraform looks at the project by this API before it enables any.
+# Terraform needs this API before it can enable the others.
 gcloud services enable cloudresourcemanager.googleapis.com --project="$project" ||
-	die "the APIs of $project cannot be enabled: are you its owner, and has it billing?"
+	die "cannot enable the APIs of $project: are you an owner of the project, and does it have billing?"
 apply \
 	-target=google_project_service.this \
 	-target=google_artifact_registry_repository_iam_member.builder_writes_images \
@@ -52,14 +52,14 @@ tag=$(git describe --tags --always --dirty)
 image=$(output repository)/tidemark
 gcloud builds submit . --project="$project" --config=cloudbuild.yaml --substitutions="_IMAGE=$image:$tag" \
 	--service-account="$(output builder)" --gcs-source-staging-dir="$(output build_bucket)/source" ||
-	die "the build failed. If it was not allowed something and the accounts are new: grants take some minutes; run make deploy again"
+	die "the build failed. If a permission was missing and the accounts are new, run make deploy again: a new grant can take some minutes to work"
 digest=$(gcloud artifacts docker images describe "$image:$tag" --project="$project" --format='value(image_summary.digest)')
 record "$image@$digest"
 
 say "Everything"
 apply || die "$new"
 
-# Terraform makes the service with the image, and leaves it alone from then on.
+# Terraform sets the image when it creates the service, and never changes it later.
 service=$(output service)
 running=$(gcloud run services describe "$service" --project="$project" --region="$region" \
 	--format='value(spec.template.spec.containers[0].image)')

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# make destroy: delete all that make deploy has made, the tables with their rows
-# included. YES=1 answers Terraform's questions.
+# make destroy deletes everything that make deploy created, also the tables with their
+# rows. With YES=1 it does not ask.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -9,15 +9,16 @@ deployed
 
 project=$(recorded project)
 if [ "${YES:-}" != 1 ]; then
-	printf 'This deletes every event and every count of Tidemark in %s. Type the name of the project to go on: ' "$project" >&2
+	printf 'This deletes every event and every count of Tidemark in %s. Type the id of the project to continue: ' "$project" >&2
 	read -r answer || true
-	[ "$answer" = "$project" ] || die "not confirmed, and nothing deleted"
+	[ "$answer" = "$project" ] || die "not confirmed; nothing was deleted"
 fi
-tf init -input=false > /dev/null || die "terraform init failed; its output: terraform -chdir=infra init"
+tf_init
 
-# Protection is lifted where the deletion will look for it: in the cloud and in the
-# state. Only what exists is touched, or a half-made deployment would be made first.
-say "Lifting the protection"
+# This turns the protection off in the cloud and in Terraform's state; a deletion checks
+# both. It applies only to what exists: without targets, Terraform would first create what
+# an incomplete deployment lacks.
+say "Turning the protection off"
 targets=()
 while read -r address; do
 	targets+=("-target=$address")
@@ -34,6 +35,6 @@ else
 fi
 
 left=$(tf state list)
-[ -z "$left" ] || die "still there: $left"
+[ -z "$left" ] || die "these still exist: $left"
 rm "$record"
-say "Nothing is left, but for enabled APIs, which cost nothing, and logs, which expire after 30 days"
+say "Everything is deleted, except enabled APIs, which cost nothing, and logs, which expire after 30 days"

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# What the scripts of a deployment share.
+# What deploy.sh, smoke.sh and destroy.sh share.
 
-# What make deploy was run with; Terraform reads it too.
+# The file with the values of the last make deploy. Terraform reads it too.
 record=infra/deploy.auto.tfvars.json
 
 say() { printf '\n== %s\n' "$*" >&2; }
@@ -14,11 +14,11 @@ die() {
 need() {
 	local tool
 	for tool; do
-		command -v "$tool" > /dev/null || die "$tool is not installed; infra/README.md says what is needed"
+		command -v "$tool" > /dev/null || die "$tool is not installed; infra/README.md lists the tools that you need"
 	done
 }
 
-# recorded NAME prints what make deploy has recorded, nothing if nothing.
+# recorded NAME prints a value from the record, or nothing if there is no such value.
 recorded() {
 	[ -f "$record" ] || return 0
 	sed -n "s/^  \"$1\": \"\(.*\)\",\{0,1\}\$/\1/p" "$record"
@@ -26,7 +26,11 @@ recorded() {
 
 tf() { terraform -chdir=infra "$@"; }
 
-# apply applies after asking, or at once with YES=1.
+tf_init() {
+	tf init -input=false > /dev/null || die "terraform init failed; to see why, run: terraform -chdir=infra init"
+}
+
+# apply runs terraform apply, which asks first; with YES=1 it does not ask.
 apply() {
 	if [ "${YES:-}" = 1 ]; then
 		tf apply -input=false -auto-approve "$@"

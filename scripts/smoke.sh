@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# make smoke: publish five events, and see them stored, counted and final, the service
-# closed to strangers, and the audit without a difference. With the default windows it
-# takes about five minutes, most of which is the window's allowed lateness.
+# make smoke publishes five events and waits until they are stored and counted and their
+# windows are final. It also checks that the service refuses a call without a token, and
+# that the audit finds no difference. With the default windows this takes about five
+# minutes, mostly for the allowed lateness.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -15,8 +16,7 @@ topic=$(output topic)
 id=smoke-$(date +%s)-$$
 sent=5
 
-# until_true SECONDS COMMAND... runs the command until it succeeds, or fails when the
-# time is up.
+# until_true SECONDS COMMAND... runs the command until it succeeds. It fails after SECONDS.
 until_true() {
 	local deadline=$((SECONDS + $1))
 	shift
@@ -26,22 +26,22 @@ until_true() {
 	done
 }
 
-# ask SQL prints the one value of the one row.
+# ask SQL runs a query that returns one row of one value, and prints the value.
 ask() { bq --project_id="$project" --headless --quiet --format=csv query --nouse_legacy_sql "$1" | tail -n 1; }
 
-# The events of this run; the time only spares reading old rows.
+# This condition selects the events of this run. The time only limits how much is read.
 mine="user_agent = '$id' AND processing_timestamp >= TIMESTAMP_SUB(CURRENT_TIMESTAMP(), INTERVAL 2 DAY)"
 
 say "A stranger is refused"
 answer=$(curl -s -w '\n%{http_code}' -X POST "$url/flush")
 status=${answer##*$'\n'}
 case $answer in
-*'"UNAUTHENTICATED"'*) # the service's own words: with AUTH=iam an open door, where claims can be forged
-	die "POST /flush without a token gets through to the service: take roles/run.invoker from allUsers, and leave Cloud Run's invoker check on" ;;
+*'"UNAUTHENTICATED"'*) # the service itself answered: with AUTH=iam it does not check signatures, so anybody could forge a token
+	die "POST /flush without a token gets through to the service: remove roles/run.invoker from allUsers, and turn Cloud Run's invoker check on" ;;
 esac
 case $status in
 401 | 403) echo "POST /flush without a token: $status" ;;
-*) die "POST /flush without a token is answered $status, want 401 or 403: look at who may invoke the service" ;;
+*) die "POST /flush without a token got status $status, want 401 or 403: check who may invoke the service" ;;
 esac
 
 say "$sent events to $topic"
@@ -54,7 +54,7 @@ done
 
 say "They are stored"
 stored() { [ "$(ask "SELECT COUNT(DISTINCT event_id) FROM \`$dataset.raw\` WHERE $mine")" = "$sent" ]; }
-until_true 180 stored || die "after 3 minutes not all of them are in $dataset.raw: docs/playbooks/oldest-unacked.md"
+until_true 180 stored || die "after 3 minutes not all events are in $dataset.raw: see docs/playbooks/oldest-unacked.md"
 echo "$sent events with user_agent $id are in $dataset.raw"
 
 say "Their windows become final"
@@ -65,7 +65,7 @@ final() {
 }
 wait=$(($(output closes_after) + 180))
 echo "this takes up to $wait seconds"
-until_true "$wait" final || die "after $wait seconds a window is not final, or an event is late: docs/playbooks/flush-missing.md"
+until_true "$wait" final || die "after $wait seconds a window is not final, or an event is late: see docs/playbooks/flush-missing.md"
 ask "SELECT STRING_AGG(FORMAT('%t  %d page views', timestamp, page_views), '; ')
 	FROM \`$dataset.windowed_traffic\` WHERE timestamp IN (SELECT window_start FROM \`$dataset.events\` WHERE $mine)"
 
@@ -78,7 +78,7 @@ audit() {
 		report=$(curl -sf -H "Authorization: Bearer $token" "$url/audit?from=$from")
 }
 report=
-until_true 120 audit || die "the audit cannot be asked for: may you impersonate $(output viewer)?"
+until_true 120 audit || die "cannot ask for an audit: may you impersonate $(output viewer)?"
 echo "$report"
 case $report in
 *'"lower":[],"higher":[],"more":false'*) ;;

@@ -1,5 +1,6 @@
-# terraform test, against a provider that calls nobody: what is made, by the provider's
-# own rules. It needs the provider, so it is no part of `make test`: make infra-test.
+# Tests for terraform test: what Terraform would create, by the provider's own rules. The
+# provider is a mock that makes no calls. But Terraform must download it, so these tests
+# run with `make infra-test` and not with `make test`.
 
 mock_provider "google" {
   mock_resource "google_service_account" {

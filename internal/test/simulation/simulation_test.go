@@ -70,7 +70,7 @@ func report(t *testing.T, r Result) {
 		omitted = fmt.Sprintf("... %d lines before these\n", len(trace)-lines)
 		trace = trace[len(trace)-lines:]
 	}
-	t.Errorf("seed %d:\n%s\n\n%s%s\n\nAll of it again: go test ./simulation -run TestSeeds -seed %d -v",
+	t.Errorf("seed %d:\n%s\n\n%s%s\n\nAll of it again: go test ./internal/test/simulation -run TestSeeds -seed %d -v",
 		r.Seed, strings.Join(r.Violations, "\n"), omitted, strings.Join(trace, "\n"), r.Seed)
 }
 
