@@ -470,7 +470,7 @@ func TestBadOptionsAreAllReported(t *testing.T) {
 // doubles.
 func TestDataSetArrivesWhole(t *testing.T) {
 	t.Parallel()
-	file, err := os.Open(filepath.Join("..", "..", "testdata", "nasa-1995-08-01-a.push.jsonl.gz"))
+	file, err := os.Open(filepath.Join("..", "..", "..", "testdata", "nasa-1995-08-01-a.push.jsonl.gz"))
 	if err != nil {
 		t.Fatal(err)
 	}
