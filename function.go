@@ -47,7 +47,7 @@ type function struct {
 func (f *function) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	service, err := f.start()
 	if err != nil {
-		handler.WriteError(w, http.StatusInternalServerError, "INTERNAL", "the function cannot start; its log says why")
+		handler.WriteError(w, http.StatusInternalServerError, "the function cannot start; its log says why")
 		return
 	}
 	service.Handler().ServeHTTP(w, r)

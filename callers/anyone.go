@@ -11,13 +11,14 @@ import (
 	"github.com/tidemark-dev/tidemark/internal/strictjson"
 )
 
-// Anyone lets every program pass, for a server to which only its owner can connect.
+// Anyone lets every program pass. It is for a server that only its owner can connect to.
 //
 // The owner's browser can connect too. [CheckSite] refuses pages of other sites, but a
-// page may pass for this server's own: whoever owns a name can make it mean 127.0.0.1
-// once the browser has loaded the page from there. So the name itself must be one of
-// this server: of the page that writes, by its Origin, and of whatever reads, by its
-// Host. Programs that push or flush may use any name, since they send no Origin.
+// page can pretend to be this server's own: after the browser has loaded the page, the
+// owner of the page's name can point the name at 127.0.0.1. So Anyone also checks that
+// the name belongs to this server. For a page that writes, it checks the name in Origin;
+// for a request that reads, the name in Host. Programs that push or flush may use any
+// name, since they send no Origin.
 type Anyone struct {
 	Hosts []string // the names of this server, besides localhost and IP addresses
 }
@@ -39,7 +40,7 @@ func (a Anyone) unknown(name string) error {
 	return &ForeignPageError{fmt.Errorf("%s is not known as a name of this server: use http://localhost or an IP address, or set ALLOWED_HOSTS", strictjson.Quote(name))}
 }
 
-// isOwn tells whether a host, with or without a port, is this server's.
+// isOwn reports whether a host, with or without a port, is a name of this server.
 func (a Anyone) isOwn(host string) bool {
 	name := (&url.URL{Host: host}).Hostname()
 	if name == "" {
@@ -50,10 +51,10 @@ func (a Anyone) isOwn(host string) bool {
 		slices.ContainsFunc(a.Hosts, func(own string) bool { return strings.EqualFold(own, name) })
 }
 
-// CheckSite returns a [*ForeignPageError] for a request that a browser sent for a page
-// of another site: with the owner's cookies, through the owner's proxy or from the
-// owner's machine it could do and read what the owner may, or run up a bill. A link to
-// the page at / is followed. Programs say nothing of sites, and pass.
+// CheckSite returns a [*ForeignPageError] for a request that a browser sent for a page of
+// another site. Such a request has the owner's cookies, or comes through the owner's proxy
+// or from the owner's machine. So it could do and read what the owner may, and cause
+// costs. A link to the page at / passes. Programs name no site, and pass.
 func CheckSite(r *http.Request) error {
 	switch site := strings.Join(r.Header.Values("Sec-Fetch-Site"), ", "); {
 	case site == "same-origin", site == "none":
@@ -63,7 +64,7 @@ func CheckSite(r *http.Request) error {
 	case site != "":
 		return &ForeignPageError{fmt.Errorf("its Sec-Fetch-Site is %s", strictjson.Quote(site))}
 	}
-	// Only an old browser comes here, or one that connects without TLS.
+	// Only old browsers, and browsers that connect without TLS, send no Sec-Fetch-Site.
 	if origin, sent := origin(r.Header); sent {
 		if u, err := url.Parse(origin); err != nil || !strings.EqualFold(u.Host, r.Host) {
 			return &ForeignPageError{fmt.Errorf("its Origin is %s", strictjson.Quote(origin))}
@@ -72,14 +73,14 @@ func CheckSite(r *http.Request) error {
 	return nil
 }
 
-// isLink tells whether the browser opens the page at / itself, and in no frame.
+// isLink reports whether the browser opens the page at / itself, not in a frame.
 func isLink(r *http.Request) bool {
 	return r.Method == http.MethodGet && r.URL.Path == "/" &&
 		r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Header.Get("Sec-Fetch-Dest") == "document"
 }
 
-// origin returns where the page is from that sends the request, if a page does. An
-// unwrapped push may have an attribute of this name, with another kind of value.
+// origin returns the origin of the page that sends the request, and whether a page sends
+// it. An unwrapped push may have an attribute named origin, with another kind of value.
 func origin(header http.Header) (origin string, sent bool) {
 	origin = strings.Join(header.Values("Origin"), ", ")
 	return origin, origin == "null" || strings.Contains(origin, "://")

@@ -1,52 +1,52 @@
-// Package callers decides who may call which route, by the Google identity token
-// that a request carries: Pub/Sub and Cloud Scheduler send the token of a service
-// account, and a person sends one with curl.
+// Package callers decides who may call which route. It reads the Google identity token
+// of the request. Pub/Sub and Cloud Scheduler send the token of a service account; a
+// user sends a token with curl.
 //
 // # Roles
 //
-// A route needs one [Role], and each role has a list of the accounts that have
-// it. Roles are apart: who pushes cannot flush, neither can read, and an account
-// that is to do two things is in two lists. An empty list is nobody.
+// A route needs one [Role], and each role has a list of accounts. Roles are separate: an
+// account that may push cannot flush, and neither role can read. An account with two
+// roles is in two lists. An empty list allows nobody.
 //
-// # Who has checked the token
+// # Who checks the token
 //
-// With [NewOIDC] this package has: the signature must be Google's.
+// With [NewOIDC] this package checks the token: the signature must be Google's.
 //
-// With [NewIAM] it was Cloud Run, which lets a request through if its token is
-// good and its account may invoke the service, and replaces the token's signature
-// by the word SIGNATURE_REMOVED_BY_GOOGLE, so that no container can use the token
-// elsewhere. Only the claims are left to read. They are worth what Cloud Run's
-// check is worth, hence these rules:
+// With [NewIAM] Cloud Run checks the token. Cloud Run lets a request through if its
+// token is valid and its account may invoke the service. It replaces the token's
+// signature by the word SIGNATURE_REMOVED_BY_GOOGLE, so that no container can use the
+// token elsewhere. Then this package can read only the claims, and these can be trusted
+// only if Cloud Run has checked this very token. Hence these rules:
 //
-//   - Cloud Run takes a token from Authorization or from X-Serverless-Authorization,
-//     and of both checks the latter only and passes Authorization on as it came
-//     (https://cloud.google.com/run/docs/authenticating/service-to-service). Anyone
-//     who may invoke the service at all could write claims of his choice into the
-//     header that was not checked. So a request with both is refused, whichever was
-//     checked: the one token that is there is the one that let the request in. This
-//     leans on Cloud Run passing on the header that it has checked, as it does
+//   - Cloud Run takes a token from Authorization or from X-Serverless-Authorization. If a
+//     request has both, Cloud Run checks only the latter, and passes Authorization on
+//     unchanged (https://cloud.google.com/run/docs/authenticating/service-to-service).
+//     Any account that may invoke the service could then write any claims into
+//     Authorization. So a request with both headers is refused. If there is one header,
+//     its token is the token that let the request in. This relies on Cloud Run to pass on
+//     the header that it has checked, as it does
 //     (https://cloud.google.com/iap/docs/enabling-cloud-run, known limitations).
-//   - A request without a token, or with a signature that is still there, has not
-//     been checked by Cloud Run: the service is open to everyone. It is refused, and
-//     the log, not the answer, says why ([UnauthenticatedError.Unchecked]). That
-//     shows an open door but does not close it, since on an open service anyone can
-//     write the word as well. So AUTH=iam is for a service that requires
-//     authentication, and AUTH=oidc for one that does not.
+//   - If a request has no token, or its token still has a signature, Cloud Run has not
+//     checked it: the service is open to everyone. The request is refused, and the log,
+//     not the answer, says why ([UnauthenticatedError.Unchecked]). This shows that the
+//     service is open, but does not protect it: on an open service anyone can write
+//     SIGNATURE_REMOVED_BY_GOOGLE too. So AUTH=iam is for a service that requires
+//     authentication, and AUTH=oidc for a service that does not.
 //
 // # Claims
 //
-// In both cases the issuer must be Google, the audience must be the configured one
-// to the letter, as one string, the token must be in its time and of somebody, and
-// the e-mail address must be verified. The audience matters under Cloud Run too, which takes
-// tokens for any of the service's names. Addresses are compared to the letter as
-// well: those of service accounts have no capitals, and a refusal says which
-// address came.
+// In both cases the claims must say: the issuer is Google; the audience is one string,
+// equal to the configured audience; the token is valid now; it has a subject; and the
+// e-mail address is verified. The audience matters on Cloud Run too, since Cloud Run
+// takes tokens for any of the service's names. Addresses must be equal letter by letter
+// too: the address of a service account has no capitals, and a refusal names the address.
 package callers
 
 import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -59,21 +59,21 @@ type Role string
 // The roles.
 const (
 	Push  Role = "push"  // hand in messages, also on trial
-	Flush Role = "flush" // have windows written, by a flush or by a repair
+	Flush Role = "flush" // write windows, by a flush or by a repair
 	View  Role = "view"  // read: audits, metrics, the dashboard
 )
 
 // Setting returns the name of the setting that lists the accounts of a role.
 func (r Role) Setting() string { return strings.ToUpper(string(r)) + "_CALLERS" }
 
-// An UnauthenticatedError says why a request does not prove who sent it. Its text
-// is for the sender, and quotes no part of a token but claims that are proved.
+// An UnauthenticatedError says why a request does not prove who sent it. Its text is for
+// the sender. The text quotes no part of a token except proved claims.
 type UnauthenticatedError struct {
 	// NoToken is whether the request had no token at all.
 	NoToken bool
-	// Unchecked is whether the request shows that Cloud Run checks no tokens, which
-	// the owner must learn. The text is then for the owner alone: to anyone else it
-	// would say how to get in.
+	// Unchecked is whether the request shows that Cloud Run checks no tokens. The text
+	// is then only for the owner, who must act on it: it would show an attacker how to
+	// get in.
 	Unchecked bool
 	reason    string
 }
@@ -84,7 +84,7 @@ func unauthenticated(format string, args ...any) error {
 	return &UnauthenticatedError{reason: fmt.Sprintf(format, args...)}
 }
 
-// A ForbiddenError says that an account is known and may not do this.
+// A ForbiddenError says that an account is known but does not have the role.
 type ForbiddenError struct {
 	Caller string
 	Role   Role
@@ -94,8 +94,8 @@ func (e *ForbiddenError) Error() string {
 	return fmt.Sprintf("%s may not %s: %s does not name it", strictjson.Quote(e.Caller), e.Role, e.Role.Setting())
 }
 
-// A ForeignPageError says that a web page of somebody else's sent the request, or may
-// have, through the browser of somebody who may call.
+// A ForeignPageError says that a web page of another site sent the request, or may have
+// sent it, through the browser of a user who may call.
 type ForeignPageError struct{ Err error }
 
 func (e *ForeignPageError) Error() string {
@@ -103,8 +103,8 @@ func (e *ForeignPageError) Error() string {
 }
 func (e *ForeignPageError) Unwrap() error { return e.Err }
 
-// A KeysError says that Google's public keys could not be had, so that nothing is
-// known about the caller. The same request may well pass later.
+// A KeysError says that Google's public keys could not be fetched, so nothing is known
+// about the caller. The same request may pass later.
 type KeysError struct{ Err error }
 
 func (e *KeysError) Error() string { return "get Google's public keys: " + e.Err.Error() }
@@ -112,7 +112,7 @@ func (e *KeysError) Unwrap() error { return e.Err }
 
 // Config is what a [Checker] checks tokens against. Every field is required.
 type Config struct {
-	Audience string            // of the tokens
+	Audience string            // of all tokens
 	Accounts map[Role][]string // e-mail addresses
 	Now      func() time.Time
 }
@@ -123,20 +123,19 @@ type Checker struct {
 	proof  proof
 }
 
-// A proof is how it is known that a token is Google's.
+// A proof says how a token is proved to be Google's.
 type proof interface {
-	// header returns the name of the request's header that has the token.
+	// header returns the name of the header that has the token.
 	header(http.Header) (string, error)
-	// verify returns nil if the token is Google's. Its claims are the caller's to
-	// check.
+	// verify returns nil if the token is Google's. It does not check the claims.
 	verify(context.Context, token) error
 }
 
 // NewIAM returns a checker for a service on Cloud Run that requires authentication.
 func NewIAM(c Config) *Checker { return &Checker{config: c, proof: cloudRun{}} }
 
-// NewOIDC returns a checker that verifies Google's signature. It fetches Google's
-// keys with client when a token first needs them, and again when they expire.
+// NewOIDC returns a checker that verifies Google's signature. It fetches Google's keys
+// with client when a token first needs them, and again after they expire.
 func NewOIDC(c Config, client *http.Client) (*Checker, error) {
 	keys, err := newGoogleKeys(client)
 	if err != nil {
@@ -145,9 +144,9 @@ func NewOIDC(c Config, client *http.Client) (*Checker, error) {
 	return &Checker{config: c, proof: keys}, nil
 }
 
-// Check returns the account that sent the request, if it has the role. The error is
-// an [*UnauthenticatedError], a [*ForbiddenError], beside which the account is
-// returned too, or a [*KeysError].
+// Check returns the account that sent the request, if the account has the role. The error
+// is an [*UnauthenticatedError], a [*KeysError], or a [*ForbiddenError]. With the last one
+// Check returns the account too.
 func (c *Checker) Check(r *http.Request, role Role) (caller string, err error) {
 	name, err := c.proof.header(r.Header)
 	if err != nil {
@@ -161,7 +160,7 @@ func (c *Checker) Check(r *http.Request, role Role) (caller string, err error) {
 	if err != nil {
 		return "", err
 	}
-	// First, so that nothing is said about the claims of a forged token.
+	// The proof comes first, so that no error quotes the claims of a forged token.
 	if err := c.proof.verify(r.Context(), t); err != nil {
 		return "", err
 	}
@@ -169,10 +168,8 @@ func (c *Checker) Check(r *http.Request, role Role) (caller string, err error) {
 	if err != nil {
 		return "", err
 	}
-	for _, allowed := range c.config.Accounts[role] {
-		if caller == allowed {
-			return caller, nil
-		}
+	if !slices.Contains(c.config.Accounts[role], caller) {
+		return caller, &ForbiddenError{Caller: caller, Role: role}
 	}
-	return caller, &ForbiddenError{Caller: caller, Role: role}
+	return caller, nil
 }

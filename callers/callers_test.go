@@ -260,7 +260,7 @@ func TestClaimsAreChecked(t *testing.T) {
 		"audience and a path":          {map[string]any{"aud": audience + "/push"}, "AUDIENCE"},
 		"audience and a slash":         {map[string]any{"aud": audience + "/"}, "AUDIENCE"},
 		"audience in capitals":         {map[string]any{"aud": strings.ToUpper(audience)}, "AUDIENCE"},
-		"a person's own token":         {map[string]any{"aud": "32555940559.apps.googleusercontent.com"}, "--impersonate-service-account"},
+		"a user's own token":           {map[string]any{"aud": "32555940559.apps.googleusercontent.com"}, "--impersonate-service-account"},
 		"no subject":                   {map[string]any{"sub": nil}, "sub"},
 		"empty subject":                {map[string]any{"sub": ""}, "sub"},
 		"subject as a number":          {map[string]any{"sub": 113774264463038321}, "sub"},

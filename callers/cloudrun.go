@@ -8,15 +8,14 @@ import (
 const (
 	serverlessAuthorization = "X-Serverless-Authorization"
 
-	// signatureRemoved is what Cloud Run puts in the place of the signature of a
-	// token that it has checked.
+	// signatureRemoved replaces the signature of a token that Cloud Run has checked.
 	signatureRemoved = "SIGNATURE_REMOVED_BY_GOOGLE"
 )
 
-const openDoor = ", as if anyone may invoke the service, who could then call as anybody: " +
-	"have it require authentication (take roles/run.invoker from allUsers, and leave the invoker check on), or set AUTH=oidc"
+const openDoor = ", as if anyone may invoke the service; then anyone could call as any account: " +
+	"require authentication (take roles/run.invoker from allUsers, and leave the invoker check on), or set AUTH=oidc"
 
-// cloudRun takes Cloud Run's word; the package comment has the rules.
+// cloudRun relies on Cloud Run's check; the package comment has the rules.
 type cloudRun struct{}
 
 func (cloudRun) header(headers http.Header) (string, error) {
@@ -27,7 +26,7 @@ func (cloudRun) header(headers http.Header) (string, error) {
 	case !serverless:
 		return authorization, nil
 	case own:
-		return "", unauthenticated("there are a header %s and a header %s, of which Cloud Run checks only one; send one", authorization, serverlessAuthorization)
+		return "", unauthenticated("the request has a header %s and a header %s, and Cloud Run checks only one of them; send one", authorization, serverlessAuthorization)
 	}
 	return serverlessAuthorization, nil
 }

@@ -22,21 +22,21 @@ func newGoogleKeys(client *http.Client) (googleKeys, error) {
 	fetching := &http.Client{Transport: &keyFetcher{client: client}}
 	validator, err := idtoken.NewValidator(context.Background(), option.WithHTTPClient(fetching))
 	if err != nil {
-		return googleKeys{}, fmt.Errorf("make the validator of Google's tokens: %w", err)
+		return googleKeys{}, fmt.Errorf("create the validator of Google's tokens: %w", err)
 	}
 	return googleKeys{validator}, nil
 }
 
-// header is always Authorization: whatever stands in X-Serverless-Authorization is
-// between the caller and Cloud Run.
+// header returns Authorization always. A token in X-Serverless-Authorization is for Cloud
+// Run only.
 func (googleKeys) header(http.Header) (string, error) { return authorization, nil }
 
 func (k googleKeys) verify(ctx context.Context, t token) error {
 	switch {
-	case t.signature == signatureRemoved: // which anyone can write, so this must not talk an owner into trusting it
-		return unauthenticated("the token's signature is removed, as Cloud Run does it for a service that requires authentication: " +
-			"if this is one, set AUTH=iam; if anyone may invoke it, the token is forged")
-	case t.algorithm != "RS256": // the library also takes those that IAP signs, with ES256
+	case t.signature == signatureRemoved: // anyone can write this, so the text must not suggest to trust it
+		return unauthenticated("the token's signature is removed. Cloud Run removes it for a service that requires authentication: " +
+			"if this service does, set AUTH=iam; if anyone may invoke the service, the token is forged")
+	case t.algorithm != "RS256": // the library also takes ES256, which IAP signs with
 		return unauthenticated("the token is not signed with RS256, as Google's identity tokens are")
 	}
 	_, err := k.validator.Validate(ctx, t.text, "") // the audience is checked with the other claims
@@ -54,16 +54,16 @@ const (
 	maxKeys     = 1 << 20         // bytes; Google's are about two thousand
 )
 
-// A keyFetcher is the transport by which the validator fetches Google's keys, which
-// it does whenever it needs them and those it has are past the time that Google
-// gave them. Requests at the same time share one fetch, which goes on if the first
-// of them goes away. Every error is a [*KeysError].
+// A keyFetcher is the transport that the validator fetches Google's keys with. The
+// validator fetches when it needs keys and has none that are still valid. Requests at the
+// same time share one fetch. The fetch goes on even if the request that started it ends.
+// Every error is a [*KeysError].
 type keyFetcher struct {
 	client *http.Client
 	shared singleflight.Group
 }
 
-// keySet is an answer with keys.
+// A keySet is an answer that has keys.
 type keySet struct {
 	header http.Header
 	body   []byte
@@ -106,7 +106,7 @@ func (f *keyFetcher) fetch(ctx context.Context, url string) (keySet, error) {
 	var keys struct {
 		Keys []struct{ Kid string }
 	}
-	// Whatever else may answer there must not make good tokens look bad.
+	// If the answer has no keys, the error is about the answer and not about the token.
 	if err := json.Unmarshal(body, &keys); response.StatusCode != http.StatusOK || err != nil || len(keys.Keys) == 0 {
 		return keySet{}, fmt.Errorf("%s answered %s and %d keys", url, response.Status, len(keys.Keys))
 	}

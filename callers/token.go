@@ -13,27 +13,27 @@ import (
 )
 
 const (
-	// maxToken is many times the size of Google's tokens, which have about a
-	// thousand bytes.
+	// maxToken is many times the size of Google's tokens. These have about a thousand
+	// bytes.
 	maxToken = 16 << 10
 
-	// leeway is how far apart the clocks here and at Google may be, and how long a
-	// request that Cloud Run has let in may have waited for an instance to start.
-	// (The library that verifies signatures allows none after a token's end.)
+	// leeway is how far the clocks here and at Google may differ. It is also how long a
+	// request that Cloud Run has let in may have waited for an instance to start. (The
+	// library that verifies signatures allows no time after a token's end.)
 	leeway = time.Minute
 )
 
 const authorization = "Authorization"
 
-// bearer returns the token of the header of that name.
+// bearer returns the token in the named header.
 func bearer(headers http.Header, name string) (string, error) {
 	values := headers.Values(name)
 	switch len(values) {
 	case 0:
 		return "", &UnauthenticatedError{NoToken: true, reason: "there is no token: send a Google identity token, as the header Authorization: Bearer TOKEN"}
 	case 1:
-	default: // whoever checked before us may have looked at another one
-		return "", unauthenticated("header %s is there %d times; send it once", name, len(values))
+	default: // Cloud Run may have checked another one
+		return "", unauthenticated("the request has the header %s %d times; send it once", name, len(values))
 	}
 	scheme, text, _ := strings.Cut(values[0], " ")
 	switch {
@@ -45,7 +45,7 @@ func bearer(headers http.Header, name string) (string, error) {
 	return text, nil
 }
 
-// A token is a JSON web token, of which nothing is proved yet.
+// A token is a JSON web token. Nothing in it is proved yet.
 type token struct {
 	text      string
 	signature string
@@ -53,14 +53,14 @@ type token struct {
 	claims    map[string]json.RawMessage
 }
 
-// parse takes a token apart. Its errors do not quote it.
+// parse splits a token into its parts. Its errors do not quote the token.
 func parse(text string) (token, error) {
 	parts := strings.Split(text, ".")
 	if len(parts) != 3 {
 		return token{}, unauthenticated("the token is not an identity token, which has three parts (an access token does not say who you are)")
 	}
-	// Read as the library that verifies the signature reads it, so that both see
-	// the same algorithm.
+	// The library that verifies the signature decodes the header in the same way, so both
+	// see the same algorithm.
 	var header struct {
 		Algorithm string `json:"alg"`
 	}
@@ -73,13 +73,12 @@ func parse(text string) (token, error) {
 	}
 	claims, err := strictjson.Object(raw)
 	if err != nil {
-		return token{}, unauthenticated("the token is malformed: its claims are no JSON object")
+		return token{}, unauthenticated("the token is malformed: its claims are not a JSON object")
 	}
 	return token{text: text, signature: parts[2], algorithm: header.Algorithm, claims: claims}, nil
 }
 
-// account checks the claims of a token that is Google's, and returns the account
-// that it is of.
+// account checks the claims of a token that is Google's, and returns the token's account.
 func (t token) account(audience string, now time.Time) (string, error) {
 	if issuer, err := t.textOf("iss"); err != nil {
 		return "", err
@@ -105,8 +104,8 @@ func (t token) account(audience string, now time.Time) (string, error) {
 	return email, nil
 }
 
-// googleClient is how the ids of OAuth clients end. Google gives a person's own
-// token to one, and not to an audience of his choice.
+// googleClient is the end of every id of an OAuth client. Google issues a user's own token
+// for a client, and not for an audience that the user chooses.
 const googleClient = ".apps.googleusercontent.com"
 
 func (t token) checkAudience(want string) error {
@@ -117,13 +116,13 @@ func (t token) checkAudience(want string) error {
 	case got == want:
 		return nil
 	case strings.HasSuffix(got, googleClient):
-		return unauthenticated("the token is a person's own, for the audience %s; want one for %s, which is AUDIENCE: gcloud makes it for a service account, "+
+		return unauthenticated("the token is a user's own, for the audience %s; want a token for %s, which is AUDIENCE: gcloud creates it for a service account, "+
 			"with --impersonate-service-account, --audiences and --include-email", strictjson.Quote(got), strictjson.Quote(want))
 	}
 	return unauthenticated("the token is for the audience %s; want %s, which is AUDIENCE", strictjson.Quote(got), strictjson.Quote(want))
 }
 
-// checkTimes checks that now is within the token's time.
+// checkTimes checks that the token is valid now.
 func (t token) checkTimes(now time.Time) error {
 	expires, err := t.timeOf("exp")
 	if err != nil {
@@ -134,20 +133,20 @@ func (t token) checkTimes(now time.Time) error {
 	}
 	for _, claim := range []string{"iat", "nbf"} {
 		if _, given := t.claims[claim]; claim == "nbf" && !given {
-			continue // Google does not write it
+			continue // Google's tokens have no nbf
 		}
 		begins, err := t.timeOf(claim)
 		if err != nil {
 			return err
 		}
 		if begins.After(now.Add(leeway)) {
-			return unauthenticated("the token is good from %s on, and it is %s by the clock of this server", clock(begins), clock(now))
+			return unauthenticated("the token is valid from %s on, and it is %s by the clock of this server", clock(begins), clock(now))
 		}
 	}
 	return nil
 }
 
-// textOf returns a claim that must be one text, and not empty.
+// textOf returns a claim that must be one text that is not empty.
 func (t token) textOf(claim string) (string, error) {
 	text, err := strictjson.String(t.claims[claim])
 	if err != nil || text == "" {
@@ -160,7 +159,7 @@ func (t token) textOf(claim string) (string, error) {
 	return text, nil
 }
 
-// maxSeconds keeps times far from overflow.
+// maxSeconds keeps times far below an overflow.
 const maxSeconds = 1 << 40
 
 // timeOf returns a claim that must be a whole number of seconds since the epoch.

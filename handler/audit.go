@@ -13,21 +13,22 @@ import (
 	"github.com/tidemark-dev/tidemark/event"
 )
 
-// An Auditor compares the aggregate with the raw rows, for windows that start in
-// [from, to); package audit has the contract.
-type Auditor interface {
-	// Run compares, and writes nothing.
+// An AuditRunner compares the aggregate with the raw rows, for windows that start in
+// [from, to). [audit.Auditor] is the implementation and has the contract.
+type AuditRunner interface {
+	// Run compares and writes nothing.
 	Run(ctx context.Context, from, to time.Time) (audit.Report, error)
-	// Estimate says what Run would cost, and reads nothing.
+	// Estimate returns what Run would cost. It reads no rows.
 	Estimate(ctx context.Context, from, to time.Time) (audit.Estimate, error)
-	// Repair also appends the counts that the aggregate has too low.
+	// Repair compares, and appends the right count of each window whose count in the
+	// aggregate is too low.
 	Repair(ctx context.Context, from, to time.Time) (audit.Report, error)
 }
 
-// audit returns the endpoint that runs the given method and answers its report:
-// 200 also where windows differ, because the audit itself has not failed. With
-// dry_run=1 it answers the estimate of one, and the method is not run.
-func (h *Handler) audit(method func(Auditor, context.Context, time.Time, time.Time) (audit.Report, error)) endpoint {
+// audit returns the endpoint that runs the given method and answers its report. The
+// status is 200 even if windows differ, because the audit itself has not failed. With
+// dry_run=1 the endpoint answers an estimate of the cost and does not run the method.
+func (h *Handler) audit(method func(AuditRunner, context.Context, time.Time, time.Time) (audit.Report, error)) endpoint {
 	return func(w http.ResponseWriter, r *http.Request, line *requestLine) error {
 		query, err := parameters(r, "from", "to", dryRunParameter)
 		if err != nil {
@@ -37,18 +38,18 @@ func (h *Handler) audit(method func(Auditor, context.Context, time.Time, time.Ti
 		if err != nil {
 			return err
 		}
-		from, to, err := auditRange(query, h.now().UTC())
+		from, to, err := auditRange(query, h.cfg.Now().UTC())
 		if err != nil {
 			return refuse(errInvalid, err)
 		}
 		if dryRun {
-			estimate, err := h.auditor.Estimate(r.Context(), from, to)
+			estimate, err := h.cfg.Audit.Estimate(r.Context(), from, to)
 			if err != nil {
 				return h.auditError(r, err)
 			}
 			return writeJSON(w, http.StatusOK, estimate)
 		}
-		report, err := method(h.auditor, r.Context(), from, to)
+		report, err := method(h.cfg.Audit, r.Context(), from, to)
 		if err != nil {
 			return h.auditError(r, err)
 		}
@@ -66,7 +67,7 @@ func (h *Handler) audit(method func(Auditor, context.Context, time.Time, time.Ti
 	}
 }
 
-// auditRange reads the parameters from and to. Without them the range is
+// auditRange reads the parameters from and to. If both are missing, the range is
 // everything up to now.
 func auditRange(query url.Values, now time.Time) (from, to time.Time, err error) {
 	from, fromErr := timeParameter(query, "from", time.Time{})
@@ -95,9 +96,10 @@ func timeParameter(values url.Values, name string, absent time.Time) (time.Time,
 	return time.Time{}, fmt.Errorf("%s is given %d times; want it once", name, len(given))
 }
 
-// auditError tells storage that failed from a client that did not wait for it.
+// auditError returns the refusal for a failed audit: storage failed, or the client did
+// not wait.
 func (h *Handler) auditError(r *http.Request, err error) error {
-	if r.Context().Err() != nil && !h.draining.Load() {
+	if h.clientGone(r) {
 		return refuse(errClientGone, err)
 	}
 	return refuse(errAudit, err)

@@ -11,31 +11,31 @@ import (
 )
 
 const (
-	// uncounted is how much of each body is free of the bound on all bodies. A
-	// push of an access-log record takes about 1 KiB.
+	// uncounted is how many bytes of each body do not count towards the bound on all
+	// bodies. A push of an access-log record has about 1 KiB.
 	uncounted = 16 << 10
-	// unknownLength is the first buffer for a body that does not say how long it
-	// is.
+	// unknownLength is the size of the first buffer for a request without
+	// Content-Length.
 	unknownLength = 2 << 10
 )
 
-// bodies reads request bodies, each of at most limit bytes, and bounds what all
-// of them hold at once.
+// bodies reads request bodies of at most limit bytes each. It bounds the memory that all
+// of them hold at the same time.
 type bodies struct {
 	limit int64
-	large *semaphore.Weighted // bytes beyond the first uncounted ones of each body
+	large *semaphore.Weighted // for the bytes of each body after the first uncounted ones
 }
 
 func newBodies(limit, inFlight int64) *bodies {
 	return &bodies{limit: limit, large: semaphore.NewWeighted(max(limit, inFlight))}
 }
 
-// read returns the whole body of r, and a function to call once neither the body
-// nor anything decoded from it is needed any more. That function is never nil.
+// read returns the whole body of r and a release function, which is never nil. The caller
+// calls release when nothing needs the body any more, nor what was decoded from it.
 //
-// The bound counts the size of the buffer that the body is in. A buffer has at
-// most eight times the size of what has arrived, so that nobody can take up room
-// by announcing much and sending nothing.
+// The bound counts the size of the buffer that holds the body. A buffer has at most
+// eight times the size of what has arrived. So a client that announces much and sends
+// nothing takes up little memory.
 func (b *bodies) read(r *http.Request) (body []byte, release func(), err error) {
 	var held int64
 	release = func() { b.large.Release(held) }
@@ -67,8 +67,8 @@ func (b *bodies) read(r *http.Request) (body []byte, release func(), err error) 
 	}
 }
 
-// firstBuffer returns the size of the first buffer: room for a short body and
-// for the read that finds its end, and never more than is uncounted.
+// firstBuffer returns the size of the first buffer. It has room for a short body and one
+// byte more, for the read that finds the end. It is never greater than uncounted.
 func (b *bodies) firstBuffer(contentLength int64) int64 {
 	if contentLength < 0 {
 		contentLength = unknownLength
@@ -76,10 +76,10 @@ func (b *bodies) firstBuffer(contentLength int64) int64 {
 	return min(contentLength+1, uncounted, b.limit+1)
 }
 
-// nextBuffer returns the size of the buffer that follows a full one of the given
-// size: as much as the client announced, once an eighth of it has arrived. Doubled
-// up to the end, the buffers of a large body would take twice its size, and leave
-// as much for the garbage collector.
+// nextBuffer returns the size of the buffer that follows a full buffer of the given
+// size. As soon as an eighth of the announced length has arrived, it is that length;
+// before, it is the double. If sizes only doubled, a large body could end in a buffer of
+// twice its size, and would leave as many bytes to the garbage collector.
 func (b *bodies) nextBuffer(size, contentLength int64) int64 {
 	if size <= contentLength && contentLength <= 8*size {
 		return contentLength + 1
@@ -93,7 +93,7 @@ func (b *bodies) tooLarge() error {
 
 func readError(r *http.Request, err error) error {
 	switch {
-	// First, because the server ends the context too when it gives up reading.
+	// This case is first, because the server also ends the context when it stops reading.
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return refuse(errSlowBody, fmt.Errorf("the body took too long to arrive: %w", err))
 	case r.Context().Err() != nil:

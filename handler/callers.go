@@ -8,23 +8,23 @@ import (
 	"github.com/tidemark-dev/tidemark/callers"
 )
 
-// A CallerChecker tells who sent a request, and whether that account may do what
-// it asks. [callers.Checker] is one.
+// A CallerChecker checks who sent a request, and whether that account may do what the
+// request asks for. [callers.Checker] is an implementation.
 type CallerChecker interface {
-	// Check returns the account, if it has the role. The errors are those of
-	// package callers, beside [*callers.ForbiddenError] with the account. It does
-	// not read the body.
+	// Check returns the account, if the account has the role. The errors are those of
+	// package callers. With a [*callers.ForbiddenError] Check returns the account too.
+	// It does not read the body.
 	Check(r *http.Request, role callers.Role) (caller string, err error)
 }
 
-// only returns the endpoint for callers that have the role, and for no page of another
-// site. It has nothing done for others, and their bodies are not read.
+// only returns e for callers that have the role. It refuses every other caller, and every
+// request that a page of another site sends, and does not read their bodies.
 func (h *Handler) only(role callers.Role, e endpoint) endpoint {
 	return func(w http.ResponseWriter, r *http.Request, line *requestLine) error {
 		if err := callers.CheckSite(r); err != nil {
 			return err
 		}
-		caller, err := h.callers.Check(r, role)
+		caller, err := h.cfg.Callers.Check(r, role)
 		if caller != "" {
 			line.add(slog.String("caller", clip(caller, maxLogged)))
 		}
@@ -36,8 +36,8 @@ func (h *Handler) only(role callers.Role, e endpoint) endpoint {
 	}
 }
 
-// challenge tells a client that was not recognized what to send, as RFC 6750 has
-// it: an error is named only where there was a token.
+// challenge tells an unknown client what to send, in the form of RFC 6750. It names an
+// error only if the client sent a token.
 func challenge(w http.ResponseWriter, err error) {
 	unknown, ok := errors.AsType[*callers.UnauthenticatedError](err)
 	if !ok {

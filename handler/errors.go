@@ -12,8 +12,8 @@ import (
 	"github.com/tidemark-dev/tidemark/windowstore"
 )
 
-// The kinds of errors that endpoints return, besides those of packages ingest and
-// callers.
+// The kinds of errors that endpoints return. Packages ingest and callers have
+// others.
 var (
 	errInvalid     = errors.New("invalid request")
 	errBadEnvelope = errors.New("body is not a push envelope")
@@ -30,7 +30,7 @@ var (
 	errNoAnswer    = errors.New("endpoint wrote no answer and returned no error")
 )
 
-// A refusal is an error of one of the kinds above with a text of its own.
+// A refusal is an error of one of the kinds above, with a text of its own.
 type refusal struct{ kind, err error }
 
 func refuse(kind, err error) error { return &refusal{kind, err} }
@@ -46,66 +46,88 @@ type panicError struct {
 
 func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
 
-// An answer is how errors of one kind are answered and logged.
+// An answer says how the errors of one kind are answered and logged.
 type answer struct {
-	to     func(error) bool
-	code   int
-	status string // Google's canonical name
-	retry  bool   // the same request may well succeed soon: Retry-After
-	level  slog.Level
-	// message is what the caller reads where the error's own text is not for
-	// outside; empty where it is.
+	to    func(error) bool // reports whether this is the answer to an error
+	code  int              // one of statuses
+	level slog.Level
+	// message is for the caller. If it is empty, the caller reads the error's own
+	// text.
 	message string
-	// private keeps the error's text, which may quote the body, out of the log.
+	// private keeps the error's text out of the log, because the text may quote the
+	// body.
 	private bool
 }
 
-// answers has, for each error, the first row that applies. Pub/Sub delivers
-// again after every one of them; that can help only where retry is set, or once
-// a person has acted. What no delivery could mend is a dead letter, which is
-// stored and acknowledged, and so is not here.
+// statusClientGone is the code that logs use for a client that did not wait. The
+// standard library has no name for it.
+const statusClientGone = 499
+
+// A status is what goes with a code.
+type status struct {
+	name  string // Google's canonical name
+	retry bool   // the same request may succeed soon: the answer has Retry-After
+}
+
+var statuses = map[int]status{
+	http.StatusBadRequest:            {name: "INVALID_ARGUMENT"},
+	http.StatusUnauthorized:          {name: "UNAUTHENTICATED"},
+	http.StatusForbidden:             {name: "PERMISSION_DENIED"},
+	http.StatusNotFound:              {name: "NOT_FOUND"},
+	http.StatusMethodNotAllowed:      {name: "UNIMPLEMENTED"},
+	http.StatusRequestEntityTooLarge: {name: "INVALID_ARGUMENT"},
+	http.StatusUnsupportedMediaType:  {name: "INVALID_ARGUMENT"},
+	statusClientGone:                 {name: "CANCELLED", retry: true},
+	http.StatusInternalServerError:   {name: "INTERNAL"},
+	http.StatusServiceUnavailable:    {name: "UNAVAILABLE", retry: true},
+}
+
+const bug = "internal error; the log has the details"
+
+// answers has the answer to each error: the first row that applies. Pub/Sub delivers
+// the message again after each of these answers. A new delivery can succeed if the
+// status has retry, or after an operator has acted. A message that no delivery can
+// make valid is not here: it is stored as a dead letter, and acknowledged.
 var answers = []answer{
-	{is(errInvalid), http.StatusBadRequest, "INVALID_ARGUMENT", false, slog.LevelWarn, "", false},
-	{is(errBadEnvelope), http.StatusBadRequest, "INVALID_ARGUMENT", false, slog.LevelWarn, "", true},
-	{is(errNotFound), http.StatusNotFound, "NOT_FOUND", false, slog.LevelInfo, "", false},
-	{is(errMethod), http.StatusMethodNotAllowed, "UNIMPLEMENTED", false, slog.LevelInfo, "", false},
-	{is(errTooLarge), http.StatusRequestEntityTooLarge, "INVALID_ARGUMENT", false, slog.LevelWarn, "", false},
-	{is(errEncoding), http.StatusUnsupportedMediaType, "INVALID_ARGUMENT", false, slog.LevelWarn, "", false},
+	{to: is(errInvalid), code: http.StatusBadRequest, level: slog.LevelWarn},
+	{to: is(errBadEnvelope), code: http.StatusBadRequest, level: slog.LevelWarn, private: true},
+	{to: is(errNotFound), code: http.StatusNotFound, level: slog.LevelInfo},
+	{to: is(errMethod), code: http.StatusMethodNotAllowed, level: slog.LevelInfo},
+	{to: is(errTooLarge), code: http.StatusRequestEntityTooLarge, level: slog.LevelWarn},
+	{to: is(errEncoding), code: http.StatusUnsupportedMediaType, level: slog.LevelWarn},
 
-	// To Pub/Sub a bad setting looks like any refusal, so these say in the log who
-	// was refused and why. Keys that could not be had say nothing about the caller.
-	{unchecked, http.StatusUnauthorized, "UNAUTHENTICATED", false, slog.LevelError, "it is not known who sent this; the log says why", false},
-	{as[*callers.UnauthenticatedError], http.StatusUnauthorized, "UNAUTHENTICATED", false, slog.LevelWarn, "", false},
-	{as[*callers.ForbiddenError], http.StatusForbidden, "PERMISSION_DENIED", false, slog.LevelWarn, "", false},
-	{as[*callers.ForeignPageError], http.StatusForbidden, "PERMISSION_DENIED", false, slog.LevelWarn, "", false},
-	{as[*callers.KeysError], http.StatusServiceUnavailable, "UNAVAILABLE", true, slog.LevelWarn, "the caller cannot be checked, since Google's public keys are out of reach", false},
+	// The caller. Pub/Sub shows no reason for a refusal, so the log says who was
+	// refused and why.
+	{to: isUnchecked, code: http.StatusUnauthorized, level: slog.LevelError, message: "it is not known who sent this; the log says why"},
+	{to: as[*callers.UnauthenticatedError], code: http.StatusUnauthorized, level: slog.LevelWarn},
+	{to: as[*callers.ForbiddenError], code: http.StatusForbidden, level: slog.LevelWarn},
+	{to: as[*callers.ForeignPageError], code: http.StatusForbidden, level: slog.LevelWarn},
+	{to: as[*callers.KeysError], code: http.StatusServiceUnavailable, level: slog.LevelWarn, message: "the caller cannot be checked, since Google's public keys are out of reach"},
 
-	// Nobody reads this one; 499 is what logs call it.
-	{is(errClientGone), 499, "CANCELLED", true, slog.LevelInfo, "", false},
+	// Nobody reads this answer.
+	{to: is(errClientGone), code: statusClientGone, level: slog.LevelInfo},
 
-	{is(errDraining), http.StatusServiceUnavailable, "UNAVAILABLE", true, slog.LevelInfo, "", false},
-	{is(ingest.ErrClosed), http.StatusServiceUnavailable, "UNAVAILABLE", true, slog.LevelInfo, "this instance is shutting down", false},
-	{is(ingest.ErrQueueFull), http.StatusServiceUnavailable, "UNAVAILABLE", true, slog.LevelWarn, "too many messages are waiting to be stored", false},
-	{is(errBusy), http.StatusServiceUnavailable, "UNAVAILABLE", true, slog.LevelWarn, "", false},
-	{is(errSlowBody), http.StatusServiceUnavailable, "UNAVAILABLE", true, slog.LevelWarn, "", false},
+	// Too much at once, or the end of this instance.
+	{to: is(errDraining), code: http.StatusServiceUnavailable, level: slog.LevelInfo},
+	{to: is(ingest.ErrClosed), code: http.StatusServiceUnavailable, level: slog.LevelInfo, message: "this instance is shutting down"},
+	{to: is(ingest.ErrQueueFull), code: http.StatusServiceUnavailable, level: slog.LevelWarn, message: "too many messages are waiting to be stored"},
+	{to: is(errBusy), code: http.StatusServiceUnavailable, level: slog.LevelWarn},
+	{to: is(errSlowBody), code: http.StatusServiceUnavailable, level: slog.LevelWarn},
 
-	// Bugs. They come back as well, since the next build may not have them.
-	{as[*panicError], http.StatusInternalServerError, "INTERNAL", false, slog.LevelError, "internal error; the log has the details", false},
-	{is(errNoAnswer), http.StatusInternalServerError, "INTERNAL", false, slog.LevelError, "internal error; the log has the details", false},
-	{is(ingest.ErrPanic), http.StatusInternalServerError, "INTERNAL", false, slog.LevelError, "internal error; the log has the details", false},
+	// Bugs. The message is delivered again, because the next build may be free of them.
+	{to: as[*panicError], code: http.StatusInternalServerError, level: slog.LevelError, message: bug},
+	{to: is(errNoAnswer), code: http.StatusInternalServerError, level: slog.LevelError, message: bug},
+	{to: is(ingest.ErrPanic), code: http.StatusInternalServerError, level: slog.LevelError, message: bug},
 
-	// These two last until a person has acted, so they are logged as errors.
-	{as[*warehouse.TableError], http.StatusServiceUnavailable, "UNAVAILABLE", true, slog.LevelError, "", false},
-	{as[*windowstore.MeaningError], http.StatusServiceUnavailable, "UNAVAILABLE", true, slog.LevelError, "", false},
-	{is(errStorage), http.StatusServiceUnavailable, "UNAVAILABLE", true, slog.LevelWarn, "", false},
-	{is(errAudit), http.StatusServiceUnavailable, "UNAVAILABLE", true, slog.LevelWarn, "", false},
+	// Storage. The first two last until an operator acts, so they are logged as errors.
+	{to: as[*warehouse.TableError], code: http.StatusServiceUnavailable, level: slog.LevelError},
+	{to: as[*windowstore.MeaningError], code: http.StatusServiceUnavailable, level: slog.LevelError},
+	{to: is(errStorage), code: http.StatusServiceUnavailable, level: slog.LevelWarn},
+	{to: is(errAudit), code: http.StatusServiceUnavailable, level: slog.LevelWarn},
 }
 
-// unforeseen answers an error that has no row.
-var unforeseen = answer{
-	code: http.StatusInternalServerError, status: "INTERNAL", level: slog.LevelError,
-	message: "internal error; the log has the details",
-}
+// unforeseen is the answer to an error that has no row.
+var unforeseen = answer{code: http.StatusInternalServerError, level: slog.LevelError, message: bug}
 
 func answerTo(err error) answer {
 	for _, a := range answers {
@@ -116,7 +138,8 @@ func answerTo(err error) answer {
 	return unforeseen
 }
 
-func unchecked(err error) bool {
+// isUnchecked reports whether err shows that Cloud Run checks no tokens.
+func isUnchecked(err error) bool {
 	unknown, ok := errors.AsType[*callers.UnauthenticatedError](err)
 	return ok && unknown.Unchecked
 }

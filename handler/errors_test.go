@@ -55,8 +55,9 @@ func TestTableOfAnswers(t *testing.T) {
 		{detail, 500, "INTERNAL", false},
 	} {
 		got := answerTo(test.err)
-		if got.code != test.code || got.status != test.status || got.retry != test.retry {
-			t.Errorf("%v: answered %d %s, retry %v; want %d %s, %v", test.err, got.code, got.status, got.retry, test.code, test.status, test.retry)
+		status := statuses[got.code]
+		if got.code != test.code || status.name != test.status || status.retry != test.retry {
+			t.Errorf("%v: answered %d %s, retry %v; want %d %s, %v", test.err, got.code, status.name, status.retry, test.code, test.status, test.retry)
 		}
 		switch got.code { // which are all an acknowledgement to Pub/Sub
 		case 102, 200, 201, 202, 204:

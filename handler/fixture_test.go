@@ -37,7 +37,7 @@ const (
 	late   = "2026-03-14T09:29:00Z"
 )
 
-// A submission is what an Ingester was given.
+// A submission is what a Submitter was given.
 type submission struct {
 	Message event.Message
 	Verdict event.Verdict

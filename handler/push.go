@@ -11,14 +11,15 @@ import (
 	"time"
 
 	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/internal/envelope"
 )
 
-// push returns the endpoint that takes one message, in the form that decode
-// reads, and answers once the message is stored.
+// push returns the endpoint that takes one message. decode reads the message from the
+// request. The endpoint answers when the message is stored.
 func (h *Handler) push(decode func(r *http.Request, body []byte, received time.Time) (event.Message, error)) endpoint {
 	return func(w http.ResponseWriter, r *http.Request, line *requestLine) error {
-		received := h.now().UTC().Truncate(time.Microsecond)
-		ctx, cancel := context.WithTimeout(r.Context(), h.requestTimeout)
+		received := h.cfg.Now().UTC().Truncate(time.Microsecond)
+		ctx, cancel := context.WithTimeout(r.Context(), h.cfg.RequestTimeout)
 		defer cancel()
 		query, err := pushParameters(r)
 		if err != nil {
@@ -41,19 +42,19 @@ func (h *Handler) push(decode func(r *http.Request, body []byte, received time.T
 			return err
 		}
 		line.add(slog.String("message_id", clip(m.ID, maxLogged)))
-		v := h.classifier.Classify(m)
+		v := h.cfg.Classifier.Classify(m)
 		if v.Reason == event.Panic {
 			line.raise(slog.LevelError)
 			line.add(slog.Any("panic", v.Err)) // with its stack
 		}
 		if !dryRun {
-			if v, err = h.ingest.Submit(ctx, m, v); err != nil {
+			if v, err = h.cfg.Ingest.Submit(ctx, m, v); err != nil {
 				return h.submitError(r, m, err)
 			}
 		}
 		line.add(slog.String("verdict", string(v.Status)), slog.Bool("dry_run", dryRun))
-		// A line for each event that is counted would cost more than to count it, so
-		// there is one for what a person may miss in a count.
+		// A line for every counted event would cost more than the counting. So there are
+		// lines only for messages that a user may miss in a count.
 		switch v.Status {
 		case event.Late:
 			line.raise(slog.LevelInfo)
@@ -66,8 +67,20 @@ func (h *Handler) push(decode func(r *http.Request, body []byte, received time.T
 	}
 }
 
-// checkEncoding refuses a compressed body. Pub/Sub sends none, and the bytes of
-// one, stored as they came, would be a dead letter that nobody can read.
+// decodeWrapped reads a message from a push envelope, which is JSON.
+func decodeWrapped(_ *http.Request, body []byte, received time.Time) (event.Message, error) {
+	m, err := envelope.Decode(body, received)
+	if err != nil {
+		return event.Message{}, refuse(errBadEnvelope, err)
+	}
+	if err := m.CheckLimits(); err != nil {
+		return event.Message{}, refuse(errInvalid, err)
+	}
+	return m, nil
+}
+
+// checkEncoding refuses a compressed body. Pub/Sub sends no compressed bodies. If such a
+// body were stored as it came, it would be a dead letter that nobody can read.
 func checkEncoding(w http.ResponseWriter, r *http.Request) error {
 	encoding := strings.TrimSpace(strings.Join(r.Header.Values("Content-Encoding"), ", "))
 	if encoding == "" || strings.EqualFold(encoding, "identity") {
@@ -77,19 +90,18 @@ func checkEncoding(w http.ResponseWriter, r *http.Request) error {
 	return refuse(errEncoding, fmt.Errorf("the body has Content-Encoding %s; send it as it is", clip(strconv.Quote(encoding), 100)))
 }
 
-// submitError tells storage that failed from a client that did not wait for it.
+// submitError returns the refusal for a message that was not stored: storage failed, or
+// the client did not wait.
 func (h *Handler) submitError(r *http.Request, m event.Message, err error) error {
 	kind := errStorage
-	// Shutting down may end every request's context too, but then the client is
-	// still there.
-	if errors.Is(err, context.Canceled) && r.Context().Err() != nil && !h.draining.Load() {
+	if errors.Is(err, context.Canceled) && h.clientGone(r) {
 		kind = errClientGone
 	}
 	return refuse(kind, fmt.Errorf("store message %q: %w", m.ID, err))
 }
 
-// maxError is how many bytes of a dead letter's error are answered. The table
-// has it whole.
+// maxError is how many bytes of a dead letter's error are answered. The table of dead
+// letters has the whole error.
 const maxError = 500
 
 // verdict is the answer to a push.
@@ -119,7 +131,7 @@ func newVerdict(m event.Message, v event.Verdict) verdict {
 	} else {
 		answer.Reason = v.Reason
 		if v.Err != nil {
-			// What follows the first line is the stack of a panic.
+			// The lines after the first are the stack of a panic.
 			first, _, _ := strings.Cut(v.Err.Error(), "\n")
 			answer.Error = clip(first, maxError)
 		}

@@ -15,9 +15,9 @@ import (
 
 const dryRunParameter = "dry_run"
 
-// parameters returns those of the request's query, if all their names are known. A
-// misspelt one must not be passed over: without it a trial would be the real thing, and
-// an audit of an hour one of all history.
+// parameters returns the parameters of the request's query. An unknown name is an error,
+// because it may be a typing error: if dry_run were ignored, a trial would be stored, and
+// if from were ignored, an audit of an hour would read all history.
 func parameters(r *http.Request, known ...string) (url.Values, error) {
 	query, err := parseQuery(r)
 	if err != nil {
@@ -36,9 +36,9 @@ func parameters(r *http.Request, known ...string) (url.Values, error) {
 	return query, nil
 }
 
-// pushParameters returns those of a push. Other names than dry_run are ignored, since
-// an address that Pub/Sub is told may have parameters of its owner's; what is nearly
-// dry_run is not ignored.
+// pushParameters returns the parameters of a push. It ignores unknown names, since the
+// address in a subscription may have parameters for other programs. But a name that is
+// nearly dry_run is an error.
 func pushParameters(r *http.Request) (url.Values, error) {
 	query, err := parseQuery(r)
 	if err != nil {
@@ -60,8 +60,9 @@ func parseQuery(r *http.Request) (url.Values, error) {
 	return query, nil
 }
 
-// isNearlyDryRun tells whether a name may well have been meant as dry_run: by its
-// letters alone, whatever is between them, with at most two typing errors.
+// isNearlyDryRun reports whether the sender of a name probably meant dry_run. Only the
+// letters of the name count: they begin with dry, contain dryrun, or differ from dryrun by
+// at most two typing errors.
 func isNearlyDryRun(name string) bool {
 	const want = "dryrun"
 	letters := strings.Map(func(r rune) rune {
@@ -73,7 +74,7 @@ func isNearlyDryRun(name string) bool {
 	return strings.HasPrefix(letters, "dry") || strings.Contains(letters, want) || len(letters) <= len(want)+2 && distance(letters, want) <= 2
 }
 
-// distance returns how many bytes must be inserted, deleted or replaced to make b of a.
+// distance returns how many bytes must be inserted, deleted or replaced to turn a into b.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1) // from a prefix of a to each prefix of b
 	for j := range row {
@@ -94,8 +95,8 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
-// dryRun reads the parameter of that name. What is not clearly yes or no is an
-// error, because a guess either stores what should not be or loses what should.
+// dryRun reads the parameter dry_run. A value that is not clearly yes or no is an error: a
+// wrong guess would store a trial, or lose an event.
 func dryRun(query url.Values) (bool, error) {
 	values := query[dryRunParameter]
 	switch len(values) {

@@ -11,13 +11,12 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// cloudTrace is Google's older header of a trace, which some of its services still
-// send alone (https://cloud.google.com/trace/docs/trace-context).
+// cloudTrace is Google's older header for traces. Some of Google's services still send
+// only this header (https://cloud.google.com/trace/docs/trace-context).
 const cloudTrace = "X-Cloud-Trace-Context"
 
-// withTrace returns the context with the trace that the request says it is part of, so
-// that the log lines of a request can be found together. A header that is malformed
-// is as good as none.
+// withTrace returns the context with the trace that the request belongs to, so that a
+// user can find the log lines of a request together. It ignores a malformed header.
 func withTrace(ctx context.Context, header http.Header) context.Context {
 	traced := propagation.TraceContext{}.Extract(ctx, propagation.HeaderCarrier(header))
 	if trace.SpanContextFromContext(traced).IsValid() {
@@ -29,8 +28,8 @@ func withTrace(ctx context.Context, header http.Header) context.Context {
 	return ctx
 }
 
-// parseCloudTrace reads TRACE/SPAN;o=1, of which all but the trace may be missing: 32
-// hexadecimal digits, a decimal number, and whether the trace is sampled.
+// parseCloudTrace reads TRACE/SPAN;o=1. TRACE is 32 hexadecimal digits, SPAN a decimal
+// number, and o=1 means that the trace is sampled. SPAN and o may be missing.
 func parseCloudTrace(value string) (trace.SpanContext, bool) {
 	value, options, _ := strings.Cut(value, ";o=")
 	id, span, _ := strings.Cut(value, "/")

@@ -45,6 +45,18 @@ import (
 	"github.com/tidemark-dev/tidemark/windowstore"
 )
 
+// A Submitter stores messages. [Committer] is the implementation.
+type Submitter interface {
+	// Submit stores m as v says, and returns when that is durable. It returns the
+	// verdict that m was stored under: v, or a dead letter if the warehouse refused the
+	// event's row because of a value in the row. Submit returns early when ctx ends.
+	//
+	// The errors are those of this package. After any of them the message may or may
+	// not be stored. Submit has already repeated what it can repeat; the sender may
+	// deliver the message again.
+	Submit(ctx context.Context, m event.Message, v event.Verdict) (event.Verdict, error)
+}
+
 // A Counter adds event keys to windows; windowstore.Store has the contract.
 type Counter interface {
 	Register(ctx context.Context) error
@@ -107,14 +119,8 @@ func New(cfg Config) *Committer {
 	return c
 }
 
-// Submit stores the message as its verdict says and returns when that is
-// durable. The verdict that comes back differs from the one given where the
-// warehouse refused an event's row for its own value: then the message was
-// stored as a dead letter.
-//
-// On an error the message may or may not be stored; it is safe, and up to the
-// sender, to deliver it again. Submit returns early when ctx ends, and a message
-// that still waits then leaves the queue.
+// Submit implements [Submitter]. If ctx ends while the message still waits, the message
+// leaves the queue.
 func (c *Committer) Submit(ctx context.Context, m event.Message, v event.Verdict) (event.Verdict, error) {
 	it := &item{ctx: ctx, message: m, size: sizeOf(m), verdict: v, receivedAt: c.cfg.Now(), done: make(chan outcome, 1)}
 	if err := c.queue.push(it); err != nil {

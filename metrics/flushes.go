@@ -24,34 +24,34 @@ func newFlushes(auto promauto.Factory) flushes {
 	f := flushes{
 		runs: auto.NewCounterVec(prometheus.CounterOpts{
 			Name: prefix + "flushes_total",
-			Help: "Flushes that ended, by outcome: ok, or failed where any part did; the next flush repeats that part.",
+			Help: "Flushes that ended, by outcome: ok, or failed if any part failed. The next flush repeats that part.",
 		}, []string{"outcome"}),
 		seconds: auto.NewHistogram(prometheus.HistogramOpts{
 			Name:    prefix + "flush_seconds",
-			Help:    "Seconds that one flush took. Near FLUSH_TIMEOUT it leaves windows for the next: see tidemark_flush_windows_remaining.",
+			Help:    "Seconds that one flush took. A flush that takes about FLUSH_TIMEOUT leaves windows to the next flush: see tidemark_flush_windows_remaining.",
 			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 20, 30, 45, 60},
 		}),
 		windows: auto.NewCounter(prometheus.CounterOpts{
 			Name: prefix + "flush_windows_total",
-			Help: "Window counts written to the aggregate. A window that is written again, with a greater count or as final, is here again.",
+			Help: "Window counts written to the aggregate. A window that is written again, with a greater count or as final, counts again.",
 		}),
 		held: auto.NewGauge(prometheus.GaugeOpts{
 			Name: prefix + "flush_windows_held",
-			Help: "Due windows that the last flush left alone because they were still being written, as while a backlog drains. It ends by itself, within FLUSH_HOLD_MAX for each.",
+			Help: "Due windows that the last flush held back because events were still being added to them, for example while a backlog drains. No action is needed: a window is held back for FLUSH_HOLD_MAX at most.",
 		}),
 		remaining: auto.NewGauge(prometheus.GaugeOpts{
 			Name: prefix + "flush_windows_remaining",
-			Help: "Due windows that the last flush left to the next because it had reached its limit of windows or time; it looks no further then, so there may be more. " +
-				"If it is over 0 for long after a backlog, raise FLUSH_MAX_WINDOWS, or FLUSH_TIMEOUT where flushes take as long as that, or flush more often.",
+			Help: "Due windows that the last flush left to the next flush, because it had reached its limit of windows or time. It looks no further then, so there may be more. " +
+				"If this is over 0 for long after a backlog, raise FLUSH_MAX_WINDOWS, or flush more often; if flushes take about FLUSH_TIMEOUT, raise FLUSH_TIMEOUT.",
 		}),
 		errors: auto.NewCounter(prometheus.CounterOpts{
 			Name: prefix + "flush_errors_total",
-			Help: "Errors in the reports of flushes. The next flush repeats what failed; if they go on, POST /flush answers them in full, and the log has the first of each flush.",
+			Help: "Errors in the reports of flushes. The next flush repeats what failed. If errors go on, read them: the answer of POST /flush has all errors of a flush, and the log has the first.",
 		}),
 		lastSuccess: auto.NewGauge(prometheus.GaugeOpts{
 			Name: prefix + "flush_last_success_timestamp_seconds",
-			Help: "When this process last ended a flush without an error, in Unix seconds; 0 if it has not yet. " +
-				"If the greatest over all instances grows old, counts are no longer published: look at tidemark_flush_errors_total, and, if that stands still, at the scheduler.",
+			Help: "When this process last ended a flush without an error, in Unix seconds; 0 if there was no such flush yet. " +
+				"If the greatest value of all instances is old, counts are no longer published: look at tidemark_flush_errors_total, and if that metric does not grow, at the scheduler.",
 		}),
 	}
 	for _, outcome := range []string{ok, failed} {
@@ -60,8 +60,7 @@ func newFlushes(auto promauto.Factory) flushes {
 	return f
 }
 
-// Flush returns run, with every run measured when it has ended. The report
-// passes unchanged.
+// Flush returns run with every run measured when it ends. The report passes unchanged.
 func (m *Metrics) Flush(run func(ctx context.Context) flush.Report) func(ctx context.Context) flush.Report {
 	return func(ctx context.Context) flush.Report {
 		start := m.now()
@@ -76,7 +75,7 @@ func (m *Metrics) Flush(run func(ctx context.Context) flush.Report) func(ctx con
 			return report
 		}
 		m.flushes.runs.WithLabelValues(ok).Inc()
-		// Last: whoever sees this instant can count on all the rest.
+		// Set last: a reader of this metric can rely on all others.
 		m.flushes.lastSuccess.Set(float64(m.now().UnixMicro()) / 1e6)
 		return report
 	}

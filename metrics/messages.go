@@ -11,12 +11,7 @@ import (
 	"github.com/tidemark-dev/tidemark/ingest"
 )
 
-// An Ingester stores messages, with the errors of package ingest.
-type Ingester interface {
-	Submit(ctx context.Context, m event.Message, v event.Verdict) (event.Verdict, error)
-}
-
-// Causes for which a message was not acknowledged.
+// The causes of a message that was not acknowledged.
 const (
 	queueFull = "queue_full"
 	closed    = "closed"
@@ -25,7 +20,7 @@ const (
 	canceled  = "canceled"
 )
 
-// reasons are all reasons of package event.
+// reasons are all reasons for dead letters.
 var reasons = [...]event.Reason{
 	event.Empty, event.BadUTF8, event.BadJSON, event.NotAnObject, event.MissingField, event.WrongType,
 	event.BadTime, event.TooFarAhead, event.MissingAttribute, event.AmbiguousMetadata, event.Rejected, event.Panic,
@@ -42,22 +37,22 @@ func newMessages(auto promauto.Factory) messages {
 	m := messages{
 		stored: auto.NewCounterVec(prometheus.CounterOpts{
 			Name: prefix + "messages_total",
-			Help: "Deliveries stored, and so acknowledged, by what they were stored as: counted, late or dead_letter, the last with its reason. " +
-				"A message that is delivered twice is here twice. " +
-				"Dead letters are kept whole in the dead-letter table: look there for what the publisher sends. Those with reason panic are a bug here.",
+			Help: "Deliveries that were stored, and so acknowledged, by verdict: counted, late or dead_letter. A dead letter has a reason. " +
+				"A message that is delivered twice counts twice. " +
+				"The table of dead letters has the whole messages: look there for what the publisher sends. A dead letter with reason panic shows a bug in Tidemark.",
 		}, []string{"verdict", "reason"}),
 		failures: auto.NewCounterVec(prometheus.CounterOpts{
 			Name: prefix + "message_failures_total",
-			Help: "Deliveries that were to be stored but were not, or not in time, and so come again; those refused before that, by their request, are not here. Nothing is lost, but Pub/Sub slows the whole subscription down. " +
-				"By cause: queue_full (storage is slower than what arrives: allow more instances), closed (came during shutdown: nothing to do), " +
+			Help: "Deliveries that were not stored, or not in time, and so come again. Requests that were refused before storage are not counted. Nothing is lost, but Pub/Sub slows the whole subscription down. " +
+				"By cause: queue_full (messages arrive faster than storage takes them: allow more instances), closed (the message came during a shutdown: do nothing), " +
 				"panic (a bug: the log has the stack), storage (a write failed or was too slow: see tidemark_commit_seconds and the log), " +
-				"canceled (the sender went away first: its deadline is too short, or storage too slow).",
+				"canceled (the sender did not wait: its deadline is too short, or storage is too slow).",
 		}, []string{"cause"}),
 		delay: auto.NewHistogram(prometheus.HistogramOpts{
 			Name: prefix + "publish_to_stored_seconds",
-			Help: "Seconds from Pub/Sub's accepting an event, counted or late, to its being stored; zero where the clocks disagree. " +
+			Help: "Seconds from the time when Pub/Sub accepted an event, counted or late, to the time when it was stored; zero if the clocks disagree. " +
 				"Events without a publish time of their own are left out. " +
-				"It grows while a backlog drains, and counts are incomplete by as much: if it does not fall again, look for failures and allow more instances.",
+				"It grows while a backlog drains, and counts lag behind by as much. If it does not fall again, look for failures and allow more instances.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600},
 		}),
 	}
@@ -73,32 +68,32 @@ func newMessages(auto promauto.Factory) messages {
 	return m
 }
 
-// Ingester returns next, with every Submit counted: by the verdict that came
-// back where the message was stored, and else by the cause. Verdicts and errors
-// pass unchanged.
-func (m *Metrics) Ingester(next Ingester) Ingester { return &ingester{m, next} }
+// Submitter returns next with every Submit counted: a stored message by the verdict that
+// Submit returns, any other message by the cause of its error. Verdicts and errors pass
+// unchanged.
+func (m *Metrics) Submitter(next ingest.Submitter) ingest.Submitter { return &submitter{m, next} }
 
-type ingester struct {
+type submitter struct {
 	metrics *Metrics
-	next    Ingester
+	next    ingest.Submitter
 }
 
-func (i *ingester) Submit(ctx context.Context, m event.Message, v event.Verdict) (event.Verdict, error) {
-	v, err := i.next.Submit(ctx, m, v)
-	messages := &i.metrics.messages
+func (s *submitter) Submit(ctx context.Context, m event.Message, v event.Verdict) (event.Verdict, error) {
+	v, err := s.next.Submit(ctx, m, v)
+	messages := &s.metrics.messages
 	if err != nil {
 		messages.failures.WithLabelValues(cause(ctx, err)).Inc()
 		return v, err
 	}
 	messages.stored.WithLabelValues(string(v.Status), string(v.Reason)).Inc()
 	if v.Status != event.DeadLetter && m.PublishTimeSource == event.FromMessage {
-		messages.delay.Observe(i.metrics.since(m.PublishTime))
+		messages.delay.Observe(s.metrics.since(m.PublishTime))
 	}
 	return v, nil
 }
 
-// cause says why a Submit failed. A request that ran out of time counts as
-// storage, which was too slow; only one that was given up is canceled.
+// cause returns why a Submit failed. A request that ran out of time counts as storage,
+// because storage was too slow. A request is canceled only if its client did not wait.
 func cause(ctx context.Context, err error) string {
 	switch {
 	case errors.Is(err, ingest.ErrQueueFull):

@@ -42,7 +42,7 @@ func TestStoredMessagesAreCountedByVerdictAndReason(t *testing.T) {
 		{letter, `messages_total{reason="bad_json",verdict="dead_letter"}`},
 	} {
 		m, _ := newMetrics()
-		got, err := m.Ingester(stored).Submit(t.Context(), event.Message{}, tc.verdict)
+		got, err := m.Submitter(stored).Submit(t.Context(), event.Message{}, tc.verdict)
 		if err != nil || got.Status != tc.verdict.Status {
 			t.Errorf("Submit returned %v, %v", got, err)
 		}
@@ -57,7 +57,7 @@ func TestTheVerdictThatCountsIsTheOneStoredUnder(t *testing.T) {
 		return v.Reject(errors.New("out of range")), nil
 	})
 	message := event.Message{PublishTime: clock.Time.Add(-time.Second), PublishTimeSource: event.FromMessage}
-	got, err := m.Ingester(rejecting).Submit(t.Context(), message, event.Verdict{Status: event.Counted})
+	got, err := m.Submitter(rejecting).Submit(t.Context(), message, event.Verdict{Status: event.Counted})
 	if err != nil || got.Reason != event.Rejected {
 		t.Errorf("Submit returned %v, %v", got, err)
 	}
@@ -121,7 +121,7 @@ func TestFailuresAreCountedByCause(t *testing.T) {
 			}
 			m, clock := newMetrics()
 			message := event.Message{ID: "1", PublishTime: clock.Time.Add(-time.Second), PublishTimeSource: event.FromMessage}
-			_, err := m.Ingester(committer).Submit(ctx, message, event.Verdict{Status: event.Counted, EventID: "1"})
+			_, err := m.Submitter(committer).Submit(ctx, message, event.Verdict{Status: event.Counted, EventID: "1"})
 			if !errors.Is(err, tc.err) {
 				t.Errorf("Submit returned %v, want %v", err, tc.err)
 			}
@@ -140,7 +140,7 @@ func TestAFailedWriteIsStoragesFaultThoughTheSenderHasGone(t *testing.T) {
 		cancel()
 		return v, errors.New("away")
 	})
-	_, _ = m.Ingester(failing).Submit(ctx, event.Message{}, event.Verdict{Status: event.Counted})
+	_, _ = m.Submitter(failing).Submit(ctx, event.Message{}, event.Verdict{Status: event.Counted})
 	expect(t, m, map[string]float64{`message_failures_total{cause="storage"}`: 1})
 }
 
@@ -169,7 +169,7 @@ func TestDelayIsFromPublishToStoredOfEventsOnly(t *testing.T) {
 				return v, nil
 			})
 			message := event.Message{PublishTime: clock.Time.Add(-tc.age), PublishTimeSource: tc.source}
-			if _, err := m.Ingester(storing).Submit(t.Context(), message, tc.verdict); err != nil {
+			if _, err := m.Submitter(storing).Submit(t.Context(), message, tc.verdict); err != nil {
 				t.Fatal(err)
 			}
 			got := samples(t, m)
@@ -183,7 +183,7 @@ func TestDelayIsFromPublishToStoredOfEventsOnly(t *testing.T) {
 func TestDelaysFromMillisecondsToAnHourAreToldApart(t *testing.T) {
 	t.Parallel()
 	m, clock := newMetrics()
-	submits := m.Ingester(stored)
+	submits := m.Submitter(stored)
 	for _, delay := range []time.Duration{5 * time.Millisecond, time.Hour, 2 * time.Hour} {
 		message := event.Message{PublishTime: clock.Time.Add(-delay), PublishTimeSource: event.FromMessage}
 		if _, err := submits.Submit(t.Context(), message, event.Verdict{Status: event.Counted}); err != nil {

@@ -1,21 +1,17 @@
 // Package metrics counts and times what a process does, for Prometheus to
 // scrape at GET /metrics.
 //
-// It works from outside: each part is wrapped in a decorator that measures what
-// passes through it, and knows nothing of that. What a metric means, in which
-// unit, and what to do about it is its help text; [Metrics.Descriptions] has
-// them all.
+// It works from outside: a decorator around each part measures what passes through the
+// part, and the part does not know. The help text of a metric says what the metric
+// means, in which unit, and what to do about it.
 //
-// All values are of one process since it started, so queries sum, or take the
-// greatest, over instances. Every label value is there from the start, at zero:
-// a rate that begins with the first failure would miss it.
+// All values are of one process since it started. So a query sums over instances, or
+// takes the greatest. Every label value is there from the start, at zero: otherwise a
+// rate would miss the first failure.
 package metrics
 
 import (
-	"fmt"
 	"net/http"
-	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -25,11 +21,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// prefix begins the name of every metric of Tidemark's own.
+// prefix begins the name of every metric that is Tidemark's own.
 const prefix = "tidemark_"
 
-// Metrics are the metrics of one process, in a registry of their own. It is safe
-// for concurrent use, and so is every decorator it returns.
+// Metrics are the metrics of one process, in a registry of their own. They are safe for
+// concurrent use, and so is every decorator that a method returns.
 type Metrics struct {
 	now      func() time.Time
 	registry *prometheus.Registry
@@ -42,8 +38,7 @@ type Metrics struct {
 	waiting  atomic.Pointer[func() int] // nil until QueueLength
 }
 
-// New returns metrics that have measured nothing yet. The clock times what
-// passes through the decorators.
+// New returns metrics without any measurement. The decorators read the clock now.
 func New(now func() time.Time) *Metrics {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
@@ -60,13 +55,13 @@ func New(now func() time.Time) *Metrics {
 		scanned:  newScanned(auto),
 		clock: auto.NewGauge(prometheus.GaugeOpts{
 			Name: prefix + "firestore_clock_ahead_seconds",
-			Help: "Seconds by which Firestore's clock was ahead of this process's at its last answer, or behind if negative; 0 if they do not differ by more than the call took, or the counters are in SQLite. " +
-				"Beyond 60 either way, set this machine's clock: beyond 300 a flush can take the rest of expired counters for all of them.",
+			Help: "Seconds by which Firestore's clock was ahead of this process's clock at its last answer; negative if it was behind. 0 if the clocks differ by less than the call took, or if the counters are in SQLite. " +
+				"If it is over 60 or below -60, set this machine's clock. If it is over 300 or below -300, a flush can take the rest of expired counters for all of them.",
 		}),
 	}
 	auto.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: prefix + "queue_length",
-		Help: "Messages that wait for a batch, now. Near QUEUE_LENGTH pushes are about to be refused: storage is slower than what arrives.",
+		Help: "Messages that wait for a batch, now. When the queue has QUEUE_LENGTH messages, pushes are refused: messages arrive faster than storage takes them.",
 	}, m.queueLength)
 	return m
 }
@@ -77,8 +72,8 @@ func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 }
 
-// QueueLength has each scrape ask length how many messages wait. Until it is
-// called that is none.
+// QueueLength sets the function that each scrape calls for the number of waiting
+// messages. Before that the number is 0.
 func (m *Metrics) QueueLength(length func() int) { m.waiting.Store(&length) }
 
 func (m *Metrics) queueLength() float64 {
@@ -89,47 +84,10 @@ func (m *Metrics) queueLength() float64 {
 	return float64((*length)())
 }
 
-// ClockAhead notes how far Firestore's clock is ahead of this process's.
+// ClockAhead sets how far Firestore's clock is ahead of this process's.
 func (m *Metrics) ClockAhead(d time.Duration) { m.clock.Set(d.Seconds()) }
 
-// since returns the seconds since start. They are never negative, though a clock
-// may be set back.
+// since returns the seconds since start. It returns 0 if the clock was set back.
 func (m *Metrics) since(start time.Time) float64 {
 	return max(0, m.now().Sub(start).Seconds())
-}
-
-// A Description says what one metric is.
-type Description struct {
-	Name   string
-	Type   string   // counter, gauge or histogram
-	Labels []string // names, sorted
-	Help   string   // meaning, unit, and what to do about it where there is something
-}
-
-// Descriptions returns Tidemark's own metrics, sorted by name, for what
-// documents them. It returns an error if they cannot be gathered, which would be
-// a bug that every scrape meets too.
-func (m *Metrics) Descriptions() ([]Description, error) {
-	families, err := m.registry.Gather()
-	if err != nil {
-		return nil, fmt.Errorf("gather metrics: %w", err)
-	}
-	var descriptions []Description
-	for _, family := range families { // sorted by name
-		if !strings.HasPrefix(family.GetName(), prefix) {
-			continue
-		}
-		var labels []string
-		for _, pair := range family.GetMetric()[0].GetLabel() {
-			labels = append(labels, pair.GetName())
-		}
-		slices.Sort(labels)
-		descriptions = append(descriptions, Description{
-			Name:   family.GetName(),
-			Type:   strings.ToLower(family.GetType().String()),
-			Labels: labels,
-			Help:   family.GetHelp(),
-		})
-	}
-	return descriptions, nil
 }

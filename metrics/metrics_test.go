@@ -147,12 +147,8 @@ func TestNamesAndHelpsAreAsPrometheusWantsThem(t *testing.T) {
 func TestDescriptionsAreOfAllMetricsOfOurOwn(t *testing.T) {
 	t.Parallel()
 	m, _ := newMetrics()
-	descriptions, err := m.Descriptions()
-	if err != nil {
-		t.Fatal(err)
-	}
 	var got []string
-	for _, d := range descriptions {
+	for _, d := range descriptions(t, m) {
 		got = append(got, d.Type+" "+d.Name+" "+strings.Join(d.Labels, ","))
 		if !strings.HasSuffix(d.Help, ".") && !strings.HasSuffix(d.Help, ").") {
 			t.Errorf("%s: help %q is no sentence", d.Name, d.Help)
@@ -210,7 +206,7 @@ func TestNoCountIsLostWhenAllIsUsedAtOnce(t *testing.T) {
 	const workers, rounds = 8, 50
 	m := New(time.Now)
 	store := &stubWarehouse{}
-	submits := m.Ingester(submitFunc(func(_ context.Context, _ event.Message, v event.Verdict) (event.Verdict, error) {
+	submits := m.Submitter(submitFunc(func(_ context.Context, _ event.Message, v event.Verdict) (event.Verdict, error) {
 		if v.Status == event.Late {
 			return v, errors.New("away")
 		}
@@ -230,7 +226,7 @@ func TestNoCountIsLostWhenAllIsUsedAtOnce(t *testing.T) {
 				run(t.Context())
 			}
 			m.QueueLength(func() int { return 1 })
-			if _, err := m.Descriptions(); err != nil {
+			if _, err := m.registry.Gather(); err != nil {
 				t.Error(err)
 			}
 		})

@@ -7,11 +7,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"github.com/tidemark-dev/tidemark/ingest"
 	"github.com/tidemark-dev/tidemark/warehouse"
 	"github.com/tidemark-dev/tidemark/windowstore"
 )
 
-// Steps are the kinds of writes.
+// The steps: one for each kind of write.
 const (
 	raw        = "raw"
 	deadLetter = "dead_letter"
@@ -19,7 +20,7 @@ const (
 	aggregate  = "aggregate"
 )
 
-// Outcomes of a write or a flush.
+// The outcomes of a write or a flush.
 const (
 	ok            = "ok"
 	refused       = "refused"
@@ -37,14 +38,14 @@ func newWrites(auto promauto.Factory) writes {
 	w := writes{
 		rows: auto.NewHistogramVec(prometheus.HistogramOpts{
 			Name: prefix + "batch_rows",
-			Help: "Rows in one write, whatever became of it, by step: raw (events), dead_letter (messages), count (event ids), aggregate (windows). " +
-				"Mostly 1 under load means that rows are tried one by one, after a refusal that did not say which row; near BATCH_ROWS means that the batches cannot grow with the load.",
+			Help: "Rows in one write, whatever its outcome, by step: raw (events), dead_letter (messages), count (event ids), aggregate (windows). " +
+				"If most are 1 under load, rows are written one by one, after a refusal that did not name the row. If most are near BATCH_ROWS, the batches cannot grow with the load.",
 			Buckets: []float64{1, 3, 10, 30, 100, 300, 1000, 3000, 10_000, 50_000},
 		}, []string{"step"}),
 		seconds: auto.NewHistogramVec(prometheus.HistogramOpts{
 			Name: prefix + "commit_seconds",
-			Help: "Seconds that one write took, by step (see tidemark_batch_rows) and outcome: ok; refused (of rows for their own value: the others are tried without them); " +
-				"misconfigured (a table or the settings are not as they must be, and nothing is stored until a person has mended them: the log says what); failed (may pass by itself).",
+			Help: "Seconds that one write took, by step (see tidemark_batch_rows) and outcome: ok; refused (rows were refused for their own values: the other rows are written without them); " +
+				"misconfigured (a table or a setting is wrong, and nothing is stored until an operator corrects it: the log says what is wrong); failed (the next attempt may succeed).",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}, []string{"step", "outcome"}),
 	}
@@ -57,14 +58,14 @@ func newWrites(auto promauto.Factory) writes {
 	return w
 }
 
-// scanned is the metric of what queries read, by the name of the query.
+// scanned is the metric of how much queries read, by the name of the query.
 type scanned struct{ bytes *prometheus.CounterVec }
 
 func newScanned(auto promauto.Factory) scanned {
 	s := scanned{auto.NewCounterVec(prometheus.CounterOpts{
 		Name: prefix + "bigquery_scanned_bytes_total",
-		Help: "Bytes that queries of BigQuery read, by query (it bills them, but at least 10 MB for each table of a query): count_raw (windows whose counters may have expired), audit, raw_rows and dead_letters (stored messages that are sent again). " +
-			"count_raw in everyday traffic means that COUNTER_RETENTION is too short for how late events come.",
+		Help: "Bytes that queries of BigQuery read, by query: count_raw (windows whose counters may have expired), audit, raw_rows and dead_letters (stored messages that are sent again). BigQuery bills these bytes, but at least 10 MB for each table of a query. " +
+			"If count_raw grows in everyday traffic, raise COUNTER_RETENTION: events come later than it allows for.",
 	}, []string{"query"})}
 	for _, query := range []string{"count_raw", "audit", "raw_rows", "dead_letters"} {
 		s.bytes.WithLabelValues(query)
@@ -72,12 +73,12 @@ func newScanned(auto promauto.Factory) scanned {
 	return s
 }
 
-// Scanned notes that a query of the name has read so many bytes.
+// Scanned adds the bytes that the named query has read.
 func (m *Metrics) Scanned(query string, bytes int64) {
 	m.scanned.bytes.WithLabelValues(query).Add(float64(bytes))
 }
 
-// Warehouse returns next, with its appends measured. All else passes through.
+// Warehouse returns next with its appends measured. All other calls pass through.
 func (m *Metrics) Warehouse(next warehouse.Warehouse) warehouse.Warehouse {
 	return &measuredWarehouse{Warehouse: next, metrics: m}
 }
@@ -99,33 +100,24 @@ func (w *measuredWarehouse) AppendCounts(ctx context.Context, rows []warehouse.W
 	return w.metrics.write(aggregate, len(rows), func() error { return w.Warehouse.AppendCounts(ctx, rows) })
 }
 
-// A Counter adds event keys to windows; a windowstore.Store is one.
-type Counter interface {
-	Register(ctx context.Context) error
-	Add(ctx context.Context, increments []windowstore.Increment) error
-}
+// Counter returns next with its Add measured. A flush has no need of it: its methods of
+// the counter store are not measured.
+func (m *Metrics) Counter(next ingest.Counter) ingest.Counter { return &measuredCounter{next, m} }
 
-// Counter returns next, with its Add measured. It has no method of a flush, which
-// takes the store itself.
-func (m *Metrics) Counter(next Counter) Counter { return &counter{m, next} }
-
-type counter struct {
+type measuredCounter struct {
+	ingest.Counter
 	metrics *Metrics
-	next    Counter
 }
 
-func (c *counter) Register(ctx context.Context) error { return c.next.Register(ctx) }
-
-func (c *counter) Add(ctx context.Context, increments []windowstore.Increment) error {
+func (c *measuredCounter) Add(ctx context.Context, increments []windowstore.Increment) error {
 	keys := 0
 	for _, increment := range increments {
 		keys += len(increment.Keys)
 	}
-	return c.metrics.write(count, keys, func() error { return c.next.Add(ctx, increments) })
+	return c.metrics.write(count, keys, func() error { return c.Counter.Add(ctx, increments) })
 }
 
-// write runs one write and measures it. A panic passes, and only the rows have
-// been noted.
+// write runs one write and measures it. A panic passes; then only the rows are measured.
 func (m *Metrics) write(step string, rows int, run func() error) error {
 	m.writes.rows.WithLabelValues(step).Observe(float64(rows))
 	start := m.now()

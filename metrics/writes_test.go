@@ -140,10 +140,7 @@ func TestScannedBytesAreSummedByQuery(t *testing.T) {
 // What is read is not quite what is billed, and whoever sets an alert must know.
 func TestTheHelpOfScannedBytesNamesTheLeastThatIsBilled(t *testing.T) {
 	t.Parallel()
-	descriptions, err := New(time.Now).Descriptions()
-	if err != nil {
-		t.Fatal(err)
-	}
+	descriptions := descriptions(t, New(time.Now))
 	for _, d := range descriptions {
 		if d.Name == prefix+"bigquery_scanned_bytes_total" && strings.Contains(d.Help, "at least 10 MB for each table") {
 			return

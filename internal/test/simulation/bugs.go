@@ -11,6 +11,7 @@ import (
 
 	"github.com/tidemark-dev/tidemark/event"
 	"github.com/tidemark-dev/tidemark/flush"
+	"github.com/tidemark-dev/tidemark/ingest"
 	"github.com/tidemark-dev/tidemark/internal/test/memdocs"
 	"github.com/tidemark-dev/tidemark/warehouse"
 	"github.com/tidemark-dev/tidemark/windowstore"
@@ -32,7 +33,7 @@ type hooks struct {
 	store     func(next windowstore.Store, documents sharded.Documents) windowstore.Store
 	warehouse func(next warehouse.Warehouse, counters windowstore.Store, idKind string) warehouse.Warehouse
 	classify  func(p *process, c event.Classifier, m event.Message) event.Verdict
-	ingester  func(next ingester) ingester
+	submitter func(next ingest.Submitter) ingest.Submitter
 	flush     func(*flush.Config)
 
 	viewTakesLast bool
@@ -42,8 +43,8 @@ type hooks struct {
 // Bugs are the mistakes that a simulation must catch.
 var Bugs = []Bug{
 	{"acknowledge before it is durable", func(h *hooks) {
-		h.ingester = func(next ingester) ingester {
-			return ingesterFunc(func(ctx context.Context, m event.Message, v event.Verdict) (event.Verdict, error) {
+		h.submitter = func(next ingest.Submitter) ingest.Submitter {
+			return submitterFunc(func(ctx context.Context, m event.Message, v event.Verdict) (event.Verdict, error) {
 				go func() { _, _ = next.Submit(context.WithoutCancel(ctx), m, v) }()
 				return v, nil
 			})
@@ -423,9 +424,9 @@ func sumOfBatches(ctx context.Context, documents sharded.Documents, start time.T
 	return n, nil
 }
 
-type ingesterFunc func(context.Context, event.Message, event.Verdict) (event.Verdict, error)
+type submitterFunc func(context.Context, event.Message, event.Verdict) (event.Verdict, error)
 
-func (f ingesterFunc) Submit(ctx context.Context, m event.Message, v event.Verdict) (event.Verdict, error) {
+func (f submitterFunc) Submit(ctx context.Context, m event.Message, v event.Verdict) (event.Verdict, error) {
 	return f(ctx, m, v)
 }
 

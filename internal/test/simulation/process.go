@@ -45,14 +45,10 @@ type process struct {
 	windows   window.Fixed
 	classify  func(event.Message) event.Verdict
 	committer *ingest.Committer
-	ingester  ingester
+	submitter ingest.Submitter
 	flusher   *flush.Flusher
 	auditor   *audit.Auditor
 	store     *sharded.Store
-}
-
-type ingester interface {
-	Submit(ctx context.Context, m event.Message, v event.Verdict) (event.Verdict, error)
 }
 
 func (p *process) now() time.Time { return time.Now().Add(time.Duration(p.skew.Load())) }
@@ -131,9 +127,9 @@ func (w *world) start() {
 		BatchRows: w.config.batchRows, BatchBytes: 1 << 20, StepTimeout: stepTimeout,
 		Now: p.now, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})
-	p.ingester = p.committer
-	if w.hooks.ingester != nil {
-		p.ingester = w.hooks.ingester(p.ingester)
+	p.submitter = p.committer
+	if w.hooks.submitter != nil {
+		p.submitter = w.hooks.submitter(p.submitter)
 	}
 	retention := w.config.retention
 	if w.config.redeployed {

@@ -220,7 +220,7 @@ func (w *world) push(m *message, p *process) {
 	ctx, cancel := context.WithTimeout(p.ctx, pushTimeout)
 	go func() {
 		defer cancel()
-		v, err := p.ingester.Submit(ctx, sent, p.classify(sent))
+		v, err := p.submitter.Submit(ctx, sent, p.classify(sent))
 		_ = w.register(context.Background(), &call{process: p, kind: "answer", detail: fmt.Sprintf("%s %d", m.ID, attempt), apply: func() error {
 			w.answered(m, attempt, expected, v, err)
 			return nil

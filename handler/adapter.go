@@ -18,16 +18,16 @@ import (
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
-// An endpoint answers one request, or writes nothing and returns an error, of
-// which the adapter makes the answer. It notes in line what the log should know.
+// An endpoint answers one request, or writes nothing and returns an error. The adapter
+// answers the error. The endpoint adds to line what the log should have.
 type endpoint func(w http.ResponseWriter, r *http.Request, line *requestLine) error
 
-// maxLogged is how many bytes of a text from outside go into a log attribute.
+// maxLogged is how many bytes of a text from outside a log attribute has at most.
 const maxLogged = 1000
 
-// A requestLine gathers the one log line of a request.
+// A requestLine collects the one log line of a request.
 type requestLine struct {
-	level slog.Level // at least this
+	level slog.Level // the level of the line, or a lower bound of it
 	attrs []slog.Attr
 }
 
@@ -35,13 +35,13 @@ func (l *requestLine) add(attrs ...slog.Attr) { l.attrs = append(l.attrs, attrs.
 
 func (l *requestLine) raise(level slog.Level) { l.level = max(l.level, level) }
 
-// serve is the adapter: it makes a handler of an endpoint, answers the
+// serve is the adapter from an endpoint to an HTTP handler. The handler answers the
 // endpoint's error, contains its panics and logs the request.
 func (h *Handler) serve(e endpoint) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		start := h.now()
+		start := h.cfg.Now()
 		line := &requestLine{level: slog.LevelDebug}
-		// The wrapper keeps the status, whoever writes it.
+		// The wrapper records the status.
 		out := middleware.NewWrapResponseWriter(w, r.ProtoMajor)
 		if h.draining.Load() {
 			out.Header().Set("Connection", "close")
@@ -49,17 +49,17 @@ func (h *Handler) serve(e endpoint) http.HandlerFunc {
 		err := contain(e, out, r, line)
 		begun := out.Status() != 0
 		if err == nil && !begun {
-			err = errNoAnswer // net/http would take it for a success
+			err = errNoAnswer // net/http would answer 200
 		}
 		if err != nil {
 			h.fail(out, err, line)
 		} else if out.Status() >= http.StatusBadRequest {
 			line.raise(slog.LevelWarn)
 		}
-		h.logRequest(r, out.Status(), h.now().Sub(start), line)
+		h.logRequest(r, out.Status(), h.cfg.Now().Sub(start), line)
 		if err != nil && begun {
-			// The status has gone out and cannot be taken back; a broken
-			// connection is all that still says that the answer is worth nothing.
+			// The status is already sent. Only a broken connection can still tell the
+			// client that the answer is not valid.
 			panic(http.ErrAbortHandler)
 		}
 	}
@@ -71,7 +71,7 @@ func contain(e endpoint, w http.ResponseWriter, r *http.Request, line *requestLi
 	defer func() {
 		switch p := recover(); p {
 		case nil:
-		case http.ErrAbortHandler: // net/http's way to break the connection
+		case http.ErrAbortHandler: // net/http breaks the connection
 			panic(p)
 		default:
 			err = &panicError{value: p, stack: debug.Stack()}
@@ -80,7 +80,7 @@ func contain(e endpoint, w http.ResponseWriter, r *http.Request, line *requestLi
 	return e(w, r, line)
 }
 
-// fail answers err, unless an answer has begun, and has it logged.
+// fail adds err to the log line, and answers it unless an answer has begun.
 func (h *Handler) fail(w middleware.WrapResponseWriter, err error, line *requestLine) {
 	a := answerTo(err)
 	line.raise(a.level)
@@ -88,7 +88,7 @@ func (h *Handler) fail(w middleware.WrapResponseWriter, err error, line *request
 		line.add(slog.String("error", clip(err.Error(), maxLogged)))
 	}
 	if e, ok := errors.AsType[*warehouse.TableError](err); ok {
-		line.add(slog.String("table", e.Table)) // an alert goes by it: infra/metrics.tf
+		line.add(slog.String("table", e.Table)) // an alert reads it: infra/metrics.tf
 	}
 	if p, ok := err.(*panicError); ok {
 		line.add(slog.String("stack", string(p.stack)))
@@ -96,21 +96,21 @@ func (h *Handler) fail(w middleware.WrapResponseWriter, err error, line *request
 	if w.Status() != 0 {
 		return
 	}
-	if a.retry {
+	if statuses[a.code].retry {
 		setRetryAfter(w)
 	}
 	message := a.message
 	if message == "" {
 		message = err.Error()
 	}
-	WriteError(w, a.code, a.status, message)
+	WriteError(w, a.code, message)
 }
 
-// WriteError answers an error as every route does, for who answers in their place. The
-// status is one of Google's canonical names.
-func WriteError(w http.ResponseWriter, code int, status, message string) {
+// WriteError answers an error as every route does. It is also for code that answers in
+// place of a [Handler].
+func WriteError(w http.ResponseWriter, code int, message string) {
 	var body errorBody
-	body.Error.Status, body.Error.Message = status, message
+	body.Error.Status, body.Error.Message = statuses[code].name, message
 	_ = writeJSON(w, code, body) // two strings always have a JSON form
 }
 
@@ -123,7 +123,7 @@ type errorBody struct {
 }
 
 func (h *Handler) logRequest(r *http.Request, status int, latency time.Duration, line *requestLine) {
-	h.log.LogAttrs(r.Context(), line.level, "request", append([]slog.Attr{
+	h.cfg.Logger.LogAttrs(r.Context(), line.level, "request", append([]slog.Attr{
 		slog.String("method", clip(r.Method, maxLogged)),
 		slog.String("path", clip(r.URL.Path, maxLogged)),
 		slog.Int("status", status),
@@ -131,10 +131,10 @@ func (h *Handler) logRequest(r *http.Request, status int, latency time.Duration,
 	}, line.attrs...)...)
 }
 
-// noRoute answers a request that no route takes: the path is unknown, or known
-// for other methods, which the answer then names.
+// noRoute answers a request that no route takes. Either the path is unknown, or the
+// path takes other methods only; then the answer names these methods.
 func (h *Handler) noRoute(w http.ResponseWriter, r *http.Request, _ *requestLine) error {
-	path := r.URL.RawPath // what the router goes by, where it is set
+	path := r.URL.RawPath // the router reads it if it is set
 	if path == "" {
 		path = r.URL.Path
 	}
@@ -152,28 +152,27 @@ func (h *Handler) noRoute(w http.ResponseWriter, r *http.Request, _ *requestLine
 	return refuse(errMethod, fmt.Errorf("%s takes %s", r.URL.Path, allow))
 }
 
-// writeJSON writes the whole answer, or returns an error and has written
-// nothing.
+// writeJSON writes the whole answer, or returns an error and writes nothing.
 func writeJSON(w http.ResponseWriter, code int, body any) error {
 	var text bytes.Buffer
 	encoder := json.NewEncoder(&text)
-	encoder.SetEscapeHTML(false) // it is read by people, and by no browser
+	encoder.SetEscapeHTML(false) // users read the answer; no browser parses it as HTML
 	if err := encoder.Encode(body); err != nil {
 		return fmt.Errorf("encode the answer: %w", err)
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(code)
-	// Fails only where the client has gone, and then nobody is there to tell.
+	// Write fails only if the client has gone, and then nobody reads the error.
 	_, _ = w.Write(text.Bytes())
 	return nil
 }
 
-// setRetryAfter says to come back in a second: by then a queue has drained, or
-// another instance has taken over.
+// setRetryAfter tells the client to try again in a second. By then the queue is shorter
+// or another instance has taken over.
 func setRetryAfter(w http.ResponseWriter) { w.Header().Set("Retry-After", "1") }
 
-// clip cuts s to at most n bytes and "...", between characters.
+// clip returns s, cut between characters to at most n bytes and "...".
 func clip(s string, n int) string {
 	if len(s) <= n {
 		return s

@@ -221,7 +221,7 @@ func TestPanicCostsOneRequestAndNotTheServer(t *testing.T) {
 		server.Close() // so that every line has been written
 		for _, line := range f.logged(t)[:3] {
 			stack, _ := line["stack"].(string)
-			if line["level"] != "ERROR" || !strings.Contains(stack, "serve_test.go") {
+			if line["level"] != "ERROR" || !strings.Contains(stack, "adapter_test.go") {
 				t.Errorf("the log line is %v, want an error with the stack", line)
 			}
 		}

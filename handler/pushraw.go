@@ -14,7 +14,7 @@ import (
 	"github.com/tidemark-dev/tidemark/internal/strictjson"
 )
 
-// The headers in which an unwrapped push carries the message's metadata.
+// The headers that carry the message's metadata in an unwrapped push.
 const (
 	messageIDHeader    = "X-Goog-Pubsub-Message-Id"
 	publishTimeHeader  = "X-Goog-Pubsub-Publish-Time"
@@ -24,28 +24,29 @@ const (
 // decodeUnwrapped reads a message whose data is the body and whose metadata and
 // attributes are headers.
 //
-// An attribute arrives as a header that nothing tells from the transport's own,
-// which differ from one delivery to the next. So the verdict and a derived id
-// may depend only on the attributes that settings name. All headers go with the
-// message all the same, since any may be an attribute, and a message that ends
-// as a dead letter, now or when the warehouse refuses it, is kept whole.
+// An attribute arrives as a header. Nothing distinguishes it from the headers of the
+// transport, which differ from one delivery to the next. So the verdict and a derived
+// id depend only on the attributes that settings name. Still, all headers are kept
+// with the message, since any of them may be an attribute. A dead letter, whether the
+// message becomes one here or when the warehouse refuses it, is so kept whole.
 //
-// Of two values of a metadata header none is believed, because an attribute may be
-// among them: the message is ambiguous, and so a dead letter. If its id is in doubt, it
-// gets one that is derived from both, which is the same on every delivery and no other
-// message's; if its publish time is, the time of receipt stands in.
+// If a metadata header has two values, neither is trusted, because one of them may be
+// an attribute. The message is ambiguous, and so a dead letter. If the id has two
+// values, the message gets an id derived from both: the same id on every delivery, and
+// no other message's. If the publish time has two values, the time of receipt replaces
+// it.
 //
-// An attribute whose name is that of a header with a meaning of its own takes that
-// meaning: with one named Authorization or X-Serverless-Authorization, or
-// Content-Encoding, the message may be refused on every delivery, since whoever
-// checks callers and bodies cannot tell it from the transport's. A wrapped push has
-// no such limit.
+// An attribute may have the name of a header with a meaning of its own, and then has
+// that meaning. A message with an attribute named Authorization,
+// X-Serverless-Authorization or Content-Encoding may be refused on every delivery: the
+// checks of callers and bodies take the attribute for the transport's header. A
+// wrapped push has no such limit.
 func (h *Handler) decodeUnwrapped(r *http.Request, body []byte, received time.Time) (event.Message, error) {
 	headers := headerAttributes(r.Header)
 	named := h.namedAttributes(headers)
 	m := event.Message{PublishTime: received, PublishTimeSource: event.FromReceipt, Attributes: merge(headers, named), Data: body}
 	var twice []string
-	identity := maps.Clone(named) // what an id is derived from
+	identity := maps.Clone(named) // the id is derived from these
 	metadata := func(name string) (value string, given bool) {
 		values := metadataValues(r.Header, name)
 		if len(values) > 1 {
@@ -60,7 +61,7 @@ func (h *Handler) decodeUnwrapped(r *http.Request, body []byte, received time.Ti
 	m.Subscription, _ = metadata(subscriptionHeader)
 	m.Ambiguous = strings.Join(twice, "; ")
 
-	if m.ID == "" && m.Ambiguous == "" && h.requireMessageID {
+	if m.ID == "" && m.Ambiguous == "" && h.cfg.RequireMessageID {
 		return event.Message{}, refuse(errInvalid, errors.New("header x-goog-pubsub-message-id is missing: an unwrapped push needs the message's metadata; "+
 			"set it on the subscription with --push-no-wrapper-write-metadata, or deliver wrapped, to /push; by hand, send such a header of your own"))
 	}
@@ -75,17 +76,17 @@ func (h *Handler) decodeUnwrapped(r *http.Request, body []byte, received time.Ti
 		m.PublishTime, m.PublishTimeSource = t, event.FromMessage
 	}
 	judged := m
-	judged.Attributes = named // of the other headers nobody knows which are attributes
+	judged.Attributes = named // the other headers may not be attributes
 	if err := judged.CheckLimits(); err != nil {
 		return event.Message{}, refuse(errInvalid, err)
 	}
 	return m, nil
 }
 
-// metadataValues returns the values of a metadata header, sorted, and one that is empty
-// if there are none. A second value can come of an attribute with the header's name,
-// which may stand before Pub/Sub's own value or, behind a proxy that joins them, in one
-// header with it. No value of Pub/Sub's has a comma.
+// metadataValues returns the values of a metadata header, sorted. If there is no value,
+// it returns one empty value. A second value may be an attribute with the header's name.
+// That attribute may come before Pub/Sub's value, or in the same header if a proxy joins
+// them. Pub/Sub's own values have no comma.
 func metadataValues(header http.Header, name string) []string {
 	values := strings.Split(text(strings.Join(header.Values(name), ",")), ",")
 	for i, value := range values {
@@ -95,17 +96,16 @@ func metadataValues(header http.Header, name string) []string {
 	return values
 }
 
-// credentials are the headers that are read by whoever checks the caller, here or
-// in a proxy before here, and kept nowhere.
+// credentials are the headers that prove who the caller is, to this program or to a
+// proxy before it. They are not stored.
 var credentials = []string{
 	"authorization", "cookie", "proxy-authorization", "x-serverless-authorization",
 	"x-forwarded-authorization", // API Gateway and ESPv2: the caller's own, with its signature
 	"x-goog-iap-jwt-assertion",  // Identity-Aware Proxy
 }
 
-// headerAttributes returns the headers as attributes: names in lower case, as
-// HTTP/2 has them, the values of each joined as HTTP joins them, and no
-// credentials.
+// headerAttributes returns the headers as attributes, without credentials. Names are in
+// lower case, as in HTTP/2. The values of one header are joined as HTTP joins them.
 func headerAttributes(header http.Header) map[string]string {
 	attributes := make(map[string]string, len(header))
 	for name, values := range header {
@@ -117,12 +117,11 @@ func headerAttributes(header http.Header) map[string]string {
 	return attributes
 }
 
-// namedAttributes returns those of the headers that settings name, under the
-// names that the settings give them. Case was lost on the way here, so it does
-// not matter.
+// namedAttributes returns the headers that settings name, under the names in the
+// settings. HTTP does not keep the case of a name, so case does not matter.
 func (h *Handler) namedAttributes(headers map[string]string) map[string]string {
 	named := map[string]string{}
-	for _, name := range []string{h.classifier.EventTime.Attribute(), h.classifier.EventID.Attribute()} {
+	for _, name := range []string{h.cfg.Classifier.EventTime.Attribute(), h.cfg.Classifier.EventID.Attribute()} {
 		if value, ok := headers[strings.ToLower(name)]; ok {
 			named[name] = value
 		}
@@ -130,8 +129,8 @@ func (h *Handler) namedAttributes(headers map[string]string) map[string]string {
 	return named
 }
 
-// merge returns all headers, with the named ones under their own names only: as
-// they would be had the message come wrapped.
+// merge returns all headers. The named headers are under the names in the settings only,
+// as the attributes of a wrapped push are.
 func merge(headers, named map[string]string) map[string]string {
 	all := maps.Clone(headers)
 	for name := range named {
@@ -141,9 +140,9 @@ func merge(headers, named map[string]string) map[string]string {
 	return all
 }
 
-// text returns a header's value as UTF-8, without which no table stores it: as
-// it is, or else read as Latin-1, which HTTP's text once was. Unlike a
-// replacement character, that keeps two ids apart.
+// text returns a header's value as UTF-8, since tables store only UTF-8. A value that is
+// not UTF-8 is read as Latin-1, the older encoding of headers. Latin-1 keeps two
+// different ids different; replacement characters would not.
 func text(value string) string {
 	if utf8.ValidString(value) {
 		return value
