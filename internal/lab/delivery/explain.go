@@ -58,7 +58,8 @@ func explanation(err error, raw string) string {
 		return fmt.Sprintf("%s does not speak HTTPS; try http://", host)
 	case errors.As(err, &notTrusted), errors.As(err, &unknownAuthority):
 		return fmt.Sprintf("the certificate of %s is not trusted: %v", host, err)
-	case strings.Contains(err.Error(), "malformed HTTP"):
+	case strings.Contains(err.Error(), "malformed HTTP"),
+		strings.Contains(err.Error(), "readLoopPeekFailLocked"): // it spoke before it was asked, as an SSH server does
 		if scheme == "http" {
 			return fmt.Sprintf("%s does not speak HTTP; try https://, or another port", host)
 		}
