@@ -181,6 +181,58 @@ func (c *cutConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// The client's own repeats would be within one attempt, and in the time of one. The
+// context of an attempt ends with it.
+func TestTheClientRepeatsNothingByItself(t *testing.T) {
+	onEach(t, func(t *testing.T, on place) {
+		register(t, on)
+		for name, call := range map[string]func(docs sharded.Documents) error{
+			"Commit": func(docs sharded.Documents) error {
+				return docs.Merge(t.Context(), []sharded.ShardWrite{{Name: "s", Window: minute(1), Key: "0"}})
+			},
+			"BatchWrite": func(docs sharded.Documents) error {
+				err := docs.Settle(t.Context(), []sharded.ShardInfo{{Name: "s", UpdateTime: minute(1)}}, end)[0]
+				if errors.Is(err, sharded.ErrPrecondition) {
+					return nil
+				}
+				return err
+			},
+			"RunQuery": func(docs sharded.Documents) error { _, err := docs.Pipelines(t.Context()); return err },
+		} {
+			t.Run(name, func(t *testing.T) {
+				tries, last := 0, context.Context(nil)
+				try := func(ctx context.Context) error {
+					if last != nil && last.Err() == nil {
+						t.Error("a repeat within the attempt before it")
+					}
+					if tries, last = tries+1, ctx; tries < 3 {
+						return status.Error(codes.Unavailable, "injected")
+					}
+					return nil
+				}
+				unary := grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+					if err := try(ctx); err != nil {
+						return err
+					}
+					return invoke(ctx, method, req, reply, cc, opts...)
+				})
+				stream := grpc.WithChainStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+					if err := try(ctx); err != nil {
+						return nil, err
+					}
+					return open(ctx, desc, cc, method, opts...)
+				})
+				if err := call(on.open(t, unary, stream).Pipeline("p")); err != nil {
+					t.Fatal(err)
+				}
+				if tries != 3 {
+					t.Errorf("%d tries, want 3", tries)
+				}
+			})
+		}
+	})
+}
+
 func TestACallEndsWithItsDeadlineAndSaysWhatItWaitedFor(t *testing.T) {
 	onEach(t, func(t *testing.T, on place) {
 		register(t, on)
