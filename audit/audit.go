@@ -1,42 +1,42 @@
-// Package audit compares the aggregate with the raw rows, window by window, and
-// mends what can be mended. A person or a monitor triggers an audit through GET
-// /audit or tidemark audit; a person triggers a repair, through POST /audit or
-// tidemark audit --repair.
+// Package audit compares the aggregate with the raw rows, window by window, and repairs
+// counts that are too low. A user or a monitor starts an audit through GET /audit or
+// tidemark audit. A user starts a repair through POST /audit or tidemark audit --repair.
 //
 // # What is compared
 //
-// A window's raw count, the number of distinct event ids among its raw rows that
-// are not late, with its page_views, the greatest count in the aggregate's log. A
-// window that only one of them has counts 0 in the other. Windows that are not yet
-// due are left out: their events may still be on their way.
+// An audit compares two numbers of each window. The raw count is the number of distinct
+// event ids among the window's raw rows that are not late. The page_views is the greatest
+// count of the window in the aggregate's log. If the window is missing on one side, that
+// number is 0. Windows that are not yet due are left out, since more events of these
+// windows may arrive.
 //
 // # What a difference means
 //
-//	page_views is   because                                     mend it by
+//	page_views is   because                                     correct it by
 //	-------------   -----------------------------------------   -------------------------
-//	lower, waiting  the flush that will write it has not run,   a flush
-//	                or holds the window back
+//	lower, waiting  the next flush will write the window; it    a flush
+//	                has not run, or holds the window back
 //	lower           no flush has run for long, or they fail     a flush; see its errors
 //	lower           an event was stored, but never counted      a repair
 //	                (its redelivery has not come, or never
 //	                will); the counters are gone; rows of the
 //	                log are gone
-//	higher          raw rows are gone: deleted, or expired      bringing the rows back
-//	higher          the log has a row that is not of            deleting that row from the
-//	                Tidemark's writing                          log by hand
+//	higher          raw rows are gone: deleted, or expired      restoring the rows
+//	higher          the log has a row that Tidemark did not     deleting that row from the
+//	                write                                       log by hand
 //
-// A repair appends the raw count where that is the greater, and leaves waiting
-// windows to the flush. It never makes a count
-// smaller, and cannot: the log is append-only and its greatest count stands, since
-// that is what makes every other write safe to repeat. So a count that is higher
-// takes a person, who also has to find out which of the two sides is right. Where
-// raw rows expire by design, audit the range that still has them.
+// A repair appends the raw count if that count is greater, and leaves waiting windows to
+// the flush. It never lowers a count, and cannot: the log is append-only and the greatest
+// count stands. This rule makes every other write safe to repeat. So an operator must
+// correct a count that is higher, and must find out which side is right. If raw rows
+// expire by design, audit only the range that still has raw rows.
 //
 // # Failure handling
 //
-// An audit only reads. A repair appends counts that were true when they were read
-// and can only have grown since; repeating it, running two at once, or beside a
-// flush, appends rows that change nothing. Whoever called repeats what failed.
+// An audit only reads. A repair appends counts that were right when they were read; the
+// right counts can only have grown since. A second repair, or a repair at the same time as
+// another or as a flush, appends rows that change nothing. The caller may repeat what
+// failed.
 package audit
 
 import (
@@ -52,12 +52,12 @@ import (
 	"github.com/tidemark-dev/tidemark/windowstore"
 )
 
-// MaxWindows is how many windows a report lists at most: those of about a week, at
-// a minute each.
+// MaxWindows is how many windows a report lists at most: about a week of windows of a
+// minute.
 const MaxWindows = 10_000
 
-// flushMargin is how long past its time a window may wait for the flush that
-// writes it: flushes come each minute, and one may fail or run into its limits.
+// flushMargin is how long a window may wait for its flush after the time when the flush
+// should have come. Flushes come each minute, and a flush may fail or reach its limits.
 const flushMargin = 5 * time.Minute
 
 // Warehouse is what an audit needs of the warehouse; package warehouse has the
@@ -78,8 +78,8 @@ type Config struct {
 	Warehouse Warehouse
 	Counters  Counters
 	Windows   window.Fixed
-	// Quiet is how long after a window closed it becomes due, and HoldMax the
-	// longest that a due window is held back, as for a flush.
+	// Quiet is how long after a window closed the window becomes due. HoldMax is how
+	// long a due window is held back at most. Both are those of the flush.
 	Quiet, HoldMax time.Duration
 	// Timeout bounds an audit or a repair.
 	Timeout time.Duration
@@ -92,14 +92,14 @@ type Auditor struct{ cfg Config }
 // New returns an Auditor.
 func New(cfg Config) *Auditor { return &Auditor{cfg} }
 
-// Run audits the windows that start in [from, to) and are due. A range that ends
-// before it begins is empty. It writes nothing.
+// Run audits the windows that start in [from, to) and are due. A range that ends before it
+// begins is empty. Run writes nothing.
 func (a *Auditor) Run(ctx context.Context, from, to time.Time) (Report, error) {
 	return bounded(ctx, a.cfg.Timeout, func(ctx context.Context) (Report, error) { return a.run(ctx, from, to) })
 }
 
-// Estimate returns what Run of the range would cost, and reads nothing. (Repair costs
-// up to twice as much.)
+// Estimate returns what Run of the range would cost, and reads no rows. (Repair costs up to
+// twice as much.)
 func (a *Auditor) Estimate(ctx context.Context, from, to time.Time) (Estimate, error) {
 	return bounded(ctx, a.cfg.Timeout, func(ctx context.Context) (Estimate, error) {
 		e := Estimate{From: from.UTC(), To: a.end(from, to)}
@@ -118,7 +118,7 @@ func bounded[T any](ctx context.Context, timeout time.Duration, f func(context.C
 	defer cancel()
 	result, err := f(limited)
 	if err != nil && limited.Err() != nil && ctx.Err() == nil {
-		return result, fmt.Errorf("it takes longer than %s (FLUSH_TIMEOUT), so narrow it by from and to: %w", durations.Text(timeout), err)
+		return result, fmt.Errorf("the audit takes longer than %s (FLUSH_TIMEOUT); narrow it by from and to: %w", durations.Text(timeout), err)
 	}
 	return result, err
 }
@@ -153,8 +153,8 @@ func (a *Auditor) run(ctx context.Context, from, to time.Time) (Report, error) {
 	return report, nil
 }
 
-// waiting returns the windows in [from, to) that the next flush will write, by
-// their start in Unix seconds.
+// waiting returns the windows in [from, to) that the next flush will write. The keys are
+// their starts in Unix seconds.
 func (a *Auditor) waiting(ctx context.Context, from, to time.Time) (map[int64]bool, error) {
 	waiting := map[int64]bool{}
 	for w, err := range a.cfg.Counters.Pending(ctx, from, to.Add(-1)) {
@@ -168,20 +168,18 @@ func (a *Auditor) waiting(ctx context.Context, from, to time.Time) (map[int64]bo
 	return waiting, nil
 }
 
-// since returns when a pending window became due, or after that was last added
-// to.
+// since returns since when a pending window waits: since it became due, or since keys were
+// last added to the window if that was later.
 func (a *Auditor) since(w windowstore.PendingWindow) time.Time {
 	since := a.cfg.Windows.DueAt(w.Start, a.cfg.Quiet)
-	for _, shard := range w.Shards {
-		if shard.WrittenAt.After(since) {
-			since = shard.WrittenAt
-		}
+	if written := w.LastWritten(); written.After(since) {
+		return written
 	}
 	return since
 }
 
-// end returns the end of the range that is audited: to, or before that the end of
-// the last window that is due, but never before from.
+// end returns the end of the audited range. It is to, or the end of the last due window if
+// that is earlier, but never before from.
 func (a *Auditor) end(from, to time.Time) time.Time {
 	windows := a.cfg.Windows
 	end := windows.End(windows.LastDue(a.cfg.Now(), a.cfg.Quiet))
@@ -194,11 +192,11 @@ func (a *Auditor) end(from, to time.Time) time.Time {
 	return end.UTC()
 }
 
-// Repair appends the raw count, in one operation and as final, of each window that
-// Run finds lower, not waiting, and reports what it repaired and what differs after that: at
-// most MaxWindows of each, so where there were more, calling it again repairs more.
-// After an error the counts may or may not have been appended; the caller may
-// repeat the call.
+// Repair appends the raw count of each window that Run lists as lower and not as waiting.
+// All counts are final and appended in one operation. Repair reports what it repaired, and
+// what differs after the repair, at most MaxWindows of each. If there were more windows,
+// another call repairs more. After an error the counts may or may not have been appended;
+// the caller may repeat the call.
 func (a *Auditor) Repair(ctx context.Context, from, to time.Time) (Report, error) {
 	return bounded(ctx, a.cfg.Timeout, func(ctx context.Context) (Report, error) { return a.repair(ctx, from, to) })
 }

@@ -10,9 +10,9 @@ import (
 	"github.com/tidemark-dev/tidemark/windowstore"
 )
 
-// clockMargin is how far the clocks of two processes may differ before one of
-// them takes expired counters for whole ones. To count a window from raw without
-// need costs a query and gives the same count, so it is generous.
+// clockMargin is how far the clocks of two processes may differ. If they differ by more, a
+// process may take the rest of expired counters for all of them. The margin is generous: a
+// count from raw rows that was not needed costs a query and gives the same number.
 const clockMargin = 5 * time.Minute
 
 // counted is a window with its count.
@@ -23,7 +23,8 @@ type counted struct {
 	due         bool
 }
 
-// count counts a window from its shards and decides what becomes of it.
+// count counts a window from its shards. It then adds the window to those to publish or to
+// those to count from the raw rows, or gives its place back.
 func (r *run) count(ctx context.Context, w windowstore.PendingWindow) {
 	c := counted{PendingWindow: w, due: r.due(w.Start)}
 	err := r.countShards(ctx, &c)
@@ -46,8 +47,9 @@ func (r *run) add(windows *[]counted, c counted) {
 	*windows = append(*windows, c)
 }
 
-// countShards counts a window from its shards. That they are too many, or take
-// too long, is no error: the raw rows have them too.
+// countShards counts a window from its shards. If there are too many ids, or the count
+// takes too long, it sets c.uncountable and returns no error: the raw rows have all
+// events too.
 func (r *run) countShards(ctx context.Context, c *counted) (err error) {
 	bounded, cancel := context.WithTimeout(ctx, r.tenths(countTenths))
 	defer cancel()
@@ -59,17 +61,17 @@ func (r *run) countShards(ctx context.Context, c *counted) (err error) {
 	return err
 }
 
-// mayHaveExpired reports whether some shard of the window may have been settled
-// so long ago that it is gone.
+// mayHaveExpired reports whether a shard of the window may have been settled so long ago
+// that it no longer exists.
 func (r *run) mayHaveExpired(start time.Time) bool {
 	expiry := r.cfg.Windows.End(start).Add(r.kept)
 	return !expiry.After(r.report.ReadTime.Add(clockMargin))
 }
 
-// countRaw counts windows from the raw rows and returns those that it could count.
-// The shards that will be settled were read before, and a row is in raw before it
-// is in a shard, so the count covers them. If somebody has deleted rows since, it
-// is too small, and that of the shards is the best there is.
+// countRaw counts windows from the raw rows and returns the windows that it could count. The
+// count covers all shards that the run will settle: these were read before, and every row
+// was in raw before its id was in a shard. If raw rows have been deleted since, the raw
+// count is too low, and the count of the shards is the best count.
 func (r *run) countRaw(ctx context.Context, windows []counted) []counted {
 	if len(windows) == 0 {
 		return nil

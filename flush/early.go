@@ -9,10 +9,9 @@ import (
 	"github.com/tidemark-dev/tidemark/windowstore"
 )
 
-// earlyCounts has the last count of each window that is not yet due, so that a run
-// neither counts a window again that nobody has written since, nor appends the
-// same row again. It is a saving only: a process that starts without it counts
-// each window once more and appends one row more.
+// earlyCounts holds the last count of each window that is not yet due. So a run does not
+// count a window again that has not changed, and does not append the same row again. This
+// only saves work: a new process counts each window once more and appends one row more.
 type earlyCounts struct {
 	seed    maphash.Seed
 	mu      sync.Mutex
@@ -20,7 +19,7 @@ type earlyCounts struct {
 }
 
 type earlyCount struct {
-	versions  uint64 // of the pending shards that the count covers
+	versions  uint64 // of the pending shards in the count
 	pageViews int64  // 0 if they could not be counted
 }
 
@@ -28,7 +27,7 @@ func newEarlyCounts() *earlyCounts {
 	return &earlyCounts{seed: maphash.MakeSeed(), windows: map[int64]earlyCount{}}
 }
 
-// unchanged reports whether nobody has written the window since it was counted.
+// unchanged reports whether the window has not changed since its last count.
 func (e *earlyCounts) unchanged(w windowstore.PendingWindow) bool {
 	versions := e.versions(w)
 	e.mu.Lock()
@@ -36,8 +35,8 @@ func (e *earlyCounts) unchanged(w windowstore.PendingWindow) bool {
 	return e.windows[w.Start.Unix()].versions == versions
 }
 
-// news reports whether the count of a window is one to publish, and notes it if it
-// is not.
+// news reports whether the count of a window is new and so is to be published. It notes
+// every other count.
 func (e *earlyCounts) news(c counted) bool {
 	e.mu.Lock()
 	last := e.windows[c.Start.Unix()].pageViews
@@ -49,7 +48,7 @@ func (e *earlyCounts) news(c counted) bool {
 	return false
 }
 
-// note notes a count of a window that is not due.
+// note notes the count of a window, unless the window is due.
 func (e *earlyCounts) note(c counted) {
 	if c.due {
 		return
@@ -60,15 +59,15 @@ func (e *earlyCounts) note(c counted) {
 	e.windows[c.Start.Unix()] = earlyCount{versions, c.pageViews}
 }
 
-// forget drops the windows that are due, whoever makes them final.
+// forget drops the windows that are due.
 func (e *earlyCounts) forget(due func(start time.Time) bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	maps.DeleteFunc(e.windows, func(start int64, _ earlyCount) bool { return due(time.Unix(start, 0)) })
 }
 
-// versions stands for the names and versions of the window's pending shards, in
-// whatever order they come.
+// versions returns a hash of the names and versions of the window's pending shards. It does
+// not depend on their order.
 func (e *earlyCounts) versions(w windowstore.PendingWindow) (sum uint64) {
 	type version struct {
 		name   string

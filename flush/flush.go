@@ -1,46 +1,44 @@
-// Package flush writes the count of every window that is due to the aggregate.
-// Cloud Scheduler triggers it each minute through POST /flush; tidemark dev and
-// a person with curl trigger it too.
+// Package flush writes the count of every due window to the aggregate. Cloud Scheduler
+// starts a flush each minute through POST /flush. tidemark dev starts flushes too, and so
+// can a user with curl.
 //
 // # One run
 //
-//  1. List the windows that are due and have pending shards: first the newest, so
-//     that live windows never wait for a backlog, then the others, oldest first.
-//     A window that is still being written is held back for a while, to spare
-//     readers interim rows.
-//  2. Count each from its shards, several at once.
-//  3. Where the shards may not have all, count from the raw rows as well. Of a
-//     window so old that shards of it may have expired, the greater count is
-//     published, since each is a lower bound of the truth. A window with too many
-//     ids to hold, or whose count takes too long, is counted from the raw rows
-//     alone.
-//  4. Append one row per window to the aggregate's log, all in one operation. The
-//     windows that need the raw rows come in later operations, so that the others
-//     do not wait for a query.
-//  5. Settle the shards found in step 1, each on condition that it has not
-//     changed since.
-//  6. Delete counters that have expired.
+//  1. List the windows that are due and have pending shards. The newest windows come
+//     first, so that live windows never wait for a backlog. The others follow, oldest
+//     first. A window that still receives events is held back for a while, so that
+//     readers see fewer interim rows.
+//  2. Count each window from its shards, several windows at the same time.
+//  3. If the shards may be incomplete, count the window from the raw rows too. If a window
+//     is so old that some of its shards may have expired, the greater count is published,
+//     since neither count can be too high. If a window has too many ids for the memory, or
+//     its count takes too long, only the raw rows are counted.
+//  4. Append one row per window to the aggregate's log, all in one operation. Windows that
+//     need the raw rows come in later operations, so that the other windows do not wait
+//     for a query.
+//  5. Settle the shards found in step 1. A shard is settled only if it has not changed
+//     since.
+//  6. Delete expired counters.
 //
-// A run may overlap with another, die after any step, or not come at all: the
-// next one repeats whatever was not settled, and package windowstore argues why
-// that is always right. What fails for one window is reported and does not stop
-// the others.
+// A run may overlap with another run, die after any step, or not come at all. The next run
+// repeats everything that was not settled; package windowstore argues why this is always
+// right. If one window fails, its error is reported and the other windows go on.
 //
 // # Bounds
 //
-// A run publishes MaxWindows windows at most, of which a quarter is for the newest.
-// A run that is full lists no further, so it knows only that at least one due
-// window remains. A window that is held back or fails takes no place.
+// A run publishes at most MaxWindows windows; a quarter of them is reserved for the newest.
+// A full run stops listing, so it knows only that at least one due window remains. A
+// window that is held back or fails takes no place.
 //
-// A run ends within Timeout. Counts begin in the first three tenths of it, and each
-// takes three tenths at most; the raw rows have until eight tenths; the rest is for
-// publishing and settling. So a count that hangs stops no other window: it takes
-// one of the places of the windows that are counted at once, for a while, and then
-// the raw rows have the count.
+// A run ends within Timeout. Counts begin in the first three tenths of Timeout, and each
+// count takes at most three tenths. Counts of raw rows end by eight tenths. The rest is for
+// publishing and settling. So a count that hangs stops no other window: it takes one of
+// the places for windows that are counted at the same time, and after three tenths the
+// window is counted from the raw rows.
 //
-// With Early there are also the windows that have ended and are not yet due, with a
-// quarter for the newest of them. A window that nobody has written since it was
-// last counted is passed over.
+// With Early a run also publishes windows that have ended and are not yet due; a quarter is
+// reserved for the newest of them. Such a window is skipped if it has not changed since its
+// last count.
 package flush
 
 import (
@@ -66,16 +64,16 @@ type Counters interface {
 	DeleteExpired(ctx context.Context, now time.Time) (int, error)
 }
 
-// Config says what a [Flusher] reads, where it writes, and within what bounds.
+// Config says what a [Flusher] reads, where it writes, and its limits.
 type Config struct {
 	Counters  Counters
 	Aggregate warehouse.Aggregate
 	Windows   window.Fixed
 
-	// Quiet is how long after a window closed it becomes due, and how long a due
-	// window must have been left unwritten not to be held back. HoldMax bounds
-	// the holding back of one window, from when it was due or, after that, the
-	// oldest of its pending shards was created.
+	// Quiet is how long after a window closed the window becomes due. A due window is
+	// held back if it was written within the last Quiet, but for HoldMax at most. HoldMax
+	// begins when the window becomes due, or when the oldest of its pending shards was
+	// created, if that is later.
 	Quiet, HoldMax time.Duration
 	// MaxWindows is how many windows a run publishes at most.
 	MaxWindows int
@@ -83,8 +81,8 @@ type Config struct {
 	Timeout time.Duration
 	// Retention is how long settled counters are kept.
 	Retention time.Duration
-	// Early also publishes windows that have ended but are not yet due, marked as
-	// not final and without settling them.
+	// Early is whether to publish windows also after they have ended and before they are
+	// due. Their rows are not final, and their shards are not settled.
 	Early bool
 
 	Now func() time.Time
@@ -103,21 +101,21 @@ func New(cfg Config) *Flusher {
 
 // Parts of a run, in tenths of its timeout.
 const (
-	countingTenths = 3 // when the last count begins
-	countTenths    = 3 // how long the count of one window takes at most
-	rawTenths      = 8 // when the last count of raw rows ends
+	countingTenths = 3 // the last count begins by then
+	countTenths    = 3 // the longest time for the count of one window
+	rawTenths      = 8 // the last count of raw rows ends by then
 )
 
 const (
-	// atOnce is how many windows are counted at once.
+	// atOnce is how many windows are counted at the same time.
 	atOnce = 16
-	// newestShare is the part of MaxWindows that is for the newest windows, and
-	// maxNewest the most of them.
+	// One part in newestShare of MaxWindows is reserved for the newest windows, but at
+	// most maxNewest.
 	newestShare = 4
 	maxNewest   = 1000
-	// rawChunk is how many windows one query counts from the raw rows, or few more.
+	// rawChunk is about how many windows one query counts from the raw rows.
 	rawChunk = 500
-	// maxErrors is how many errors a report spells out.
+	// maxErrors is how many errors a report has in full.
 	maxErrors = 20
 )
 
@@ -126,21 +124,20 @@ type run struct {
 	*Flusher
 	began    time.Time
 	report   Report
-	kept     time.Duration  // the least that shards of the pipeline ever outlived the end of their window
-	places   chan struct{}  // of the windows that are counted at once
-	counting sync.WaitGroup // for them
+	kept     time.Duration  // all shards of the pipeline exist at least this long after the end of their window
+	places   chan struct{}  // one for each window that is being counted
+	counting sync.WaitGroup // of the same windows
 
-	mu      sync.Mutex // guards what follows
-	taken   int        // of MaxWindows: windows that are being counted or were counted
-	counted []counted  // to be published
-	raw     []counted  // to be counted from the raw rows before that
-	errs    []error    // the first of them
-	failed  int        // how many there are
+	mu      sync.Mutex // guards the fields below
+	taken   int        // the windows that are being counted or were counted, of MaxWindows
+	counted []counted  // to publish
+	raw     []counted  // to count from the raw rows before they are published
+	errs    []error    // the first maxErrors errors
+	failed  int        // the number of errors
 }
 
-// Run flushes once and reports what it did. It ends by itself within the
-// configured timeout; when ctx ends it stops at once, and what it had not yet
-// settled is done again by the next run.
+// Run flushes once and reports what it did. It ends within the configured timeout. It stops
+// at once when ctx ends; the next run repeats what was not settled.
 func (f *Flusher) Run(ctx context.Context) Report {
 	r := &run{Flusher: f, began: time.Now(), places: make(chan struct{}, atOnce), report: Report{ReadTime: f.cfg.Now()}}
 	ctx, cancel := context.WithDeadline(ctx, r.mark(10))
@@ -154,7 +151,7 @@ func (f *Flusher) Run(ctx context.Context) Report {
 	return r.end()
 }
 
-// mark returns the instant at which so many tenths of the run's time are over.
+// mark returns when the given tenths of the run's time are over.
 func (r *run) mark(tenths int) time.Time { return r.began.Add(r.tenths(tenths)) }
 
 func (r *run) tenths(n int) time.Duration { return r.cfg.Timeout / 10 * time.Duration(n) }

@@ -14,15 +14,15 @@ type span struct{ from, through time.Time }
 
 func (s span) empty() bool { return s.from.After(s.through) }
 
-// spans returns what a run lists, in this order: the newest of the windows that
-// are due; the newest of those that have ended and are not yet due, if such are
-// published; and then the others of both, oldest first.
+// spans returns the spans that a run lists, in this order: the newest due windows; with
+// Early, the newest windows that have ended and are not yet due; then the other due
+// windows, and the other windows that are not yet due.
 func (r *run) spans() []span {
 	windows, now := r.cfg.Windows, r.report.ReadTime
 	lastDue := windows.LastDue(now, r.cfg.Quiet)
 	last, afterDue := lastDue, windows.End(lastDue)
 	if r.cfg.Early {
-		last = windows.LastClosed(now)
+		last = windows.LastEnded(now)
 	}
 	newestDue, newestEarly := r.newest(lastDue), later(r.newest(last), afterDue)
 	return slices.DeleteFunc([]span{
@@ -33,28 +33,27 @@ func (r *run) spans() []span {
 	}, span.empty)
 }
 
-// newest returns the start of the first of the newest windows, the latest of which
-// starts at last.
+// newest returns the start of the oldest of the newest windows. The latest of them starts at
+// last.
 func (r *run) newest(last time.Time) time.Time {
 	n := min(r.cfg.MaxWindows/newestShare, maxNewest)
 	return last.Add(-time.Duration(n-1) * r.cfg.Windows.Duration)
 }
 
-// gather lists the windows and has them counted, until the run is full or has no
-// time left.
+// gather lists the windows and counts them, until the run is full or has no time left.
 func (r *run) gather(ctx context.Context) {
 	r.report.RemainingAtLeast = true
 	for _, s := range r.spans() {
 		if !r.list(ctx, s) {
 			return
 		}
-		if s.from.IsZero() { // the last span with due windows
+		if s.from.IsZero() { // no span after this one has due windows
 			r.report.RemainingAtLeast = false
 		}
 	}
 }
 
-// list has the windows of a span counted and reports whether it came to its end.
+// list counts the windows of a span. It reports whether it came to the end of the span.
 func (r *run) list(ctx context.Context, s span) bool {
 	listing, cancel := context.WithDeadline(ctx, r.mark(countingTenths+countTenths))
 	defer cancel()
@@ -63,7 +62,7 @@ func (r *run) list(ctx context.Context, s span) bool {
 			r.fail(fmt.Errorf("list pending windows: %w", err))
 			return false
 		}
-		if !r.passes(w) && !r.begin(ctx, w) || r.late() {
+		if !r.skips(w) && !r.begin(ctx, w) || r.late() {
 			return false
 		}
 	}
@@ -73,8 +72,8 @@ func (r *run) list(ctx context.Context, s span) bool {
 // late reports whether it is too late to begin another count.
 func (r *run) late() bool { return time.Now().After(r.mark(countingTenths)) }
 
-// passes reports whether there is nothing to do for w in this run.
-func (r *run) passes(w windowstore.PendingWindow) bool {
+// skips reports whether there is nothing to do for w in this run.
+func (r *run) skips(w windowstore.PendingWindow) bool {
 	if !r.due(w.Start) {
 		return r.early.unchanged(w)
 	}
@@ -89,16 +88,12 @@ func (r *run) due(start time.Time) bool {
 	return !r.cfg.Windows.DueAt(start, r.cfg.Quiet).After(r.report.ReadTime)
 }
 
-// held reports whether w is still being written, as while a backlog drains, and
-// has not been held back for too long.
+// held reports whether w still receives events, as while a backlog drains, and has not been
+// held back for too long.
 func (r *run) held(w windowstore.PendingWindow) bool {
-	written, created := w.Shards[0].WrittenAt, w.Shards[0].CreatedAt
-	for _, shard := range w.Shards[1:] {
-		written = later(written, shard.WrittenAt)
-		created = earlier(created, shard.CreatedAt)
-	}
-	since := later(created, r.cfg.Windows.DueAt(w.Start, r.cfg.Quiet))
-	return w.ReadTime.Sub(written) < r.cfg.Quiet && w.ReadTime.Sub(since) < r.cfg.HoldMax
+	oldest := slices.MinFunc(w.Shards, func(a, b windowstore.Shard) int { return a.CreatedAt.Compare(b.CreatedAt) })
+	since := later(oldest.CreatedAt, r.cfg.Windows.DueAt(w.Start, r.cfg.Quiet))
+	return w.ReadTime.Sub(w.LastWritten()) < r.cfg.Quiet && w.ReadTime.Sub(since) < r.cfg.HoldMax
 }
 
 func later(a, b time.Time) time.Time {
@@ -108,27 +103,22 @@ func later(a, b time.Time) time.Time {
 	return a
 }
 
-func earlier(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
-}
-
-// begin has w counted as soon as fewer than atOnce windows are being counted, and
-// reports whether the run had a place and time for it.
+// begin starts the count of w as soon as fewer than atOnce windows are being counted. It
+// reports whether the run had a place and time for w.
 func (r *run) begin(ctx context.Context, w windowstore.PendingWindow) bool {
 	if err := r.readKept(ctx); err != nil {
 		r.fail(err)
 		return false
 	}
 	if r.full() || r.rawIsFull() {
-		r.finish(ctx) // what fails gives its place back
+		r.finish(ctx) // a window that fails gives its place back
 	}
 	r.places <- struct{}{}
 	if r.full() || r.late() {
 		<-r.places
-		r.leave(w)
+		if r.due(w.Start) {
+			r.report.Remaining++
+		}
 		return false
 	}
 	r.take(1)
@@ -139,15 +129,7 @@ func (r *run) begin(ctx context.Context, w windowstore.PendingWindow) bool {
 	return true
 }
 
-// leave leaves w to the next run.
-func (r *run) leave(w windowstore.PendingWindow) {
-	if r.due(w.Start) {
-		r.report.Remaining++
-	}
-}
-
-// take takes so many of the run's MaxWindows places; fewer than none gives them
-// back.
+// take takes n of the run's MaxWindows places. If n is negative, it gives places back.
 func (r *run) take(n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -166,8 +148,8 @@ func (r *run) rawIsFull() bool {
 	return len(r.raw) >= rawChunk
 }
 
-// readKept finds out, once in a run that has anything to do, how long shards are
-// kept by every process of the pipeline, earlier ones with other settings too.
+// readKept reads how long every process of the pipeline keeps shards, at least; earlier
+// processes may have had other settings. A run reads this once, before its first count.
 func (r *run) readKept(ctx context.Context) (err error) {
 	if r.kept != 0 {
 		return nil
@@ -175,7 +157,7 @@ func (r *run) readKept(ctx context.Context) (err error) {
 	// No shard is settled before its window is due.
 	keep := r.cfg.Windows.AllowedLateness + r.cfg.Quiet + r.cfg.Retention
 	if r.kept, err = r.cfg.Counters.KeepAtLeast(ctx, keep); err != nil {
-		return fmt.Errorf("find out how long counters are kept: %w", err)
+		return fmt.Errorf("read how long counters are kept: %w", err)
 	}
 	return nil
 }

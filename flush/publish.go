@@ -10,8 +10,8 @@ import (
 	"github.com/tidemark-dev/tidemark/windowstore"
 )
 
-// finish waits for the windows that are being counted, and publishes and settles
-// all that are: those that need the raw rows last.
+// finish waits for the windows that are being counted. It publishes and settles all counted
+// windows. Windows that need the raw rows come last.
 func (r *run) finish(ctx context.Context) {
 	r.counting.Wait()
 	ready, raw := r.collect()
@@ -19,8 +19,8 @@ func (r *run) finish(ctx context.Context) {
 	r.settle(ctx, r.publish(ctx, r.countRaw(ctx, raw)))
 }
 
-// collect returns the windows that are ready to be published, and those that are
-// to be counted from the raw rows before that, oldest first. The run forgets them.
+// collect removes and returns the windows that are ready to publish, and the windows to count
+// from the raw rows first. Both lists are oldest first.
 func (r *run) collect() (ready, raw []counted) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -31,8 +31,8 @@ func (r *run) collect() (ready, raw []counted) {
 	return ready, raw
 }
 
-// publish appends the counts to the aggregate's log and returns the windows
-// whose row is stored.
+// publish appends the counts to the aggregate's log and returns the windows whose rows are
+// stored.
 func (r *run) publish(ctx context.Context, windows []counted) []counted {
 	now := r.cfg.Now()
 	rows := make([]warehouse.WindowCount, len(windows))
@@ -53,7 +53,7 @@ func (r *run) publish(ctx context.Context, windows []counted) []counted {
 			published = append(published, w)
 			r.report.Windows = append(r.report.Windows, Window{w.Start, w.pageViews, w.due})
 			r.early.note(w)
-		} else if err != last { // one append, one error
+		} else if err != last { // the windows of one append share its error
 			r.fail(fmt.Errorf("publish window %s and perhaps others: %w", event.FormatTime(w.Start), err))
 		}
 		last = err

@@ -9,18 +9,17 @@ import (
 
 // A Report says what one run did. Its JSON form is the answer of POST /flush.
 type Report struct {
-	// ReadTime is the instant, by the clock of the process, that decided which
-	// windows were due: UTC.
+	// ReadTime is the time that decided which windows were due. It is by the clock of
+	// the process, in UTC.
 	ReadTime time.Time
-	// Windows are those whose count was published, oldest first.
+	// Windows are the windows whose count was published, oldest first.
 	Windows []Window
-	// Held is how many of the listed due windows were left for a later run because
-	// they are still being written.
+	// Held is how many of the listed due windows were left to a later run because they
+	// still receive events.
 	Held int
-	// Remaining is how many due windows were left for the next run because this
-	// one had reached its limit of windows or of time. A run that has reached it
-	// lists no further: RemainingAtLeast says that there may be more than Remaining
-	// and Held have.
+	// Remaining is how many due windows were left to the next run because this run had
+	// reached its limit of windows or time. Then the run stops listing, and
+	// RemainingAtLeast is true: there may be more windows than Remaining and Held have.
 	Remaining        int
 	RemainingAtLeast bool
 	// Errors are the parts of the run that failed. The next run repeats them.

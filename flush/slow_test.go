@@ -117,7 +117,7 @@ func TestLiveWindowsAreFinalWithinTwoFlushesOfAReplay(t *testing.T) {
 					if _, final := b.value(twoFlushesAgo); !final {
 						t.Errorf("window %v is not final at %v", twoFlushesAgo, time.Now())
 					}
-					if closed := windows.LastClosed(time.Now()); f.cfg.Early {
+					if closed := windows.LastEnded(time.Now()); f.cfg.Early {
 						if n, _ := b.value(closed); n != 1 {
 							t.Errorf("window %v is not published at %v", closed, time.Now())
 						}
@@ -249,7 +249,7 @@ func TestEarlyWindowsThatNobodyHasWrittenAreNotCountedAgain(t *testing.T) {
 		f := b.flusher(early, lateness(24*time.Hour))
 		reached := func() {
 			t.Helper()
-			if n, _ := b.value(windows.LastClosed(time.Now())); n != 1 {
+			if n, _ := b.value(windows.LastEnded(time.Now())); n != 1 {
 				t.Errorf("the newest window is not published at %v", time.Now())
 			}
 		}

@@ -1,33 +1,31 @@
-// Package ingest stores what the push path has classified, in batches: a group
-// commit. Concurrent callers of [Committer.Submit] share one append to the raw
-// table and one increment of the counters, and none of them is answered before
-// the writes that hold its own message are durable.
+// Package ingest stores classified messages in batches: a group commit. Concurrent
+// callers of [Committer.Submit] share one append to the raw table and one increment of
+// the counters. No caller is answered before the writes of its own message are durable.
 //
 // # Life of a batch
 //
-//  1. Messages wait in a queue. A batch leaves as soon as there is a message, if
-//     none left within the last interval; otherwise when the interval is up or
-//     the batch is full. So a lone message waits for nothing, and a busy process
-//     writes a bounded number of times a second.
-//     The first batch registers the pipeline, and is refused if its settings do not
-//     fit.
-//  2. The raw rows of the batch are appended, events on time and late ones alike.
-//     Late events are answered.
-//  3. Events on time go on to be counted, all windows in one call, and are
-//     answered. Raw first, then count: what is counted is always in raw.
-//  4. Dead letters, among them events whose row was refused for its own value,
-//     are appended, and answered. A dead letter that is refused itself is appended
-//     without its attributes, and says so.
+//  1. Messages wait in a queue. If no batch left within the last interval, a batch leaves
+//     as soon as there is a message. Otherwise it leaves when the interval is over or the
+//     batch is full. So a single message does not wait, and a busy process makes a bounded
+//     number of writes a second. The first batch registers the pipeline. The batch is
+//     refused if the settings do not fit the pipeline.
+//  2. The raw rows of all events, on time and late, are appended. Late events are
+//     answered.
+//  3. Events on time are counted, all windows in one call, and then answered. Rows are
+//     appended before events are counted, so every counted event has a raw row.
+//  4. Dead letters are appended and answered. Events whose rows were refused for their own
+//     values are among them. If a dead letter is refused too, it is appended without its
+//     attributes, and its error says so.
 //
-// Step 3 runs beside steps 2 and 4 of the next batch, so at most two batches are
-// under way.
+// Step 3 runs at the same time as steps 2 and 4 of the next batch. So at most two batches
+// are in progress.
 //
 // # Failures
 //
-// Where a write fails, every message that it stands for is answered with the
-// error, and is delivered again. It may then be in the raw table twice, which
-// the view of events hides, but it is counted once, because the counters are
-// sets. A process that dies has answered nothing that it had not stored.
+// If a write fails, every message of the write is answered with the error and delivered
+// again. Such a message may be in the raw table twice; the view of events hides the
+// second row. It is counted once, because the counters are sets. A process that dies has
+// acknowledged no message that it had not stored.
 package ingest
 
 import (
@@ -36,7 +34,6 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
-	"slices"
 	"sync"
 	"time"
 
@@ -63,7 +60,7 @@ type Counter interface {
 	Add(ctx context.Context, increments []windowstore.Increment) error
 }
 
-// Config says where a [Committer] stores and within what bounds.
+// Config says where a [Committer] stores messages, and its limits.
 type Config struct {
 	Warehouse warehouse.Ingester
 	Counter   Counter
@@ -72,12 +69,12 @@ type Config struct {
 
 	// Interval is the least time between two batches.
 	Interval time.Duration
-	// QueueLength and QueueBytes are how many messages may wait, and of what size
-	// in all; one more is refused.
+	// QueueLength and QueueBytes bound the number and the total size of the messages that
+	// wait. A message above these bounds is refused.
 	QueueLength int
 	QueueBytes  int
-	// BatchRows and BatchBytes bound a batch: it is full at so many messages, or
-	// before so many bytes. A single message of more bytes is a batch.
+	// BatchRows and BatchBytes bound the messages and the bytes of a batch. A single
+	// message of more bytes is a batch.
 	BatchRows  int
 	BatchBytes int
 	// StepTimeout bounds each write of a batch.
@@ -90,14 +87,14 @@ type Config struct {
 // A Committer is a group commit. Its methods may be called concurrently.
 type Committer struct {
 	cfg      Config
-	ctx      context.Context // of all writes; ends only when Close runs out of time
+	ctx      context.Context // of all writes; ends only if Close takes too long
 	cancel   context.CancelCauseFunc
 	queue    *queue
 	counting chan []*item  // from the storing to the counting goroutine
 	stopped  chan struct{} // closed when both have ended
 }
 
-// New starts a Committer. It runs until it is closed, and uses no processor time
+// New starts a Committer, which runs until [Committer.Close]. It uses no processor time
 // while there is nothing to store.
 func New(cfg Config) *Committer {
 	ctx, cancel := context.WithCancelCause(context.Background())
@@ -138,10 +135,10 @@ func (c *Committer) Submit(ctx context.Context, m event.Message, v event.Verdict
 // QueueLength returns how many messages wait.
 func (c *Committer) QueueLength() int { return c.queue.len() }
 
-// Close refuses new messages, stores and answers those that wait, and returns
-// when that is done. When ctx ends first, it ends the writes under way, answers
-// what is left with an error, and returns that of ctx. After Close nothing uses
-// the stores.
+// Close refuses new messages and returns when all waiting messages are stored and
+// answered. If ctx ends first, Close ends the writes in progress, answers the remaining
+// messages with an error, and returns the error of ctx. After Close nothing uses the
+// stores.
 func (c *Committer) Close(ctx context.Context) error {
 	c.queue.close()
 	var err error
@@ -150,23 +147,23 @@ func (c *Committer) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		err = fmt.Errorf("store waiting messages before shutdown: %w", context.Cause(ctx))
 		c.cancel(ErrClosed)
-		<-c.stopped // soon, because the stores stay on their context
+		<-c.stopped // soon, because the stores return when their context ends
 	}
 	c.cancel(ErrClosed)
 	return err
 }
 
-// An item is one message on its way through.
+// An item is a message from Submit to its answer.
 type item struct {
 	ctx        context.Context // of the request that waits for it
 	message    event.Message
 	size       int // of the message
 	verdict    event.Verdict
 	receivedAt time.Time
-	done       chan outcome // room for one: the first answer stands
+	done       chan outcome // with room for the first answer
 }
 
-// sizeOf returns about how many bytes a message takes up.
+// sizeOf returns the approximate number of bytes that a message takes.
 func sizeOf(m event.Message) int {
 	n := len(m.ID) + len(m.Data)
 	for name, value := range m.Attributes {
@@ -180,12 +177,17 @@ type outcome struct {
 	err     error
 }
 
-// answer tells the waiting request what became of its message. Only the first
-// answer counts.
+// answer sends the outcome to the request that waits. Only the first answer counts.
 func (it *item) answer(err error) {
 	select {
 	case it.done <- outcome{it.verdict, err}:
 	default:
+	}
+}
+
+func answerAll(batch []*item, err error) {
+	for _, it := range batch {
+		it.answer(err)
 	}
 }
 
@@ -210,14 +212,14 @@ func (it *item) deadLetter() warehouse.DeadLetter {
 	}
 }
 
-// storeBatches is the first stage: it forms batches and appends their rows.
+// storeBatches is the first stage. It forms batches and appends their rows.
 func (c *Committer) storeBatches() {
 	defer close(c.counting)
 	var left time.Time // when the last batch left
 	for c.queue.wait() {
 		c.queue.waitUntil(left.Add(c.cfg.Interval))
 		batch := c.queue.take()
-		if len(batch) == 0 { // all of its requests went away
+		if len(batch) == 0 { // no request waits any more
 			continue
 		}
 		left = time.Now()
@@ -227,9 +229,7 @@ func (c *Committer) storeBatches() {
 
 func (c *Committer) storeBatch(batch []*item) {
 	if err := c.register(); err != nil {
-		for _, it := range batch {
-			it.answer(err)
-		}
+		answerAll(batch, err)
 		return
 	}
 	var events, letters []*item
@@ -258,9 +258,10 @@ func (c *Committer) storeBatch(batch []*item) {
 	c.storeLetters(letters)
 }
 
-// storeLetters appends dead letters. A letter that the warehouse refuses for its own
-// value is appended again without its attributes and its subscription. Those alone have
-// no bound, and a letter that is not stored is delivered until Pub/Sub drops it.
+// storeLetters appends dead letters. If the warehouse refuses a letter for its own value,
+// the letter is appended again without its attributes and its subscription, the only
+// parts without a bound. Pub/Sub would deliver a letter that is not stored again and
+// again, and drop it in the end.
 func (c *Committer) storeLetters(letters []*item) {
 	var refused []*item
 	for i, err := range appendItems(c, letters, (*item).deadLetter, c.cfg.Warehouse.AppendDeadLetters) {
@@ -278,15 +279,15 @@ func (c *Committer) storeLetters(letters []*item) {
 	}
 }
 
-// register sees to it that nothing is stored under settings that do not fit what
-// the pipeline has stored before.
+// register returns an error if the settings do not fit what the pipeline has stored
+// before. Then nothing is stored.
 func (c *Committer) register() error {
 	ctx, cancel := context.WithTimeout(c.ctx, c.cfg.StepTimeout)
 	defer cancel()
 	return c.cfg.Counter.Register(ctx)
 }
 
-// appendItems appends a row for each item and returns the outcomes.
+// appendItems appends a row for each item and returns an error or nil for each.
 func appendItems[T any](c *Committer, items []*item, row func(*item) T, appendRows func(context.Context, []T) error) []error {
 	if len(items) == 0 {
 		return nil
@@ -300,7 +301,7 @@ func appendItems[T any](c *Committer, items []*item, row func(*item) T, appendRo
 	return warehouse.AppendEach(ctx, rows, appendRows)
 }
 
-// countBatches is the second stage: it counts the events whose rows are stored.
+// countBatches is the second stage. It counts the events whose rows are stored.
 func (c *Committer) countBatches() {
 	for batch := range c.counting {
 		c.contain(batch, c.countBatch)
@@ -310,32 +311,16 @@ func (c *Committer) countBatches() {
 func (c *Committer) countBatch(batch []*item) {
 	ctx, cancel := context.WithTimeout(c.ctx, c.cfg.StepTimeout)
 	defer cancel()
-	err := c.cfg.Counter.Add(ctx, c.increments(batch))
-	for _, it := range batch {
-		it.answer(err)
+	increments := make([]windowstore.Increment, len(batch))
+	for i, it := range batch {
+		key := windowstore.KeyOf(c.cfg.IDKind, it.verdict.EventID)
+		increments[i] = windowstore.Increment{Window: it.verdict.Window, Keys: []windowstore.Key{key}}
 	}
+	answerAll(batch, c.cfg.Counter.Add(ctx, increments))
 }
 
-// increments groups the keys of a batch by window, oldest window first.
-func (c *Committer) increments(batch []*item) []windowstore.Increment {
-	var increments []windowstore.Increment
-	at := map[int64]int{} // index in increments, by the window's start in Unix seconds
-	for _, it := range batch {
-		start := it.verdict.Window
-		i, ok := at[start.Unix()]
-		if !ok {
-			i = len(increments)
-			at[start.Unix()] = i
-			increments = append(increments, windowstore.Increment{Window: start})
-		}
-		increments[i].Keys = append(increments[i].Keys, windowstore.KeyOf(c.cfg.IDKind, it.verdict.EventID))
-	}
-	slices.SortFunc(increments, func(a, b windowstore.Increment) int { return a.Window.Compare(b.Window) })
-	return increments
-}
-
-// contain runs one stage of a batch. A panic in it answers the batch's messages,
-// which come again, and leaves the Committer running for the others.
+// contain runs one stage of a batch. If the stage panics, the messages of the batch are
+// answered with an error and delivered again. The Committer goes on with other batches.
 func (c *Committer) contain(batch []*item, stage func([]*item)) {
 	defer func() {
 		p := recover()
@@ -343,9 +328,7 @@ func (c *Committer) contain(batch []*item, stage func([]*item)) {
 			return
 		}
 		c.cfg.Logger.Error("panic while storing a batch", "panic", fmt.Sprint(p), "messages", len(batch), "stack", string(debug.Stack()))
-		for _, it := range batch {
-			it.answer(fmt.Errorf("%w: %v", ErrPanic, p))
-		}
+		answerAll(batch, fmt.Errorf("%w: %v", ErrPanic, p))
 	}()
 	stage(batch)
 }

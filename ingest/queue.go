@@ -6,10 +6,9 @@ import (
 	"time"
 )
 
-// A queue holds the items that wait for a batch. One goroutine takes from it.
+// A queue holds the items that wait for a batch. Only one goroutine takes items out.
 type queue struct {
-	length, size        int // items and bytes it may hold
-	fullRows, fullBytes int // items and bytes that fill a batch
+	cfg Config // the bounds of the queue and of a batch
 
 	mu       sync.Mutex
 	items    list.List // of *item, oldest first
@@ -24,8 +23,7 @@ type queue struct {
 
 func newQueue(cfg Config) *queue {
 	return &queue{
-		length: cfg.QueueLength, size: cfg.QueueBytes,
-		fullRows: cfg.BatchRows, fullBytes: cfg.BatchBytes,
+		cfg:      cfg,
 		elements: map[*item]*list.Element{},
 		arrived:  make(chan struct{}, 1),
 		full:     make(chan struct{}, 1),
@@ -46,8 +44,8 @@ func (q *queue) push(it *item) error {
 	if q.closed {
 		return ErrClosed
 	}
-	// A message larger than the whole queue passes when the queue is empty.
-	if q.items.Len() >= q.length || q.items.Len() > 0 && q.bytes+it.size > q.size {
+	// A message that is larger than the whole queue may enter an empty queue.
+	if q.items.Len() >= q.cfg.QueueLength || q.items.Len() > 0 && q.bytes+it.size > q.cfg.QueueBytes {
 		return ErrQueueFull
 	}
 	q.elements[it] = q.items.PushBack(it)
@@ -59,9 +57,11 @@ func (q *queue) push(it *item) error {
 	return nil
 }
 
-func (q *queue) isFull() bool { return q.items.Len() >= q.fullRows || q.bytes >= q.fullBytes }
+func (q *queue) isFull() bool {
+	return q.items.Len() >= q.cfg.BatchRows || q.bytes >= q.cfg.BatchBytes
+}
 
-// remove takes an item out that nobody waits for any more, if it is still there.
+// remove drops an item that nobody waits for any more, if the item is still in the queue.
 func (q *queue) remove(it *item) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -120,27 +120,27 @@ func (q *queue) waitUntil(t time.Time) {
 			return
 		}
 		select {
-		case <-q.full: // or was: look again
+		case <-q.full: // the batch may have become smaller since: check again
 		case <-timer.C:
 			return
 		}
 	}
 }
 
-// take removes and returns the next batch, oldest first. Items whose request has
-// gone away are left out.
+// take removes and returns the next batch, oldest first. It drops items whose request does
+// not wait any more.
 func (q *queue) take() []*item {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	var batch []*item
 	bytes := 0
-	for q.items.Len() > 0 && len(batch) < q.fullRows {
+	for q.items.Len() > 0 && len(batch) < q.cfg.BatchRows {
 		it := q.items.Front().Value.(*item)
 		if it.ctx.Err() != nil {
 			q.drop(it)
 			continue
 		}
-		if bytes += it.size; len(batch) > 0 && bytes > q.fullBytes {
+		if bytes += it.size; len(batch) > 0 && bytes > q.cfg.BatchBytes {
 			break
 		}
 		q.drop(it)

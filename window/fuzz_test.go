@@ -141,8 +141,8 @@ func FuzzLastDueIsDueAndTheNextIsNot(f *testing.F) {
 		if due := plus(nanos(last), w.Duration, w.AllowedLateness, quiet); nanos(w.DueAt(last, quiet)).Cmp(due) != 0 {
 			t.Errorf("%+v: DueAt(%v) = %v", w, last, w.DueAt(last, quiet))
 		}
-		if closed := w.LastClosed(now); w.End(closed).After(now) || !w.End(w.End(closed)).After(now) {
-			t.Errorf("%+v: LastClosed(%v) = %v", w, now.UTC(), closed)
+		if closed := w.LastEnded(now); w.End(closed).After(now) || !w.End(w.End(closed)).After(now) {
+			t.Errorf("%+v: LastEnded(%v) = %v", w, now.UTC(), closed)
 		}
 	})
 }

@@ -1,12 +1,10 @@
-// Package window cuts event time into fixed windows. It is the one place where
-// time is cut: which window an instant is in, where a window ends, whether an
-// event is late for its window and whether a window is due are all decided
-// here, and nowhere else.
+// Package window divides event time into fixed windows. Only this package decides which
+// window an instant is in, when a window ends, whether an event is late for its window,
+// and whether a window is due.
 //
-// Windows are half-open, [start, start+duration), aligned to the Unix epoch and
-// in UTC, as Apache Beam's FixedWindows with offset 0. Every function is exact
-// for the years 1 to 9999, so also before 1970, and at any resolution down to
-// the nanosecond.
+// Windows are half-open, [start, start+duration), aligned to the Unix epoch, and in UTC,
+// like Apache Beam's FixedWindows with offset 0. Every function is exact to the
+// nanosecond for the years 1 to 9999, so also before 1970.
 package window
 
 import (
@@ -19,19 +17,18 @@ import (
 
 const day = 24 * time.Hour
 
-// Fixed is a scheme of fixed windows. Its zero value is not usable; [New]
-// checks what it is given.
+// Fixed is a scheme of fixed windows. Its zero value is not usable; use [New].
 type Fixed struct {
-	// Duration is the length of each window: whole seconds that divide a day,
-	// so that windows fall on the same clock times every day.
+	// Duration is the length of each window. It is a number of whole seconds that
+	// divides a day, so that windows begin at the same clock times every day.
 	Duration time.Duration
-	// AllowedLateness is how long after a window's end an event of it may be
-	// published and still be counted.
+	// AllowedLateness is how long after the end of a window an event of the window may
+	// be published and still be counted.
 	AllowedLateness time.Duration
 }
 
-// New returns the scheme with the given window duration and allowed lateness,
-// or an error that names every fault of the two.
+// New returns the scheme with the given window duration and allowed lateness, or an error
+// that names everything that is wrong with them.
 func New(duration, allowedLateness time.Duration) (Fixed, error) {
 	var errs []error
 	if duration <= 0 || duration%time.Second != 0 || day%duration != 0 {
@@ -49,42 +46,42 @@ func (f Fixed) Start(t time.Time) time.Time {
 	// and a duration since the epoch overflows nanoseconds in year 2262.
 	seconds, length := t.Unix(), int64(f.Duration/time.Second)
 	into := seconds % length
-	if into < 0 { // Go rounds towards zero; windows before 1970 round down.
+	if into < 0 { // Go rounds towards zero, but windows before 1970 round down
 		into += length
 	}
 	return time.Unix(seconds-into, 0).UTC()
 }
 
-// End returns the instant at which the window that starts at start ends. The
-// window does not contain it.
+// End returns when the window that starts at start ends. The window does not contain this
+// instant.
 func (f Fixed) End(start time.Time) time.Time { return start.Add(f.Duration) }
 
-// closes returns the first instant at which an event of the window is late.
+// closes returns the first publish time at which an event of the window is late.
 func (f Fixed) closes(start time.Time) time.Time { return f.End(start).Add(f.AllowedLateness) }
 
-// Late reports whether an event of the window that starts at start is late when
-// it was published at published: at or after the window's end plus the allowed
-// lateness. It is Beam's rule with the message's own publish time in place of
-// the watermark, so the answer is the same wherever and whenever it is asked.
+// Late reports whether an event of the window that starts at start is late: whether its
+// publish time is at or after the window's end plus the allowed lateness. This is Beam's
+// rule with the message's own publish time instead of the watermark. So the result
+// depends on neither place nor time of the call.
 func (f Fixed) Late(start, published time.Time) bool {
 	return !published.Before(f.closes(start))
 }
 
-// DueAt returns the instant from which the window that starts at start may be
-// written as final: its end, plus the allowed lateness, plus quiet, the time
-// left for messages published at the last moment to arrive.
+// DueAt returns when the window that starts at start is due and may be written as final:
+// the window's end, plus the allowed lateness, plus quiet. During quiet, messages that were
+// published at the last moment can still arrive.
 func (f Fixed) DueAt(start time.Time, quiet time.Duration) time.Time {
 	return f.closes(start).Add(quiet)
 }
 
-// LastDue returns the start of the latest window that is due at now: the
-// greatest start for which DueAt(start, quiet) is not after now.
+// LastDue returns the start of the latest window that is due at now: the greatest start for
+// which DueAt(start, quiet) is not after now.
 func (f Fixed) LastDue(now time.Time, quiet time.Duration) time.Time {
-	return f.LastClosed(now.Add(-f.AllowedLateness).Add(-quiet)) // two steps: the sum may overflow
+	return f.LastEnded(now.Add(-f.AllowedLateness).Add(-quiet)) // in two steps, because the sum may overflow
 }
 
-// LastClosed returns the start of the latest window that has ended at now,
-// whether or not late-running events of it may still be counted.
-func (f Fixed) LastClosed(now time.Time) time.Time {
+// LastEnded returns the start of the latest window that has ended at now. Events of this
+// window may still be counted.
+func (f Fixed) LastEnded(now time.Time) time.Time {
 	return f.Start(now.Add(-f.Duration))
 }

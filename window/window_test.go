@@ -171,15 +171,15 @@ func TestDueFromTheEndPlusLatenessPlusQuietOn(t *testing.T) {
 	})
 }
 
-func TestLastClosedIsTheWindowThatHasJustEnded(t *testing.T) {
+func TestLastEndedIsTheWindowThatHasJustEnded(t *testing.T) {
 	t.Parallel()
 	eachWindow(t, func(t *testing.T, f window.Fixed, start time.Time) {
 		end := start.Add(f.Duration)
-		if got := f.LastClosed(end); !got.Equal(start) {
-			t.Errorf("LastClosed(%v) = %v, want %v", end, got, start)
+		if got := f.LastEnded(end); !got.Equal(start) {
+			t.Errorf("LastEnded(%v) = %v, want %v", end, got, start)
 		}
-		if got, want := f.LastClosed(end.Add(-1)), start.Add(-f.Duration); !got.Equal(want) {
-			t.Errorf("LastClosed 1 ns before the end = %v, want %v", got, want)
+		if got, want := f.LastEnded(end.Add(-1)), start.Add(-f.Duration); !got.Equal(want) {
+			t.Errorf("LastEnded 1 ns before the end = %v, want %v", got, want)
 		}
 	})
 }
@@ -213,10 +213,10 @@ func TestAllAnswersAreInUTC(t *testing.T) {
 		t.Errorf("Start(%v) = %v, want %v", at, got, want)
 	}
 	for name, got := range map[string]time.Time{
-		"End":        f.End(f.Start(at)),
-		"DueAt":      f.DueAt(f.Start(at), time.Second),
-		"LastDue":    f.LastDue(at, time.Second),
-		"LastClosed": f.LastClosed(at),
+		"End":       f.End(f.Start(at)),
+		"DueAt":     f.DueAt(f.Start(at), time.Second),
+		"LastDue":   f.LastDue(at, time.Second),
+		"LastEnded": f.LastEnded(at),
 	} {
 		if got.Location() != time.UTC {
 			t.Errorf("%s is in %v, want UTC", name, got.Location())

@@ -52,6 +52,11 @@ type PendingWindow struct {
 	Shards   []Shard   // those that are pending: at least one
 }
 
+// LastWritten returns when keys were last added to the window.
+func (w PendingWindow) LastWritten() time.Time {
+	return slices.MaxFunc(w.Shards, func(a, b Shard) int { return a.WrittenAt.Compare(b.WrittenAt) }).WrittenAt
+}
+
 // ErrTooManyKeys is returned by [Store.Count] for a window that holds more keys
 // than the store can count within its memory. The warehouse can.
 var ErrTooManyKeys = errors.New("window holds more event ids than the counter store can count")
