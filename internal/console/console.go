@@ -1,6 +1,6 @@
-// Package console writes to the user who watches a command that delivers messages:
-// warnings, and below them a progress line, which makes way for a warning and is
-// drawn again after it.
+// Package console writes warnings and a progress line for the user of a command that
+// delivers messages. The progress line stays below the warnings: it is erased before each
+// warning and drawn again after it.
 package console
 
 import (
@@ -19,8 +19,8 @@ const (
 	maxRefusals      = 5                      // refusals that are printed in full
 )
 
-// A Console writes warnings and the progress line. Write errors are dropped: they must
-// not stop a delivery. It may be used by many goroutines.
+// A Console writes warnings and the progress line. It ignores write errors, because they
+// must not stop a delivery. Many goroutines may use a Console.
 type Console struct {
 	now func() time.Time
 
@@ -28,15 +28,16 @@ type Console struct {
 	w      io.Writer
 	closed bool
 
-	warned   map[int]time.Time // by HTTP status, 0 without answer: when last
+	warned   map[int]time.Time // time of the last warning by HTTP status; 0 if no answer came
 	refusals int
 
-	progress func(now time.Time) string // nil is no progress line
+	progress func(now time.Time) string // nil for no progress line
 	drawnAt  time.Time                  // zero before the first drawing
 }
 
-// New returns a console that writes to w. With progress it draws what that returns,
-// for a w that is a terminal; progress is called while no Update runs.
+// New returns a console that writes to w. If progress is not nil, w must be a terminal, and
+// the progress line is the text that progress returns. No call of progress overlaps with the
+// change of an Update.
 func New(w io.Writer, now func() time.Time, progress func(now time.Time) string) *Console {
 	return &Console{w: w, now: now, warned: map[int]time.Time{}, progress: progress}
 }
@@ -51,7 +52,7 @@ func (c *Console) Printf(format string, args ...any) {
 // print writes one line. The caller holds mu.
 func (c *Console) print(text string) {
 	if c.closed {
-		return // a goroutine that outlived its run has nothing more to tell
+		return // a goroutine may outlive its run
 	}
 	c.erase()
 	fmt.Fprintln(c.w, text)
@@ -60,9 +61,9 @@ func (c *Console) print(text string) {
 	}
 }
 
-// Observe warns of an attempt that will be made again: the first of its kind at
-// once, and then one in five seconds, since an unreachable server fails every
-// attempt. The subject is what was to be delivered.
+// Observe warns of a failed attempt that another attempt will follow. For each status the
+// first warning comes at once, and later ones at most every five seconds, since an
+// unreachable server fails every attempt. The subject names what was to be delivered.
 func (c *Console) Observe(subject string, a delivery.Attempt) {
 	if a.Acknowledged() || a.Hopeless() {
 		return
@@ -77,8 +78,8 @@ func (c *Console) Observe(subject string, a delivery.Attempt) {
 	c.print(fmt.Sprintf("%s, attempt %d: %v; trying again", subject, a.Number, a))
 }
 
-// GivenUp tells of something that is delivered no more: the first few times, and
-// then that there are more.
+// GivenUp says that a delivery was given up, and why. After the first few it says once that
+// there are more, and then nothing.
 func (c *Console) GivenUp(subject, why string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -91,8 +92,8 @@ func (c *Console) GivenUp(subject, why string) {
 	}
 }
 
-// Update runs change, which may change what the progress line shows, and draws the
-// line unless it was drawn a moment ago.
+// Update runs change, which may change the values that the progress line shows. Then it
+// draws the line, unless a call of Update drew it less than progressInterval ago.
 func (c *Console) Update(change func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -102,7 +103,7 @@ func (c *Console) Update(change func()) {
 	}
 }
 
-// DrawEvery draws the progress line again and again until ctx ends.
+// DrawEvery draws the progress line once per interval until ctx ends.
 func (c *Console) DrawEvery(ctx context.Context, interval time.Duration) {
 	for delivery.Sleep(ctx, interval) == nil {
 		c.mu.Lock()
@@ -119,7 +120,7 @@ func (c *Console) draw(now time.Time) {
 	fmt.Fprint(c.w, eraseLine+c.progress(now))
 }
 
-// eraseLine returns the cursor to the line's beginning and clears it.
+// eraseLine moves the cursor to the beginning of the line and clears the line.
 const eraseLine = "\r\x1b[K"
 
 func (c *Console) drawn() bool { return !c.drawnAt.IsZero() }
@@ -130,7 +131,7 @@ func (c *Console) erase() {
 	}
 }
 
-// Close takes the progress line away, and ends all writing.
+// Close erases the progress line. Later calls write nothing.
 func (c *Console) Close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -17,11 +17,11 @@ import (
 	"github.com/tidemark-dev/tidemark/internal/strictjson"
 )
 
-// expected ends the errors about a body that is no push envelope. They are read
-// by a person with curl, since Pub/Sub never sends such a body.
+// expected ends the errors about a body that is not a push envelope. Pub/Sub never sends
+// such a body, so the reader is a user with curl.
 const expected = `want what Pub/Sub push sends, {"message": {"data": "<base64>", "messageId": "<id>", "publishTime": "<time>", "attributes": {...}}}; a bare event goes to /push/raw`
 
-// What is read of a push body, by the index of its value.
+// The indexes of the values that are read from a push body.
 const (
 	theMessage = iota
 	theData
@@ -46,25 +46,25 @@ var paths = [...]string{
 
 var selection = strictjson.Select(paths[:]...)
 
-// values are those at the paths, undecoded.
+// values are the undecoded values at the paths.
 type values [len(paths)]json.RawMessage
 
-// Decode reads a message from the body of a push. An error means that the body
-// can never be read, and says what was expected: an answer for status 400.
+// Decode reads a message from the body of a push. An error means that the body can
+// never be read. The error says what was expected, and fits an answer with status 400.
 //
 // Keys match in their exact case, and of a duplicate key the last counts. The
 // id may be spelled messageId or message_id, the publish time publishTime or
 // publish_time; the first of each pair wins. Every member of the message is
 // optional, and null counts as absent (proto3 JSON). Unknown members are
-// ignored, and so are deliveryAttempt and orderingKey, which decide nothing.
+// ignored. So are deliveryAttempt and orderingKey, which do not affect the counts.
 //
-// A message without id, or with an empty one, gets [event.DerivedID]; one
-// without publish time gets receivedAt, cut down to the microsecond, and
+// A message without an id, or with an empty id, gets [event.DerivedID]. A message
+// without a publish time gets receivedAt, truncated to the microsecond, and
 // [event.FromReceipt] as the source.
 //
-// Decode takes body over: the data is decoded in place, so that a large message
-// is in memory once, and what else was in body is lost. The rest of the message
-// shares no memory with it.
+// Decode overwrites body: it decodes the data in place, so that a large message is in
+// memory only once. The message's data shares the memory of body, and the rest of the
+// message does not.
 func Decode(body []byte, receivedAt time.Time) (event.Message, error) {
 	v, err := open(body)
 	if err != nil {
@@ -98,12 +98,12 @@ func Decode(body []byte, receivedAt time.Time) (event.Message, error) {
 	return m, nil
 }
 
-// open reads a body in one pass.
+// open reads the values from a body, in one pass.
 func open(body []byte) (v values, err error) {
 	if len(bytes.TrimSpace(body)) == 0 {
 		return v, fmt.Errorf("body is empty; %s", expected)
 	}
-	// The decoder would replace bad bytes in attributes without a word.
+	// The decoder would replace invalid bytes in attributes, and report no error.
 	if !utf8.Valid(body) {
 		return v, fmt.Errorf("body is not UTF-8; %s", expected)
 	}
@@ -116,7 +116,7 @@ func open(body []byte) (v values, err error) {
 	case absent(message):
 		return v, fmt.Errorf(`body has no "message" object; %s`, expected)
 	case message[0] != '{':
-		_, err = strictjson.Object(message) // which says what it is
+		_, err = strictjson.Object(message) // its error says what message is
 		return v, fmt.Errorf(`"message" is not a JSON object: %w; %s`, err, expected)
 	}
 	return v, nil
@@ -136,7 +136,7 @@ func (v *values) optionalString(i int) (string, error) {
 	return s, nil
 }
 
-// decodeData returns nil for data that is absent or empty.
+// decodeData returns nil if the data is absent or empty.
 func decodeData(raw json.RawMessage) ([]byte, error) {
 	if absent(raw) {
 		return nil, nil
@@ -155,18 +155,19 @@ func decodeData(raw json.RawMessage) ([]byte, error) {
 	return data, nil
 }
 
-// decodeBase64 decodes text into its own memory. It does so block by block,
-// because encoding/base64 does not say that it may write over what it reads.
+// decodeBase64 decodes text into the memory of text. It decodes block by block, because
+// encoding/base64 does not promise that the output may overwrite the input.
 func decodeBase64(text []byte) ([]byte, error) {
-	// A line break is ignored wherever it is, so a block could begin in the middle of
-	// a group of four. Padding ends the text, also at the end of a block. Neither is
-	// in what Pub/Sub sends.
+	// Two kinds of text cannot be decoded in blocks. The decoder ignores line breaks, so a
+	// block could begin in the middle of a group of four. And padding must end the whole
+	// text, but a decoder of blocks would accept it at the end of any block. Pub/Sub sends
+	// neither.
 	has := func(text []byte, c byte) bool { return bytes.IndexByte(text, c) >= 0 }
 	if has(text, '\n') || has(text, '\r') || has(text[:max(0, len(text)-2)], '=') {
 		return base64.StdEncoding.AppendDecode(nil, text)
 	}
 	var block [1024]byte // whole groups of four
-	length := 0          // of what has been decoded
+	length := 0          // number of decoded bytes
 	for start := 0; start < len(text); start += len(block) {
 		encoded := block[:copy(block[:], text[start:])]
 		n, err := base64.StdEncoding.Decode(text[length:start+len(encoded)], encoded)
@@ -178,7 +179,7 @@ func decodeBase64(text []byte) ([]byte, error) {
 	return text[:length:length], nil
 }
 
-// decodeAttributes returns nil if there are none.
+// decodeAttributes returns nil if there are no attributes.
 func decodeAttributes(raw json.RawMessage) (map[string]string, error) {
 	if absent(raw) {
 		return nil, nil
@@ -186,7 +187,7 @@ func decodeAttributes(raw json.RawMessage) (map[string]string, error) {
 	attributes, wrong := map[string]string{}, map[string]json.RawMessage{}
 	err := strictjson.Members(raw, func(name string, value json.RawMessage) {
 		if len(attributes) > event.MaxAttributes {
-			return // a map of all would take many times the memory of the body
+			return // the map of all would take many times the memory of the body
 		}
 		delete(wrong, name) // the last of equal names counts
 		text, err := strictjson.String(value)
@@ -199,7 +200,7 @@ func decodeAttributes(raw json.RawMessage) (map[string]string, error) {
 		return nil, fmt.Errorf("message.attributes is %s, want a JSON object of strings", strictjson.Quote(string(raw)))
 	}
 	if len(attributes) > event.MaxAttributes {
-		return nil, fmt.Errorf("message.attributes are more than Pub/Sub has, want at most %d", event.MaxAttributes)
+		return nil, fmt.Errorf("message.attributes has more attributes than Pub/Sub allows, want at most %d", event.MaxAttributes)
 	}
 	for name, value := range wrong {
 		return nil, fmt.Errorf("attribute %s is %s, want a JSON string", strictjson.Quote(name), strictjson.Quote(string(value)))
@@ -236,7 +237,7 @@ func (v *values) publishTime() (t time.Time, given bool, err error) {
 	return time.Time{}, false, nil
 }
 
-// wire is a push body as Pub/Sub writes it, with its members in the same order.
+// wire is a push body. Its members are in the order in which Pub/Sub writes them.
 type wire struct {
 	Message      wireMessage `json:"message"`
 	Subscription string      `json:"subscription,omitempty"`
@@ -251,11 +252,11 @@ type wireMessage struct {
 	PublishTime2 string            `json:"publish_time"`
 }
 
-// Encode returns m as Pub/Sub pushes it, on one line: id and publish time in
-// both spellings; data, attributes and subscription left out where empty. The
-// publish time has six digits of fraction. [Decode] gives m back, with
-// [event.FromMessage] as the source of its publish time; bytes in strings that
-// are not UTF-8 become U+FFFD, since JSON has no way to write them.
+// Encode returns the push body of m, on one line, as Pub/Sub writes it. The id and the
+// publish time are in both spellings. Data, attributes and subscription are left out if
+// they are empty. The publish time has six digits of fraction. [Decode] returns m again,
+// with [event.FromMessage] as the source of its publish time. Bytes in strings that are
+// not UTF-8 become U+FFFD, because JSON cannot express them.
 func Encode(m event.Message) []byte {
 	publishTime := event.FormatTime(m.PublishTime)
 	body, err := json.Marshal(wire{

@@ -1,8 +1,8 @@
-// Package sqlitefile opens the SQLite files of the embedded stores, all in the
-// same way: a write-ahead log, so that readers and the writer do not wait for
-// each other; every commit synced to disk before it returns; one connection that
-// writes and a few that only read. Other processes of the machine may have the
-// file open as well; it must not lie on a network file system.
+// Package sqlitefile opens the SQLite files of the embedded stores, all in the same way.
+// A file has a write-ahead log, so that readers and the writer do not wait for each other.
+// Every commit is synced to disk before it returns. One connection writes, and a few only
+// read. Other processes of the machine may have the file open too. The file must not be on a
+// network file system.
 package sqlitefile
 
 import (
@@ -22,29 +22,28 @@ import (
 )
 
 const (
-	// busyTimeout is how long a write waits for one of another process. Writes
-	// are short; the context ends the wait earlier.
+	// busyTimeout is how long a write waits for a write of another process. Writes are
+	// short, and the context can end the wait earlier.
 	busyTimeout = 30 * time.Second
-	// maxReaders bounds the connections that read at the same time, each with a
-	// page cache of its own.
+	// maxReaders is the most connections that read at a time. Each has its own page cache.
 	maxReaders = 4
 )
 
-// A Schema is what a file holds.
+// A Schema says what a file contains.
 type Schema struct {
-	// Version is kept in the file's user_version. A file of a later version is
-	// refused; a new file has version 0.
+	// Version is kept in the file's user_version. Open refuses a file with a later version.
+	// A new file has version 0.
 	Version int
-	// ApplicationID is kept in the file's application_id, and a file that has
-	// another, or tables and none, is refused. 0 is no such check.
+	// ApplicationID is kept in the file's application_id. Open refuses a file that has
+	// another id, or that has tables but no id. If ApplicationID is 0, Open accepts any id.
 	ApplicationID int
-	// Make makes what the file does not have, in a transaction. It is called at
-	// every opening.
+	// Make creates what the file lacks, in a transaction. Open always calls it. The file has
+	// the version found.
 	Make func(ctx context.Context, tx *sql.Tx, found int) error
 }
 
-// A VersionError reports a file that a later version of the program has written.
-// It is permanent, and the file was left as it is.
+// A VersionError reports a file that a later version of the program wrote. The error is
+// permanent, and the file was not changed.
 type VersionError struct {
 	Path         string
 	Found, Known int // versions of the schema
@@ -55,18 +54,19 @@ func (e *VersionError) Error() string {
 		e.Path, e.Found, e.Known)
 }
 
-// A MovedError reports a file that was deleted, moved or replaced while it was open.
-// What is written to an open file whose name is gone is lost when the file is closed.
+// A MovedError reports a file that was deleted, moved or replaced while it was open. If the
+// name no longer leads to the open file, everything that is written to it later is lost when
+// it is closed.
 type MovedError struct{ Path string }
 
 func (e *MovedError) Error() string {
-	return fmt.Sprintf("%s was deleted, moved or replaced while this program had it open, and what the program still writes is lost: put back what was there, or stop the program and start it again", e.Path)
+	return fmt.Sprintf("%s was deleted, moved or replaced while this program had it open, and everything that the program still writes is lost: put the original file back, or restart the program", e.Path)
 }
 
 // A File is an open file.
 type File struct {
-	// Writer has one connection, so that writers of this process queue in Go. It is for
-	// reading in step with the writes; [File.Write] writes.
+	// Writer has one connection, so that writers of this process queue in Go. Use it for
+	// reads that must be in order with the writes. Write with [File.Write].
 	Writer *sql.DB
 	Reader *sql.DB // cannot write
 
@@ -74,9 +74,9 @@ type File struct {
 	opened os.FileInfo // of the file; nil while it is being opened
 }
 
-// Open opens the file, making it where it does not exist, in a directory that
-// does. It returns a [*VersionError] for a file of a later version. A file that
-// it refuses is left as it is.
+// Open opens the file. It creates the file if it does not exist, but not the directory. It
+// returns a [*VersionError] for a file of a later version. It does not change a file that it
+// refuses.
 func Open(ctx context.Context, path string, schema Schema) (*File, error) {
 	absolute, err := filepath.Abs(path)
 	if err != nil {
@@ -89,12 +89,12 @@ func Open(ctx context.Context, path string, schema Schema) (*File, error) {
 	return f, nil
 }
 
-// Inspect runs look in a transaction on the file, which it neither makes nor
-// changes. It returns an error that wraps [fs.ErrNotExist] where there is no file,
-// and for a file that [Open] refuses that error. Where nobody has the file open, a
-// write-ahead log that was left beside it is folded into it.
+// Inspect runs look in a transaction on the file. It neither creates nor changes the file.
+// If there is no file, it returns an error that wraps [fs.ErrNotExist]. For a file that
+// [Open] refuses, it returns the error of Open. If no process has the file open, SQLite
+// moves the content of a remaining write-ahead log into the file.
 func Inspect(ctx context.Context, path string, schema Schema, look func(ctx context.Context, tx *sql.Tx) error) (err error) {
-	// SQLite opens a file that may not be written for reading only.
+	// SQLite would open a file without write permission for reading only.
 	if file, err := os.OpenFile(path, os.O_RDWR, 0); err != nil {
 		return err
 	} else if err := file.Close(); err != nil {
@@ -125,7 +125,7 @@ func (f *File) open(ctx context.Context, path string, schema Schema) (err error)
 		return err
 	}
 	f.Writer.SetMaxOpenConns(1)
-	// Before anything that writes, the change to a write-ahead log included.
+	// The check comes before anything that writes. Turning the write-ahead log on writes too.
 	if _, err := version(ctx, f.Writer, path, schema); err != nil {
 		return err
 	}
@@ -147,24 +147,24 @@ func (f *File) open(ctx context.Context, path string, schema Schema) (err error)
 	return nil
 }
 
-// connect returns a pool of connections to the file. None is made before the
-// first use.
+// connect returns a pool of connections to the file. The pool connects at its first use.
 func connect(path string, options url.Values) (*sql.DB, error) {
 	options.Set("_busy_timeout", strconv.FormatInt(busyTimeout.Milliseconds(), 10))
 	options.Set("_synchronous", "FULL")
-	options.Set("_error_rc", "1") // else a file that cannot be opened is reported as "out of memory"
+	options.Set("_error_rc", "1") // without this, a file that cannot be opened is reported as "out of memory"
 	name := url.URL{Scheme: "file", OmitHost: true, Path: filepath.ToSlash(path), RawQuery: options.Encode()}
 	return sql.Open("sqlite", name.String())
 }
 
-// Write runs write in a transaction that holds the file's write lock from its
-// beginning, and commits it. When it returns nil, all of it is on disk, and whoever
-// opens the file next finds it. On an error of write nothing is written; on another
-// error all of it may be. The error is a [*MovedError] if the file's name no longer
-// leads to the open file.
+// Write runs write in a transaction and commits the transaction. The transaction holds the
+// file's write lock from its beginning. If Write returns nil, everything is on disk, and
+// whoever opens the file next finds it. If write returns an error, nothing is written. After
+// another error, everything may be written. The error is a [*MovedError] if the file's name
+// no longer leads to the open file.
 func (f *File) Write(ctx context.Context, write func(tx *sql.Tx) error) error {
 	err := f.transact(ctx, write)
-	// After the commit: a file that is moved before it gets what is committed.
+	// The check comes after the commit: the file may be moved just before the commit, which
+	// then writes to the moved file.
 	if moved := f.checkPlace(); moved != nil {
 		return moved
 	}
@@ -186,8 +186,8 @@ func (f *File) transact(ctx context.Context, write func(tx *sql.Tx) error) error
 	return nil
 }
 
-// checkPlace returns a [*MovedError] unless the file and the write-ahead log are where
-// they were opened. It opens neither: closing it again would release SQLite's locks.
+// checkPlace returns a [*MovedError] unless the file and the write-ahead log are still where
+// they were opened. It must not open them: closing them again would release SQLite's locks.
 func (f *File) checkPlace() error {
 	if f.opened == nil {
 		return nil
@@ -195,16 +195,16 @@ func (f *File) checkPlace() error {
 	if now, err := os.Stat(f.path); err != nil || !os.SameFile(now, f.opened) {
 		return &MovedError{f.path}
 	}
-	// The log has what was committed last. It is there while a connection is open.
+	// The log has the latest commits. It exists while a connection is open.
 	if _, err := os.Stat(f.path + "-wal"); err != nil {
 		return &MovedError{f.path + "-wal"}
 	}
 	return nil
 }
 
-// migrate has the schema made and marks the file with it.
+// migrate creates the schema, and records it in the file.
 func migrate(ctx context.Context, tx *sql.Tx, path string, schema Schema) error {
-	// Again, now that no other process can be making the schema.
+	// Check again: now no other process can be creating the schema.
 	found, err := version(ctx, tx, path, schema)
 	if err != nil {
 		return err
@@ -226,8 +226,8 @@ type querier interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-// version returns the version of the file's schema, 0 for a new file, or refuses
-// the file.
+// version returns the version of the file's schema, or 0 for a new file. It returns an error
+// for a file that does not fit the schema.
 func version(ctx context.Context, db querier, path string, schema Schema) (int, error) {
 	var application, found, objects int
 	err := db.QueryRowContext(ctx, `
@@ -238,18 +238,18 @@ func version(ctx context.Context, db querier, path string, schema Schema) (int, 
 	case err != nil:
 		return 0, fmt.Errorf("read the schema version: %w", err)
 	case schema.ApplicationID != 0 && application != schema.ApplicationID && !isNew:
-		return 0, fmt.Errorf("%s is an SQLite file, but not one of tidemark's of this kind", path)
+		return 0, fmt.Errorf("%s is an SQLite file, but not a file of this kind that tidemark wrote", path)
 	case found > schema.Version:
 		return 0, &VersionError{Path: path, Found: found, Known: schema.Version}
 	}
 	return found, nil
 }
 
-// turnOnWriteAheadLog does so outside of a transaction, where alone it can be
-// done. It stays on with the file.
+// turnOnWriteAheadLog turns on the write-ahead log, which is possible only outside a
+// transaction. The log stays on when the file is closed.
 func turnOnWriteAheadLog(ctx context.Context, db *sql.DB) error {
-	// Of two processes that turn it on at once, SQLite tells one that the file is
-	// busy without waiting, since each holds a lock that the other wants.
+	// If two processes turn the log on at once, each holds a lock that the other wants. One
+	// of them then gets SQLITE_BUSY at once, without a wait.
 	waiting, cancel := context.WithTimeout(ctx, busyTimeout)
 	defer cancel()
 	for {
@@ -269,8 +269,8 @@ func turnOnWriteAheadLog(ctx context.Context, db *sql.DB) error {
 	}
 }
 
-// Code returns SQLite's primary result code of an error, or 0 where it is no
-// error of SQLite's.
+// Code returns SQLite's primary result code of an error, or 0 if the error is not from
+// SQLite.
 func Code(err error) int {
 	var e *sqlite.Error
 	if !errors.As(err, &e) {
@@ -282,25 +282,24 @@ func Code(err error) int {
 // IsFull reports whether an error says that the disk is full.
 func IsFull(err error) bool { return Code(err) == sqlite3.SQLITE_FULL }
 
-// IsUnwritable reports whether an error says that the file, or the log beside it,
-// may not be written or made.
+// IsUnwritable reports whether an error says that the file or its log may not be written or
+// created.
 func IsUnwritable(err error) bool {
 	code := Code(err)
 	return code == sqlite3.SQLITE_READONLY || code == sqlite3.SQLITE_CANTOPEN || code == sqlite3.SQLITE_PERM
 }
 
-// IsDamaged reports whether an error says that the file is no database, or a broken
-// one.
+// IsDamaged reports whether an error says that the file is not a database, or is damaged.
 func IsDamaged(err error) bool {
 	code := Code(err)
 	return code == sqlite3.SQLITE_NOTADB || code == sqlite3.SQLITE_CORRUPT
 }
 
-// Close closes the file. The last process that has it open folds the write-ahead
-// log into it and removes the log.
+// Close closes the file. When the last process closes the file, SQLite moves the content of
+// the write-ahead log into the file and removes the log.
 func (f *File) Close() error {
 	var errs []error
-	// The writer last, because the readers cannot fold the log.
+	// The writer must be last, because a reader cannot move the log's content.
 	for _, db := range []*sql.DB{f.Reader, f.Writer} {
 		if db != nil {
 			errs = append(errs, db.Close())
@@ -316,8 +315,7 @@ type Prepared struct {
 	SQL       string
 }
 
-// Prepare prepares statements that run often, once. They are closed with their
-// database.
+// Prepare prepares statements that run often. Closing their database closes them.
 func Prepare(ctx context.Context, all ...Prepared) error {
 	for _, p := range all {
 		statement, err := p.DB.PrepareContext(ctx, p.SQL)

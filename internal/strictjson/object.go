@@ -12,27 +12,25 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// ErrNotObject is wrapped by the error for well-formed JSON that is something
-// other than an object.
+// ErrNotObject is in the error for well-formed JSON that is not an object.
 var ErrNotObject = errors.New("not an object")
 
-// A Selection says which values of an object are wanted. It may be used
-// concurrently.
+// A Selection says which values of an object are wanted. Many goroutines may use it.
 type Selection struct {
 	size int // number of wanted values
 	root place
 }
 
-// A place is a key, or a chain of keys, that leads to a wanted value.
+// A place is what a key, or a chain of keys, leads to: a wanted value, an object with wanted
+// values, or both.
 type place struct {
 	index  int               // of the value at this place, or -1 if it is not wanted
 	inside []int             // indices of the wanted values inside the object at this place
 	next   map[string]*place // by the object's keys
 }
 
-// Select returns the Selection of the values at the paths, no two of which are
-// equal. A path is a key, or the keys of nested objects with points in between,
-// as in "message.data".
+// Select returns the Selection of the values at the paths. No two paths may be equal. A path
+// is a key, or the keys of nested objects with points between them, as in "message.data".
 func Select(paths ...string) *Selection {
 	s := &Selection{size: len(paths), root: place{index: -1}}
 	for i, path := range paths {
@@ -59,7 +57,7 @@ func (p *place) to(key string) *place {
 
 // Read reads exactly one JSON object, with white space around it allowed. It
 // sets values to the wanted values, undecoded and in the order of the paths. An
-// absent value is nil, and so is every value inside another that is absent or no
+// absent value is nil, and so is every value inside a value that is absent or not an
 // object. The values share the memory of data. If Read returns an error, the
 // values mean nothing.
 func (s *Selection) Read(data []byte, values []json.RawMessage) error {
@@ -76,7 +74,7 @@ func (p *place) readMember(d *decoder, key jsontext.Token, values []json.RawMess
 		_, err := d.value()
 		return err
 	}
-	for _, i := range at.inside { // the values of an earlier duplicate of key
+	for _, i := range at.inside { // forget the values of an earlier duplicate of key
 		values[i] = nil
 	}
 	var value json.RawMessage
@@ -93,8 +91,7 @@ func (p *place) readMember(d *decoder, key jsontext.Token, values []json.RawMess
 }
 
 // Members reads exactly one JSON object, with white space around it allowed, and
-// calls visit for each member in order, duplicates included, until it meets an
-// error. The values are undecoded and share the memory of data.
+// calls visit for each member in order, duplicates included, until an error occurs. The values are undecoded and share the memory of data.
 func Members(data []byte, visit func(key string, value json.RawMessage)) error {
 	return readObject(data, func(d *decoder, token jsontext.Token) error {
 		key := token.String()
@@ -117,12 +114,12 @@ func Object(data []byte) (map[string]json.RawMessage, error) {
 	return object, nil
 }
 
-// readObject reads the one object that data is, and calls member after each key.
+// readObject reads data, which must be exactly one object. It calls member after each key.
 func readObject(data []byte, member func(d *decoder, key jsontext.Token) error) error {
 	d := decoders.Get().(*decoder)
 	defer decoders.Put(d)
 	d.reset(data)
-	defer d.reset(nil) // so that it keeps no data
+	defer d.reset(nil) // the pooled decoder must not keep data in memory
 	kind := d.text.PeekKind()
 	var err error
 	if kind == '{' {
@@ -145,9 +142,9 @@ func readObject(data []byte, member func(d *decoder, key jsontext.Token) error) 
 // typeNames are the names of JSON types in errors.
 var typeNames = map[jsontext.Kind]string{'n': "null", 't': "bool", 'f': "bool", '"': "string", '0': "number", '[': "array"}
 
-// syntaxError returns the error for data that cannot be read: what encoding/json
-// says of the data, which is short however long the data is. The decoder's own
-// error contains the keys of all objects around the fault.
+// syntaxError returns the error for data that cannot be read. It is the error of
+// encoding/json, which is short even if the data is long. The decoder's own error contains
+// the keys of all objects around the fault.
 func syntaxError(data []byte, err error) error {
 	var value json.RawMessage
 	if described := json.Unmarshal(data, &value); described != nil {
@@ -159,11 +156,11 @@ func syntaxError(data []byte, err error) error {
 // A decoder reads the JSON text in data.
 type decoder struct {
 	text   jsontext.Decoder
-	buffer bytes.Buffer // what text reads from: it takes the bytes of a Buffer without a copy
+	buffer bytes.Buffer // text reads from it, without copying its bytes
 	data   []byte
 }
 
-// decoders are reused, because a new decoder costs half as much as what it reads.
+// decoders are reused: creating one would cost half as much as reading with it.
 var decoders = sync.Pool{New: func() any { return new(decoder) }}
 
 var options = []jsontext.Options{
@@ -205,12 +202,12 @@ func (d *decoder) value() (json.RawMessage, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The decoder's slice is good until its next call only.
+	// The decoder's slice is valid only until its next call, so return one of data.
 	end := d.text.InputOffset()
 	return d.data[end-int64(len(value)) : end], nil
 }
 
-// end returns an error if anything but white space follows.
+// end returns an error if anything except white space follows.
 func (d *decoder) end() error {
 	switch _, err := d.text.ReadToken(); err {
 	case io.EOF:

@@ -1,13 +1,13 @@
-// Package strictjson reads JSON from outside without the leniency of
-// encoding/json on structs: keys match in their exact case, null is a value and
-// not an absence, and nothing may follow the value. Of a duplicate key the last
-// counts. Objects and arrays may be nested 10,000 deep.
+// Package strictjson reads JSON from outside. It is stricter than encoding/json with
+// structs: keys match in their exact case, null is a value and not an absence, and nothing
+// may follow the value. Of a duplicate key the last counts. Objects and arrays may be nested
+// 10,000 deep.
 //
-// An object is read in one pass, and only the wanted values are kept, as slices
-// of its text. So an object of a million unknown keys needs no memory of its own.
+// An object is read in one pass. Only the wanted values are kept, as slices of the object's
+// text. So an object with a million unknown keys needs no additional memory.
 //
-// The package does not refuse bad UTF-8: in keys and strings it becomes U+FFFD,
-// as half a surrogate pair does.
+// The package accepts invalid UTF-8: in keys and strings it becomes U+FFFD, as does half a
+// surrogate pair.
 package strictjson
 
 import (
@@ -26,8 +26,8 @@ func String(raw json.RawMessage) (string, error) {
 	return string(text), err
 }
 
-// Unquote returns the text of a JSON string, which shares the memory of raw if
-// nothing in it is escaped. Anything else, null included, is an error.
+// Unquote returns the text of a JSON string. The text shares the memory of raw if nothing in
+// it is escaped. Anything else, null included, is an error.
 func Unquote(raw json.RawMessage) ([]byte, error) {
 	if len(raw) < 2 || raw[0] != '"' || raw[len(raw)-1] != '"' {
 		return nil, errors.New("not a string")
@@ -36,14 +36,14 @@ func Unquote(raw json.RawMessage) ([]byte, error) {
 		return text, nil
 	}
 	text, err := jsontext.AppendUnquote(nil, raw)
-	if err != nil && !jsontext.Value(raw).IsValid(options...) { // else the error is of what became U+FFFD
+	if err != nil && !jsontext.Value(raw).IsValid(options...) { // if raw is valid, the error is about text that became U+FFFD
 		return nil, err
 	}
 	return text, nil
 }
 
-// Quote makes outside text fit for an error message: quoted, and cut where it is
-// longer than any address of a service account or URL of a service.
+// Quote quotes text from outside for an error message. It cuts text that is longer than any
+// address of a service account or URL of a service.
 func Quote(text string) string {
 	const most = 128
 	if len(text) > most {

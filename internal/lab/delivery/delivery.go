@@ -1,6 +1,6 @@
-// Package delivery hands push bodies to a server the way Pub/Sub push does: at
-// least once, again and again with growing pauses until the server acknowledges.
-// Commands that stand in for Pub/Sub use it.
+// Package delivery delivers push bodies to a server as Pub/Sub push does: at least once. It
+// repeats a delivery, with growing pauses, until the server acknowledges. Commands that
+// replace Pub/Sub use it.
 package delivery
 
 import (
@@ -21,52 +21,50 @@ import (
 )
 
 const (
-	// AckDeadline is how long an attempt waits for its answer, as a subscription
-	// waits for an acknowledgement before it delivers again. It lies well past
-	// every deadline inside the server.
+	// AckDeadline is how long an attempt waits for its answer. A subscription waits as long
+	// for an acknowledgement before it delivers again. AckDeadline is much longer than every
+	// deadline inside the server.
 	AckDeadline = 60 * time.Second
 
 	minBackoff = 100 * time.Millisecond // Pub/Sub's, after the first refusal
-	maxBackoff = 10 * time.Second       // shorter than Pub/Sub's 60 s: a person is waiting
+	maxBackoff = 10 * time.Second       // shorter than Pub/Sub's 60 s, because the user waits
 
-	// maxRetryAfter bounds what a server can ask for, at the longest pause that
-	// Pub/Sub makes.
+	// maxRetryAfter is the longest pause that a server can ask for. It is Pub/Sub's longest
+	// pause.
 	maxRetryAfter = 60 * time.Second
 
 	maxAnswer = 64 << 10 // bytes of an answer's body that are kept
 )
 
-// A Deliverer delivers push bodies to one URL. It may be used by many
-// goroutines at once; how many is the caller's choice. The zero value of every
-// field but URL is ready to use. Fields must not change after the first call.
+// A Deliverer delivers push bodies to one URL. Many goroutines may use it at once. Only URL
+// is required. Fields must not change after the first call.
 type Deliverer struct {
 	// URL is where the bodies are posted: http or https (see [CheckURL]).
 	URL string
-	// Token is sent with each body; empty is none. See [CheckToken].
+	// Token is sent with each body; if it is empty, no token is sent. See [CheckToken].
 	Token string
-	// Client sends the requests; nil is [http.DefaultClient]. Redirects are never
-	// followed, since they would turn the POST into a GET, whose 200 stands for
-	// nothing stored.
+	// Client sends the requests; nil means [http.DefaultClient]. Redirects are never
+	// followed: a redirect turns the POST into a GET, and status 200 for a GET does not mean
+	// that the message is stored.
 	Client *http.Client
-	// Timeout bounds one attempt; 0 is [AckDeadline].
+	// Timeout limits one attempt; 0 means [AckDeadline].
 	Timeout time.Duration
-	// GiveUpAfter bounds all attempts at one body with their pauses: no attempt
-	// begins later. 0 is no bound.
+	// GiveUpAfter limits all attempts for one body, pauses included: no attempt begins
+	// later. 0 means no limit.
 	GiveUpAfter time.Duration
-	// Observe, if set, is told of every attempt as soon as it has ended, before
-	// the pause that follows it. It is called from every goroutine that calls
-	// Deliver.
+	// Observe, if set, is called after every attempt, before the pause that follows. Every
+	// goroutine that calls Deliver calls Observe.
 	Observe func(Attempt)
 
-	// Now and Sleep are the clock; nil is the real one. Sleep returns ctx's error
-	// if ctx ends first.
+	// Now and Sleep are the clock; nil means the real clock. Sleep returns ctx's error if
+	// ctx ends first.
 	Now   func() time.Time
 	Sleep func(ctx context.Context, d time.Duration) error
 }
 
-// NewClient returns an HTTP client that keeps concurrency connections to one
-// server open between requests; the default client keeps two and would open a
-// new one for nearly every request beyond.
+// NewClient returns an HTTP client that keeps concurrency connections to one server open
+// between requests. The default client keeps only two, and would open a new connection for
+// nearly every other request.
 func NewClient(concurrency int) *http.Client {
 	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true}
 	transport.MaxIdleConnsPerHost = max(concurrency, 1)
@@ -74,16 +72,16 @@ func NewClient(concurrency int) *http.Client {
 	return &http.Client{Transport: transport}
 }
 
-// CheckURL tells whether raw is a URL that bodies can be posted to.
+// CheckURL returns an error unless raw is a URL to which bodies can be posted.
 func CheckURL(raw string) error {
 	u, err := url.Parse(raw)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		return fmt.Errorf("%q is not a URL as http://host:port/path", raw)
+		return fmt.Errorf("%q is not a URL such as http://host:port/path", raw)
 	}
 	return nil
 }
 
-// An Attempt is one delivery of one body, and what came of it.
+// An Attempt is one delivery of one body, and its outcome.
 type Attempt struct {
 	Number  int           // of this body's attempts, from 1
 	Status  int           // the HTTP status; 0 if no answer came
@@ -91,11 +89,11 @@ type Attempt struct {
 	Err     error         // why no answer came; nil if one did
 	Latency time.Duration // from the start of the request to the end of the answer
 
-	retryAfter time.Duration // what the server asked for, or 0
+	retryAfter time.Duration // the pause that the server asked for, or 0
 }
 
-// Acknowledged tells whether the server took over the message: status 102, 200,
-// 201, 202 or 204 and no other, which is Pub/Sub's rule.
+// Acknowledged reports whether the server acknowledged the message. Only status 102, 200,
+// 201, 202 and 204 do so, as for Pub/Sub.
 func (a Attempt) Acknowledged() bool {
 	switch a.Status {
 	case http.StatusProcessing, http.StatusOK, http.StatusCreated, http.StatusAccepted, http.StatusNoContent:
@@ -104,9 +102,8 @@ func (a Attempt) Acknowledged() bool {
 	return false
 }
 
-// Hopeless tells whether the answer is one that every later attempt would get:
-// status 400, 401, 403, 404, 405, 413 or 415.
-// (Pub/Sub itself would go on until the message expires.)
+// Hopeless reports whether every later attempt would get the same answer: status 400, 401,
+// 403, 404, 405, 413 or 415. (Pub/Sub itself would try again until the message expires.)
 func (a Attempt) Hopeless() bool {
 	switch a.Status {
 	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound,
@@ -116,8 +113,8 @@ func (a Attempt) Hopeless() bool {
 	return false
 }
 
-// String returns the outcome in one line for a person: the status with the
-// server's error message, or why no answer came.
+// String returns the outcome in one line for the user: the status with the server's error
+// message, or why no answer came.
 func (a Attempt) String() string {
 	if a.Status == 0 {
 		return fmt.Sprintf("no answer: %v", a.Err)
@@ -129,8 +126,8 @@ func (a Attempt) String() string {
 	return status
 }
 
-// message returns the message of an error in Google's JSON form, or else the
-// beginning of the answer's first line.
+// message returns the message of an error in Google's JSON form. For another answer it
+// returns the beginning of the first line.
 func (a Attempt) message() string {
 	var answer struct {
 		Error struct{ Message string }
@@ -146,8 +143,8 @@ func (a Attempt) message() string {
 	return strings.ToValidUTF8(line, "?")
 }
 
-// RefusedError is the error of [Deliverer.Deliver] for a body that the server
-// will never take: status 400, 401, 403, 404, 405, 413 or 415.
+// RefusedError is the error of [Deliverer.Deliver] for a body that the server will never
+// accept. See [Attempt.Hopeless].
 type RefusedError struct{ Attempt Attempt }
 
 func (e *RefusedError) Error() string { return "server refuses the message: " + e.Attempt.String() }
@@ -155,7 +152,7 @@ func (e *RefusedError) Error() string { return "server refuses the message: " + 
 // GaveUpError is the error of [Deliverer.Deliver] for a body that was not
 // acknowledged within GiveUpAfter. The server may have stored the message.
 type GaveUpError struct {
-	After time.Duration // the bound
+	After time.Duration // GiveUpAfter
 	Last  Attempt
 }
 
@@ -163,15 +160,15 @@ func (e *GaveUpError) Error() string {
 	return fmt.Sprintf("not acknowledged within %s; the last of %d attempts: %v", durations.Text(e.After), e.Last.Number, e.Last)
 }
 
-// Deliver posts body until the server acknowledges it, and returns the attempt
-// that succeeded. It gives up only with a [*RefusedError], with a [*GaveUpError],
-// or when ctx ends, with an error that wraps ctx's; the server may then have stored
-// the message. Deliver never changes body, and the caller must not either, even
-// later: the last request may still be reading it.
+// Deliver posts body until the server acknowledges it, and returns the attempt that
+// succeeded. It gives up only with a [*RefusedError] or a [*GaveUpError], or when ctx ends,
+// with an error that wraps ctx's error. The server may have stored the message even then.
+// Deliver never changes body. The caller must not change body either, even after Deliver
+// returns: the last request may still read it.
 //
-// The pause before another attempt doubles from 100 ms to 10 s, each cut by a
-// random part of up to one half, and is never shorter than the server's
-// Retry-After (up to a minute).
+// The pause before another attempt doubles from 100 ms to 10 s. A random part, up to half,
+// is taken off each pause. A pause is never shorter than the server's Retry-After (up to a
+// minute).
 func (d *Deliverer) Deliver(ctx context.Context, body []byte) (Attempt, error) {
 	if err := errors.Join(CheckURL(d.URL), CheckToken(d.URL, d.Token)); err != nil {
 		return Attempt{}, fmt.Errorf("delivery: %w", err)
@@ -203,8 +200,8 @@ func (d *Deliverer) Deliver(ctx context.Context, body []byte) (Attempt, error) {
 	}
 }
 
-// pause returns how long to wait before another attempt. The random part keeps
-// bodies that were refused together from coming back together.
+// pause returns how long to wait before another attempt. The random part ensures that bodies
+// that were refused together do not return together.
 func pause(backoff, retryAfter time.Duration) time.Duration {
 	if retryAfter >= backoff {
 		return retryAfter + rand.N(minBackoff)
@@ -229,8 +226,8 @@ func (d *Deliverer) attempt(ctx context.Context, body []byte) Attempt {
 		return Attempt{Err: Explain(err, d.URL), Latency: d.now().Sub(start)}
 	}
 	defer response.Body.Close()
-	// The status alone decides, as it does for Pub/Sub; so a body that cannot be
-	// read to its end takes nothing back.
+	// As for Pub/Sub, only the status counts. So an error while the answer's body is read
+	// changes nothing.
 	answer, _ := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
 	return Attempt{
 		Status:     response.StatusCode,
@@ -250,8 +247,7 @@ func (d *Deliverer) post(ctx context.Context, body []byte) (*http.Response, erro
 	return d.client().Do(request)
 }
 
-// client returns the client to send with: the caller's, except that it never
-// follows a redirect.
+// client returns a copy of the caller's client that never follows a redirect.
 func (d *Deliverer) client() *http.Client {
 	client := http.Client{}
 	if d.Client != nil {
@@ -275,7 +271,7 @@ func (d *Deliverer) sleep(ctx context.Context, pause time.Duration) error {
 	return Sleep(ctx, pause)
 }
 
-// Sleep waits for d, or until ctx ends, and then returns ctx's error.
+// Sleep waits for d. If ctx ends first, it returns ctx's error.
 func Sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -287,8 +283,8 @@ func Sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// parseRetryAfter reads a Retry-After header: whole seconds or an HTTP date.
-// What cannot be read, or lies in the past, is 0.
+// parseRetryAfter reads a Retry-After header: whole seconds or an HTTP date. It returns 0 if
+// the header cannot be read or its date is past.
 func parseRetryAfter(header string, now time.Time) time.Duration {
 	var wait time.Duration
 	if seconds, err := strconv.ParseUint(header, 10, 31); err == nil {

@@ -13,7 +13,7 @@ import (
 	"syscall"
 )
 
-// A PlainError says in a user's words what another error means.
+// A PlainError says in plain words what another error means.
 type PlainError struct {
 	Text  string
 	Cause error
@@ -22,9 +22,9 @@ type PlainError struct {
 func (e *PlainError) Error() string { return e.Text }
 func (e *PlainError) Unwrap() error { return e.Cause }
 
-// Explain returns the error of a request to the URL in words for a user, without
-// the method and the URL that Go puts before it. The error wraps err. An error that
-// has no better words keeps its own.
+// Explain returns an error that says in plain words why a request to the URL failed. It wraps
+// err. If there are no better words for err, the text stays, without the method and the URL
+// that Go puts before it.
 func Explain(err error, raw string) error {
 	var urlErr *url.Error
 	if errors.As(err, &urlErr) {

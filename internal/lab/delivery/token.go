@@ -8,21 +8,21 @@ import (
 	"net/url"
 )
 
-// TokenVariable is the environment variable of the identity token that commands
-// send to a server that checks its callers. There is no flag of it: arguments are
-// there for every user of the machine to see.
+// TokenVariable is the environment variable with the identity token that commands send to a
+// server that checks its callers. There is no flag for the token, because every user of the
+// machine can see the arguments of a process.
 const TokenVariable = "TIDEMARK_TOKEN"
 
-// Authorize adds the token to the request. An empty one is none.
+// Authorize adds the token to the request, unless the token is empty.
 func Authorize(r *http.Request, token string) {
 	if token != "" {
 		r.Header.Set("Authorization", "Bearer "+token)
 	}
 }
 
-// CheckToken tells whether the token may be sent to a URL: over TLS, or to this
-// machine itself, for otherwise whoever listens on the way could use it. It does
-// not quote the token.
+// CheckToken returns an error if the token must not be sent to the URL. It may be sent only
+// over TLS or to this machine, because otherwise somebody on the network could read and use
+// it. The error does not quote the token.
 func CheckToken(raw, token string) error {
 	if token == "" {
 		return nil
@@ -39,5 +39,5 @@ func CheckToken(raw, token string) error {
 	if ip := net.ParseIP(u.Hostname()); u.Scheme == "https" || u.Hostname() == "localhost" || ip.IsLoopback() {
 		return nil
 	}
-	return fmt.Errorf("%q is neither https nor this machine: %s would go over the network in clear; unset it, or use https", raw, TokenVariable)
+	return fmt.Errorf("%q is neither https nor this machine: %s would go over the network unencrypted; unset it, or use https", raw, TokenVariable)
 }

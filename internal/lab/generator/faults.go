@@ -5,21 +5,21 @@ import (
 	"math/rand/v2"
 )
 
-// spoil returns data, a record, made invalid in one of several ways, each as
-// likely as the others. The result may share data's memory.
+// spoil makes the record data invalid, in one of several ways that are equally likely. The
+// result may share data's memory.
 func spoil(data []byte, random *rand.Rand) []byte {
 	ways := faults()
 	return ways[random.IntN(len(ways))].spoil(data, random)
 }
 
-// A fault is a way for a record to be no valid event.
+// A fault is one way to make a record invalid.
 type fault struct {
 	name  string
 	spoil func(data []byte, random *rand.Rand) []byte
 }
 
-// faults lists the ways in which records are spoilt. Nothing inside a value of a
-// record looks like a key, since its quotes are escaped.
+// faults returns all faults. They find keys by their quotes: no value of a record looks like
+// a key, because the quotes in values are escaped.
 func faults() []fault {
 	return []fault{
 		{"cut", func(data []byte, random *rand.Rand) []byte { return data[:1+random.IntN(len(data)-1)] }},
@@ -31,7 +31,7 @@ func faults() []fault {
 			return append(data[:from], data[to:]...)
 		}},
 		{"number as string", replaceFirst(`"http_response": 200`, `"http_response": "200"`)},
-		{"fraction for integer", replaceFirst(`, "user_agent": `, `.0, "user_agent": `)}, // num_bytes stands before it
+		{"fraction for integer", replaceFirst(`, "user_agent": `, `.0, "user_agent": `)}, // num_bytes is before it
 		{"no such month", func(data []byte, _ *rand.Rand) []byte {
 			year := bytes.Index(data, []byte(`"timestamp": "`)) + len(`"timestamp": "`)
 			copy(data[year+len("2006-"):], "13")

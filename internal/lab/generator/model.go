@@ -17,48 +17,47 @@ const (
 )
 
 const (
-	// maxRedeliveryDelay bounds how long after a message its second delivery
-	// comes, as when an acknowledgement was lost and a deadline had to pass.
+	// maxRedeliveryDelay is the longest time from a message to its second delivery. Pub/Sub
+	// delivers again when an acknowledgement was lost and its deadline has passed.
 	maxRedeliveryDelay = time.Minute
-	// maxCatchUp is how far behind its schedule a stream may catch up: enough for
-	// a timer that wakes late, too little for a burst after a stall.
+	// maxCatchUp is how much lost time a stream makes up for: enough for a timer that fires
+	// late, but too little for a burst after a stall.
 	maxCatchUp = 100 * time.Millisecond
 )
 
 // A Delivery is a message that is due to be delivered.
 type Delivery struct {
-	// At is when: in UTC, cut down to the microsecond. It is the message's
-	// publish time, or some time later for a redelivery.
+	// At is when the delivery is due, in UTC, truncated to the microsecond. It is the
+	// message's publish time, or for a redelivery a later time.
 	At      time.Time
 	Message event.Message
-	// Redelivery is whether the message was delivered before. Both deliveries
-	// share the memory of their data and attributes.
+	// Redelivery reports that the message was delivered before. Both deliveries share the
+	// memory of data and attributes.
 	Redelivery bool
 }
 
-// A model is the users and the queue of what they and the redeliveries are to do
-// next. It never reads a clock: whoever works it off calls advance at each due
-// instant until it is over.
+// A model has the users and the queue of future actions. It never reads a clock: its caller
+// calls advance at each due instant until the model is over.
 type model struct {
 	config     Config
 	users      []*user
 	queue      taskQueue
 	scheduled  uint64 // tasks ever put into the queue
-	made       int    // messages
+	made       int    // number of messages
 	nextID     uint64
 	malformed  *rand.Rand
 	duplicates *rand.Rand
-	end        time.Time // by Duration, or the last time there is
+	end        time.Time // the start plus Duration, or lastTime
 	last       time.Time // when the latest action was due
 	over       bool
 }
 
-// newModel returns the model of a valid configuration, starting at start.
+// newModel returns the model of a valid configuration. The stream starts at start.
 func newModel(config Config, start time.Time) *model {
 	m := &model{
 		config: config,
-		// Ids run on from a number of the seed and the start, so that two runs into
-		// one topic share none, even with the same seed.
+		// Ids count up from a number that depends on the seed and the start. So two runs to
+		// one topic have no id in common, even with the same seed.
 		nextID:     1<<60 + newRandom("message ids", config.Seed, uint64(start.UnixNano())).Uint64N(1<<62),
 		malformed:  newRandom("malformed", config.Seed, 0),
 		duplicates: newRandom("duplicates", config.Seed, 0),
@@ -77,8 +76,8 @@ func newModel(config Config, start time.Time) *model {
 	return m
 }
 
-// due returns the instant of the next action, which for the last one is the end
-// of the stream.
+// due returns the instant of the next action. The last action is due at the end of the
+// stream.
 func (m *model) due() time.Time {
 	switch {
 	case m.full():
@@ -89,15 +88,15 @@ func (m *model) due() time.Time {
 	return m.queue[0].at
 }
 
-// full tells whether the last message has been made.
+// full reports whether the last message was created.
 func (m *model) full() bool { return m.config.Count > 0 && m.made >= m.config.Count }
 
 func (m *model) pastEnd(t time.Time) bool { return !t.Before(m.end) }
 
-// advance takes the next action, at the instant now, not before it is due, and
-// returns the deliveries that it leads to. What follows from it is scheduled from
-// when it was due, so that late timers do not add up, but from no longer ago than
-// maxCatchUp.
+// advance takes the next action and returns its deliveries. The instant now must not be
+// before the action is due. The actions that follow are scheduled from the instant when this
+// action was due, so that the delays of late timers do not add up. But that instant is taken
+// to be at most maxCatchUp ago.
 func (m *model) advance(now time.Time) []Delivery {
 	if m.full() || m.pastEnd(m.queue[0].at) {
 		return m.finish(now)
@@ -120,8 +119,7 @@ func (m *model) advance(now time.Time) []Delivery {
 	}
 }
 
-// finish ends the stream at the instant now and returns the deliveries that are
-// still to be made.
+// finish ends the stream at the instant now and returns the remaining deliveries.
 func (m *model) finish(now time.Time) []Delivery {
 	m.over = true
 	var deliveries []Delivery
@@ -136,7 +134,7 @@ func (m *model) finish(now time.Time) []Delivery {
 	return deliveries
 }
 
-// makeEvent makes the user's next event and decides when it is published.
+// makeEvent creates the user's next event and decides when it is published.
 func (m *model) makeEvent(u *user, now time.Time) {
 	u.page = u.page.step(u.random)
 	timestamp := event.FormatTime(now)
@@ -158,8 +156,8 @@ func (m *model) makeEvent(u *user, now time.Time) {
 	m.schedulePublish(u, m.last)
 }
 
-// lag decides whether the user is offline after an event, and schedules what the
-// user does next.
+// lag decides whether the user is offline after an event, and schedules the user's next
+// action.
 func (m *model) lag(u *user) {
 	if u.offline {
 		u.offline = u.random.Float64() >= comesBack
@@ -173,7 +171,8 @@ func (m *model) lag(u *user) {
 	m.schedulePublish(u, m.last.Add(u.upTo(maxPublishDelay)))
 }
 
-// publish gives all that the user holds an id and a publish time.
+// publish returns the deliveries of all messages that the user holds. It gives each message
+// an id and a publish time.
 func (m *model) publish(u *user, now time.Time) []Delivery {
 	deliveries := make([]Delivery, 0, len(u.held))
 	for _, message := range u.held {
@@ -186,7 +185,7 @@ func (m *model) publish(u *user, now time.Time) []Delivery {
 			m.schedule(&task{at: m.last.Add(delay), redelivery: &message})
 		}
 	}
-	clear(u.held) // lets the messages go
+	clear(u.held) // frees the messages
 	u.held = u.held[:0]
 	return deliveries
 }
@@ -207,14 +206,13 @@ func (m *model) schedule(t *task) {
 	heap.Push(&m.queue, t)
 }
 
-// stamp returns t as a message carries it.
+// stamp returns t in UTC, with the precision of a message's times.
 func stamp(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
 
-// A task is something to do at an instant: a user's next action, or a
-// redelivery.
+// A task is an action at an instant: a user's next action, or a redelivery.
 type task struct {
 	at         time.Time
-	number     uint64 // of tasks at the same instant the lower goes first
+	number     uint64 // of tasks at the same instant, the one with the lower number is first
 	user       *user
 	redelivery *event.Message
 }
@@ -234,7 +232,7 @@ func (q *taskQueue) Push(t any)   { *q = append(*q, t.(*task)) }
 func (q *taskQueue) Pop() any {
 	last := len(*q) - 1
 	t := (*q)[last]
-	(*q)[last] = nil // lets its message go
+	(*q)[last] = nil // frees its message
 	*q = (*q)[:last]
 	return t
 }

@@ -2,13 +2,13 @@ package generator
 
 import "math/rand/v2"
 
-// A page is a node of the tree that users walk. Two nodes may have one name.
+// A page is a node of the tree that users walk. Two nodes may have the same name.
 type page struct {
 	name string
-	next []*page // where a user on it may be after a step: the page, its children, its parent
+	next []*page // where a step can lead: the page itself, its children, its parent
 }
 
-// newPage returns a page above the given children.
+// newPage returns a page with the given children.
 func newPage(name string, children ...*page) *page {
 	p := &page{name: name}
 	p.next = append(append(p.next, p), children...)
@@ -21,8 +21,8 @@ func newPage(name string, children ...*page) *page {
 // step returns where a user who is on p is after one step.
 func (p *page) step(random *rand.Rand) *page { return p.next[random.IntN(len(p.next))] }
 
-// newPageTree returns the root of the lab's tree, which has 16 nodes and 15
-// names: bacteria.html is also its own child.
+// newPageTree returns the root of the lab's tree. The tree has 16 nodes with 15 names,
+// because the child of bacteria.html is also named bacteria.html.
 func newPageTree() *page {
 	return newPage("home.html",
 		newPage("archea.html", newPage("archaea.html")),

@@ -1,13 +1,13 @@
 package generator
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"unicode/utf16"
-	"unicode/utf8"
 )
 
-// A record is one page view, with its values as they are on the wire.
+// A record is one page view.
 type record struct {
 	identity  identity
 	timestamp string
@@ -15,9 +15,8 @@ type record struct {
 	numBytes  int
 }
 
-// encode returns the record as Python's default JSON encoder writes it in the
-// lab, byte for byte: a space after each comma and colon, this order of keys,
-// and ASCII only.
+// encode returns the record in JSON. Its bytes are those that Python's default encoder writes
+// in the lab: a space after each comma and colon, the keys in this order, and ASCII only.
 func (r record) encode() []byte {
 	b := make([]byte, 0, 400)
 	b = append(b, `{"ip": `...)
@@ -39,8 +38,8 @@ func (r record) encode() []byte {
 	return append(b, '}')
 }
 
-// appendFloat appends x as Python writes a float of moderate size: the shortest
-// digits that read back as x, and always a point, as in 48.0.
+// appendFloat appends x as Python writes a float of moderate size: the fewest digits that
+// identify x, and always a point, as in 48.0.
 func appendFloat(b []byte, x float64) []byte {
 	digits := strconv.FormatFloat(x, 'f', -1, 64)
 	b = append(b, digits...)
@@ -50,42 +49,21 @@ func appendFloat(b []byte, x float64) []byte {
 	return b
 }
 
-// appendString appends s as a JSON string in Python's way: what is not printable
-// ASCII is escaped, outside the basic plane as a surrogate pair.
+// appendString appends s as Python writes a JSON string: everything except printable ASCII is
+// escaped, and a character outside the basic plane becomes a surrogate pair.
 func appendString(b []byte, s string) []byte {
+	const special, letters = "\"\\\n\r\t\b\f", `"\nrtbf`
 	b = append(b, '"')
 	for _, r := range s {
-		switch {
-		case r == '"' || r == '\\':
-			b = append(b, '\\', byte(r))
-		case r == '\n':
-			b = append(b, `\n`...)
-		case r == '\r':
-			b = append(b, `\r`...)
-		case r == '\t':
-			b = append(b, `\t`...)
-		case r == '\b':
-			b = append(b, `\b`...)
-		case r == '\f':
-			b = append(b, `\f`...)
-		case ' ' <= r && r <= '~':
+		if at := strings.IndexRune(special, r); at >= 0 {
+			b = append(b, '\\', letters[at])
+		} else if ' ' <= r && r <= '~' {
 			b = append(b, byte(r))
-		default:
-			b = appendEscaped(b, r)
+		} else {
+			for _, unit := range utf16.AppendRune(nil, r) {
+				b = fmt.Appendf(b, `\u%04x`, unit)
+			}
 		}
 	}
 	return append(b, '"')
-}
-
-func appendEscaped(b []byte, r rune) []byte {
-	if high, low := utf16.EncodeRune(r); high != utf8.RuneError {
-		return appendUnit(appendUnit(b, high), low)
-	}
-	return appendUnit(b, r)
-}
-
-// appendUnit appends \u and the four hexadecimal digits of a UTF-16 code unit.
-func appendUnit(b []byte, unit rune) []byte {
-	const hex = "0123456789abcdef"
-	return append(b, '\\', 'u', hex[unit>>12&15], hex[unit>>8&15], hex[unit>>4&15], hex[unit&15])
 }

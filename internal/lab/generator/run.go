@@ -12,43 +12,42 @@ import (
 )
 
 const (
-	// DefaultConcurrency is enough for the largest burst of the lab's stream.
+	// DefaultConcurrency is used if Options.Concurrency is 0. It is enough for the largest
+	// burst of the lab's stream.
 	DefaultConcurrency = 50
-	// DefaultGrace is the default of Options.Grace.
+	// DefaultGrace is used if Options.Grace is 0.
 	DefaultGrace = 10 * time.Second
 
-	// maxBacklog is how many deliveries may wait for a slow server, as they would
-	// in a subscription: more than an hour of the lab's stream.
+	// maxBacklog is how many deliveries may wait for a slow server, as in a subscription. It
+	// is more than an hour of the lab's stream.
 	maxBacklog = 10_000
 )
 
 // Options say how to run a stream in real time.
 type Options struct {
-	// Publish hands on one delivery; retrying is its own affair. It is called
-	// from several goroutines, in no certain order unless Concurrency is 1. Its
-	// context outlives Run's by Grace. An error ends the run: return nil for a
-	// message to be done without.
+	// Publish publishes one delivery, and retries if necessary. Several goroutines call it;
+	// the order is fixed only if Concurrency is 1. Its context ends Grace after Run's
+	// context. An error ends the run: to skip a message, return nil.
 	Publish func(context.Context, Delivery) error
-	// Concurrency is how many calls of Publish run at once; 0 is
-	// DefaultConcurrency.
+	// Concurrency is how many calls of Publish run at once; 0 means DefaultConcurrency.
 	Concurrency int
-	// Grace is how long after the end of Run's context deliveries may still take;
-	// 0 is DefaultGrace.
+	// Grace is how long deliveries may take after the end of Run's context; 0 means
+	// DefaultGrace.
 	Grace time.Duration
 
-	// Now and Sleep are the clock; nil is the real one. Sleep returns ctx's error
-	// if ctx ends first.
+	// Now and Sleep are the clock; nil means the real clock. Sleep returns ctx's error if
+	// ctx ends first.
 	Now   func() time.Time
 	Sleep func(ctx context.Context, d time.Duration) error
 }
 
-// Run publishes a stream in real time, starting now, until its end by Count or
-// Duration, or the end of ctx, which is no error. Either way it publishes what is
-// still held, and returns when every delivery has been published. Publishing does
-// not hold up the schedule until 10,000 deliveries wait; then the stream pauses.
+// Run publishes a stream in real time, from now until its end by Count or Duration, or until
+// ctx ends, which is not an error. In each case it publishes the events that are still held,
+// and returns when every delivery is published. A slow Publish does not delay the schedule
+// until 10,000 deliveries wait; then the stream pauses.
 //
-// The error is of the configuration, or the first of Publish, or says how much
-// could not be published within the grace.
+// The error says what is wrong with the configuration, or it is the first error of Publish,
+// or it says how many deliveries were not published within the grace.
 func Run(ctx context.Context, config Config, options Options) error {
 	if err := config.Validate(); err != nil {
 		return fmt.Errorf("generate: %w", err)
@@ -58,7 +57,7 @@ func Run(ctx context.Context, config Config, options Options) error {
 	publishCtx, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	r.stop = stop
 
-	// In the order of their end: the schedule, the publishers, the grace.
+	// They end in this order: the schedule, the publishers, the grace.
 	var grace, publishers sync.WaitGroup
 	grace.Go(func() { r.limit(ctx, publishCtx) })
 	for range o.Concurrency {
@@ -96,12 +95,12 @@ func (o Options) withDefaults() Options {
 type run struct {
 	options     Options
 	queue       chan Delivery
-	stop        context.CancelCauseFunc // ends publishing, with the reason
+	stop        context.CancelCauseFunc // ends publishing, and records the reason
 	unpublished atomic.Int64
 }
 
-// schedule works off the model and queues its deliveries, until the model is over
-// or ctx or publishing has ended.
+// schedule takes the model's actions and queues the deliveries, until the model is over or
+// ctx or publishing ends.
 func (r *run) schedule(ctx, publishCtx context.Context, m *model) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -123,7 +122,7 @@ func (r *run) schedule(ctx, publishCtx context.Context, m *model) {
 	}
 }
 
-// sleepUntil waits for an instant, or returns ctx's error if ctx ends first.
+// sleepUntil waits for an instant. If ctx ends first, it returns ctx's error.
 func (r *run) sleepUntil(ctx context.Context, at time.Time) error {
 	if d := at.Sub(r.options.Now()); d > 0 {
 		return r.options.Sleep(ctx, d)
@@ -131,7 +130,7 @@ func (r *run) sleepUntil(ctx context.Context, at time.Time) error {
 	return ctx.Err()
 }
 
-// publishAll publishes from the queue until it is closed.
+// publishAll publishes the deliveries of the queue until the queue is closed.
 func (r *run) publishAll(ctx context.Context) {
 	for d := range r.queue {
 		err := ctx.Err()
@@ -145,9 +144,9 @@ func (r *run) publishAll(ctx context.Context) {
 	}
 }
 
-var errGrace = errors.New("the time for it after the end of the run is over")
+var errGrace = errors.New("the time that publishing may take after the end of the run is over")
 
-// limit ends publishing when the grace after the end of ctx is over.
+// limit ends publishing when ctx has ended and the grace is over.
 func (r *run) limit(ctx, publishCtx context.Context) {
 	select {
 	case <-ctx.Done():

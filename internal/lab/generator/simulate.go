@@ -8,15 +8,15 @@ import (
 	"time"
 )
 
-// Simulate returns the stream of a configuration in simulated time: its
-// deliveries in the order in which they are due, made as fast as they are asked
-// for. The stream starts at config.Start; if that is zero, then so that it ends at
-// now, and nothing lies in the future. (With a Count that takes a first run
-// through the stream, to learn its length; if ctx ends during it, its error is
-// returned.) An endless stream needs a Start, and goes on to the end of year 9999.
+// Simulate returns the stream of a configuration in simulated time. The stream yields the
+// deliveries in the order in which they are due, without waiting. It starts at config.Start.
+// If Start is zero, the start is chosen so that the stream ends at now. (With a Count,
+// Simulate then runs through the stream once to find its length. If ctx ends meanwhile,
+// Simulate returns ctx's error.) An endless stream needs a Start, and continues to the end
+// of the year 9999.
 //
-// Equal configurations with equal, non-zero Start give streams that are the same
-// to the byte. Each iteration begins at the start again.
+// Equal configurations with equal, non-zero Start yield streams of the same bytes. Each
+// iteration begins at the start.
 func Simulate(ctx context.Context, config Config, now time.Time) (iter.Seq[Delivery], error) {
 	if err := config.Validate(); err != nil {
 		return nil, fmt.Errorf("generate: %w", err)
@@ -28,7 +28,7 @@ func Simulate(ctx context.Context, config Config, now time.Time) (iter.Seq[Deliv
 		}
 		length, err := length(ctx, config)
 		if err != nil {
-			return nil, fmt.Errorf("generate: learn the length of the stream: %w", err)
+			return nil, fmt.Errorf("generate: find the length of the stream: %w", err)
 		}
 		start = now.Add(-length)
 	}
@@ -43,7 +43,7 @@ func Simulate(ctx context.Context, config Config, now time.Time) (iter.Seq[Deliv
 	}, nil
 }
 
-// length returns how long a stream with an end runs.
+// length returns the length of a stream that has an end.
 func length(ctx context.Context, config Config) (time.Duration, error) {
 	if config.Count == 0 {
 		return config.Duration, nil

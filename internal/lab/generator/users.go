@@ -11,7 +11,7 @@ import (
 	"github.com/tidemark-dev/tidemark/event"
 )
 
-// An identity is what every event of a user tells about the user.
+// An identity has the values about the user that are the same in all events of the user.
 type identity struct {
 	ip        string
 	userID    string // decimal text of a signed 64-bit integer
@@ -19,22 +19,22 @@ type identity struct {
 	userAgent string
 }
 
-// A user is one independent source of events.
+// A user is an independent source of events.
 type user struct {
 	identity identity
 	random   *rand.Rand
 	page     *page
 	offline  bool
-	// held are the messages that are made but not published, oldest first. They
-	// have no id and no publish time yet.
+	// held has the messages that are created but not published, oldest first. They have no
+	// id and no publish time yet.
 	held []event.Message
-	// publishing is whether the user's next action is to publish what is held;
-	// else it is to make an event.
+	// publishing reports that the user's next action is to publish held. If it is false, the
+	// next action is to create an event.
 	publishing bool
 }
 
-// newUser returns user number n of a seed, on the page root. It is the same
-// whatever the number of users.
+// newUser returns user number n of a seed, on the page root. The user does not depend on the
+// number of users.
 func newUser(seed uint64, n int, root *page) *user {
 	return &user{
 		identity: newIdentity(newRandom("identity", seed, uint64(n))),
@@ -43,12 +43,12 @@ func newUser(seed uint64, n int, root *page) *user {
 	}
 }
 
-// upTo draws a duration from zero to d, without d.
+// upTo returns a random duration of at least zero and less than d.
 func (u *user) upTo(d time.Duration) time.Duration { return time.Duration(u.random.Int64N(int64(d))) }
 
-// newRandom returns a source of random numbers for one purpose (at most 16
-// bytes), independent of all others, so that what one purpose draws does not
-// change what another one gets.
+// newRandom returns a source of random numbers for one purpose (at most 16 bytes). It is
+// independent of the sources for other purposes, so drawing numbers for one purpose does not
+// change the numbers for another.
 func newRandom(purpose string, seed, n uint64) *rand.Rand {
 	var key [32]byte
 	binary.LittleEndian.PutUint64(key[0:], seed)
@@ -67,7 +67,7 @@ func newIdentity(random *rand.Rand) identity {
 	return id
 }
 
-// newAddress returns an IPv4 address as a public server would see it.
+// newAddress returns an IPv4 address that a public server could see.
 func newAddress(random *rand.Rand) string {
 	for {
 		var bytes [4]byte
@@ -79,8 +79,8 @@ func newAddress(random *rand.Rand) string {
 	}
 }
 
-// newPlace returns coordinates in degrees, to four decimals, near a large city,
-// so that a map of the users has them on land.
+// newPlace returns coordinates in degrees, to four decimals, near a large city, so that a map
+// shows the users on land.
 func newPlace(random *rand.Rand) (lat, lng float64) {
 	cities := [...][2]int64{ // hundredths of a degree
 		{5152, -13}, {4886, 235}, {5252, 1340}, {4042, -370}, {5933, 1807}, {4101, 2898},
@@ -89,18 +89,18 @@ func newPlace(random *rand.Rand) (lat, lng float64) {
 		{3004, 3124}, {652, 338}, {-129, 3682}, {-2620, 2805},
 	}
 	city := cities[random.IntN(len(cities))]
-	// In whole ten-thousandths, so that there are no other digits and no -0.0.
+	// Whole ten-thousandths ensure at most four decimals, and no -0.0.
 	const spread = 2000
 	near := func(hundredths int64) float64 { return float64(hundredths*100+random.Int64N(2*spread)-spread) / 10_000 }
 	return near(city[0]), near(city[1])
 }
 
-// newUserAgent returns what a browser or another client would call itself. One
-// kind has a name that is not ASCII.
+// newUserAgent returns the user agent of a browser or another client. One kind has a name
+// that is not ASCII.
 func newUserAgent(random *rand.Rand) string {
 	kinds := [...]struct {
 		format  string
-		version int // the least that %[1]d takes
+		version int // the lowest value of %[1]d
 	}{
 		{"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/%[1]d.0.0.0 Safari/537.36", 120},
 		{"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/%[1]d.0.0.0 Safari/537.36", 120},

@@ -12,17 +12,17 @@ import (
 	"github.com/tidemark-dev/tidemark/internal/strictjson"
 )
 
-// kind is what a line of input is.
+// A kind says what a line of input is.
 type kind int
 
 const (
 	garbage   kind = iota // not a JSON object
-	bareEvent             // a JSON object, to be wrapped
+	bareEvent             // another JSON object; it becomes the data of a message
 	pushBody              // a JSON object whose "message" is an object
 )
 
-// classify says what line is, and returns the members of its object: for a push
-// body those of the message.
+// classify returns the kind of a line and the members of its object. For a push body they
+// are the members of the message.
 func classify(line []byte) (kind, map[string]json.RawMessage) {
 	object, err := strictjson.Object(line)
 	if err != nil {
@@ -36,16 +36,16 @@ func classify(line []byte) (kind, map[string]json.RawMessage) {
 	return bareEvent, object
 }
 
-// pushBodyOf returns what to post for a line that is no push body, the copy-th of
-// its equals. An event is published at its own time, or at now if publishNow says so
-// or it has no time.
+// pushBodyOf returns the push body for a line that is not a push body itself. The line is
+// number copy among equal lines. An event is published at its own time. If publishNow is set
+// or the event has no time, it is published at now.
 func pushBodyOf(line []byte, copy int, publishNow bool, now time.Time) []byte {
 	_, object := classify(line)
 	publishTime := now
 	if t, ok := timeMember(object, "timestamp"); ok && !publishNow {
 		publishTime = t
 	}
-	var attributes map[string]string // of the id alone; the message has none
+	var attributes map[string]string // for the id only; the message has no attributes
 	if copy > 1 {
 		attributes = map[string]string{"copy": strconv.Itoa(copy)}
 	}
@@ -56,12 +56,12 @@ func pushBodyOf(line []byte, copy int, publishNow bool, now time.Time) []byte {
 	})
 }
 
-// copies counts equal lines that are no push bodies: two events may have equal
-// bytes. It keeps eight bytes of each line's digest. Should two different lines have
-// those in common, one of them only gets another id than it would have had.
+// copies counts equal lines that are not push bodies, because two events may have equal
+// bytes. The key is eight bytes of a line's digest. If two different lines have the same
+// key, one of them gets a different id, and nothing else changes.
 type copies map[[8]byte]int
 
-// number returns which of its equals the line is, from 1; for a push body 0.
+// number returns the line's number among equal lines, from 1. For a push body it returns 0.
 func (c copies) number(line []byte) int {
 	if kind, _ := classify(line); kind == pushBody {
 		return 0
@@ -72,8 +72,8 @@ func (c copies) number(line []byte) int {
 	return c[key]
 }
 
-// latestTimeOf returns the time with which a line enters the search for the
-// latest publish time, if it has one.
+// latestTimeOf returns the time of a line for the search for the latest publish time, or
+// false if the line has no time.
 func latestTimeOf(line []byte) (time.Time, bool) {
 	kind, object := classify(line)
 	if kind != pushBody {
@@ -84,7 +84,8 @@ func latestTimeOf(line []byte) (time.Time, bool) {
 			return t, true
 		}
 	}
-	// Published when it is received, which is now and no time of the file's.
+	// Without a publish time in the file, the message is published when it is received. So
+	// only its event time can count.
 	payload, err := strictjson.Object(payloadOf(object["data"]))
 	if err != nil {
 		return time.Time{}, false
@@ -92,8 +93,8 @@ func latestTimeOf(line []byte) (time.Time, bool) {
 	return timeMember(payload, "timestamp")
 }
 
-// publishTimeKeys are the spellings of a message's publish time, the one that
-// counts first.
+// publishTimeKeys are the two keys of a message's publish time. If both are there, the first
+// counts.
 var publishTimeKeys = []string{"publishTime", "publish_time"}
 
 func timeMember(object map[string]json.RawMessage, key string) (time.Time, bool) {
@@ -105,8 +106,8 @@ func timeMember(object map[string]json.RawMessage, key string) (time.Time, bool)
 	return t, err == nil
 }
 
-// payloadOf decodes a message's data. It is nil for data that is absent, empty or
-// not base64.
+// payloadOf decodes a message's data. It returns nil if the data is absent, empty or not
+// base64.
 func payloadOf(raw json.RawMessage) []byte {
 	if !bytes.HasPrefix(raw, []byte(`"`)) {
 		return nil

@@ -9,22 +9,22 @@ import (
 	"github.com/tidemark-dev/tidemark/internal/lab/delivery"
 )
 
-// maxHead is how many lines, and about how many bytes, are looked through for a
-// first event.
+// maxHead and maxHeadBytes limit the search for the first event, in lines and (roughly) in
+// bytes.
 const (
 	maxHead      = 100
 	maxHeadBytes = maxLine
 )
 
-// A head is the beginning of an input, until its first event.
+// A head is the beginning of an input, up to the first event.
 type head struct {
 	found bool  // the first event was found
-	held  []job // what was read before it
+	held  []job // the lines before the first event
 	bytes int
-	why   string // the first line is no event
+	why   string // why the first line is not an event
 }
 
-// none returns an error for a head in which no event was found; nil for an empty one.
+// none returns an error if no event was found. For an empty head it returns nil.
 func (h *head) none() error {
 	if h.found || len(h.held) == 0 {
 		return nil
@@ -33,8 +33,8 @@ func (h *head) none() error {
 		len(h.held), h.held[0].line.number, h.why)
 }
 
-// begin returns the jobs that can be sent once j was read: none before the first
-// event of the input, and then all that was held.
+// begin takes the next job and returns the jobs that can be sent now. Before the first event
+// it holds all jobs and returns none. With the first event it returns all held jobs.
 func (r *run) begin(ctx context.Context, h *head, j job) (ready []job, err error) {
 	if r.options.Anyway {
 		h.found = true
@@ -61,9 +61,9 @@ func (r *run) begin(ctx context.Context, h *head, j job) (ready []job, err error
 	return nil, nil
 }
 
-// whyNoEvent returns why the line would become a dead letter, or nothing if it is a
-// push body, or an event for the server, which is asked. Only a server that has
-// taken the line for a dead letter has said that it is none.
+// whyNoEvent returns why the line would become a dead letter. It returns "" for a push body.
+// For another object it asks the server: only the verdict dead_letter means that the line is
+// not an event.
 func (r *run) whyNoEvent(ctx context.Context, j job) (string, error) {
 	if j.line.tooLong {
 		return "it is too long", nil
@@ -87,7 +87,7 @@ func (r *run) whyNoEvent(ctx context.Context, j job) (string, error) {
 	a, err := deliverer.Deliver(ctx, r.body(j))
 	switch e := err.(type) {
 	case nil:
-	case *delivery.RefusedError: // as the line itself will be, which is told then
+	case *delivery.RefusedError: // the line itself will be refused too, and then reported
 		return "", nil
 	case *delivery.GaveUpError:
 		return "", fmt.Errorf("the server does not say whether line %d is an event: %w", j.line.number, e)

@@ -15,33 +15,32 @@ import (
 	"github.com/tidemark-dev/tidemark/internal/lab/delivery"
 )
 
-// maxLine is the longest line that is sent, above any body a server takes.
+// maxLine is the longest line that is sent. It is longer than any body that a server accepts.
 const maxLine = 15_000_000
 
-// A line is one line of the input, without its end.
+// A line is one line of the input, without its line ending.
 type line struct {
 	number   int // from 1, blank lines counted
 	text     []byte
 	tooLong  bool  // longer than maxLine; text is empty
-	consumed int64 // bytes of the input, compressed if it is, that were read with it
+	consumed int64 // bytes of the input that were read so far; compressed bytes if the input is compressed
 }
 
 // lineReader reads the lines of an input.
 type lineReader struct {
 	input  *countingReader
 	gzip   bool          // the input is compressed
-	text   *bufio.Reader // of the input, uncompressed
+	text   *bufio.Reader // the uncompressed input
 	number int
 }
 
-// newLineReader returns a reader of input, which it takes for gzip if it begins
-// like gzip.
+// newLineReader returns a reader of input. It uncompresses the input if it begins like gzip.
 func newLineReader(input io.Reader) (*lineReader, error) {
 	counting := &countingReader{r: input}
 	buffered := bufio.NewReaderSize(counting, 64<<10)
 	r := &lineReader{input: counting, text: buffered}
 	if magic, err := buffered.Peek(2); err != nil || !bytes.Equal(magic, []byte{0x1f, 0x8b}) {
-		return r, nil // an error comes again with the first line
+		return r, nil // the first line returns the error again
 	}
 	r.gzip = true
 	uncompressed, err := gzip.NewReader(buffered)
@@ -52,14 +51,13 @@ func newLineReader(input io.Reader) (*lineReader, error) {
 	return r, nil
 }
 
-// next returns the next line that is not blank, or io.EOF. The text is the
-// caller's to keep.
+// next returns the next line that is not blank, or io.EOF. The caller may keep the text.
 func (r *lineReader) next() (line, error) {
 	for {
 		r.number++
 		text, tooLong, err := r.read()
 		if err != nil && !errors.Is(err, io.EOF) {
-			// What came of the line is no line of the file, so it is not sent.
+			// The line is not complete, so it is not sent.
 			return line{}, fmt.Errorf("read line %d: %w", r.number, r.explain(err))
 		}
 		if tooLong || len(bytes.TrimSpace(text)) > 0 {
@@ -71,8 +69,8 @@ func (r *lineReader) next() (line, error) {
 	}
 }
 
-// read reads one line and cuts off its end, "\n" or "\r\n". With a last line that
-// has no end it returns io.EOF. Of a line that is too long it keeps nothing.
+// read reads one line and removes its line ending, "\n" or "\r\n". With a last line that has
+// no line ending it returns io.EOF. It returns no text of a line that is too long.
 func (r *lineReader) read() (text []byte, tooLong bool, err error) {
 	for {
 		part, err := r.text.ReadSlice('\n')
@@ -93,7 +91,8 @@ func (r *lineReader) read() (text []byte, tooLong bool, err error) {
 	}
 }
 
-// explain says in a user's words what is wrong with a gzip file. Other errors stay.
+// explain returns an error that says in plain words what is wrong with a gzip file. It returns
+// other errors unchanged.
 func (r *lineReader) explain(err error) error {
 	var corrupt flate.CorruptInputError
 	switch {
@@ -106,7 +105,7 @@ func (r *lineReader) explain(err error) error {
 	return err
 }
 
-// countingReader counts what was read of r.
+// countingReader counts the bytes that were read from r.
 type countingReader struct {
 	r io.Reader
 	n int64
@@ -118,8 +117,8 @@ func (c *countingReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// latestTime reads input to its end and returns the latest publish time in it, or
-// false if there is none.
+// latestTime reads input to its end and returns the latest publish time. It returns false if
+// the input has no time.
 func latestTime(ctx context.Context, input io.Reader) (latest time.Time, found bool, err error) {
 	lines, err := newLineReader(input)
 	if err != nil {
@@ -140,12 +139,12 @@ func latestTime(ctx context.Context, input io.Reader) (latest time.Time, found b
 	return time.Time{}, false, ctx.Err()
 }
 
-// rereadable returns an input that can be read from its present position twice:
-// input itself if it can seek, else a copy in a temporary file. close releases
-// the copy.
+// rereadable returns an input that can be read twice, from the position start. It is input
+// itself if input can seek, and otherwise a copy in a temporary file. The caller must call
+// close, which deletes the copy.
 func rereadable(input io.Reader) (again io.ReadSeeker, start int64, close func(), err error) {
 	if seeker, ok := input.(io.ReadSeeker); ok {
-		if start, err := seeker.Seek(0, io.SeekCurrent); err == nil { // a pipe is a Seeker too, but fails
+		if start, err := seeker.Seek(0, io.SeekCurrent); err == nil { // a pipe has the method too, but it fails
 			return seeker, start, func() {}, nil
 		}
 	}
@@ -153,8 +152,8 @@ func rereadable(input io.Reader) (again io.ReadSeeker, start int64, close func()
 	if err != nil {
 		return nil, 0, nil, fmt.Errorf("copy the input, to read it twice: %w", err)
 	}
-	// Removed by name at once where the system allows it, so that nothing is left
-	// behind by a process that is killed; elsewhere when it is closed.
+	// If the system allows it, remove the name at once: then no file remains if the process
+	// is killed. Otherwise close removes it.
 	removed := os.Remove(file.Name()) == nil
 	close = func() {
 		file.Close()
@@ -172,7 +171,7 @@ func rereadable(input io.Reader) (again io.ReadSeeker, start int64, close func()
 	return file, 0, close, nil
 }
 
-// sizeOf returns the size of an input that is a regular file, else 0.
+// sizeOf returns the size of an input that is a regular file. For another input it returns 0.
 func sizeOf(input io.Reader) int64 {
 	file, ok := input.(interface{ Stat() (os.FileInfo, error) })
 	if !ok {

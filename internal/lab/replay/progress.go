@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// progress is how far a replay is. Its console guards it.
+// progress has the numbers of the progress line. The console's lock guards them.
 type progress struct {
 	start    time.Time
 	size     int64 // bytes of the input; 0 if unknown
-	lines    int   // done, whatever became of them
-	consumed int64 // bytes of the input up to the last line done
+	lines    int   // done, with any outcome
+	consumed int64 // bytes of the input up to the last line that is done
 }
 
 func (p *progress) done(consumed int64) {
@@ -19,7 +19,8 @@ func (p *progress) done(consumed int64) {
 	p.consumed = max(p.consumed, consumed)
 }
 
-// line is a bar, if the size of the input is known, and the lines done.
+// line returns the progress line: a bar, if the size of the input is known, and the number
+// of lines done.
 func (p *progress) line(now time.Time) string {
 	var b strings.Builder
 	if p.size > 0 {

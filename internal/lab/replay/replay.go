@@ -23,51 +23,51 @@ const (
 	PublishNow     = "now"   // a bare event is published when it is sent
 )
 
-// minRate is one line in about a quarter of an hour.
+// minRate is about one line in a quarter of an hour.
 const minRate = 0.001
 
-// Options say what to replay, where to, and how.
+// Options say what to replay, to which server, and how.
 type Options struct {
-	// Input is what to send: see the package comment. It is read in a goroutine
-	// of its own, so that waiting for a terminal or a pipe does not keep Run from
-	// ending; after Run has ended early, one read may still be waiting.
+	// Input has the lines to send: see the package comment. Its own goroutine reads it, so
+	// that Run can end while a read waits for a terminal or a pipe. After Run has ended
+	// early, one read may still be waiting.
 	Input io.Reader
 	// URL is the push endpoint.
 	URL string
-	// Token is sent with each message; empty is none. See [delivery.CheckToken].
+	// Token is sent with each message; if it is empty, no token is sent. See
+	// [delivery.CheckToken].
 	Token string
-	// Concurrency is how many messages are on their way at once. With 1, each is
-	// acknowledged before the next is sent, in the order of the input.
+	// Concurrency is how many messages are sent at once. If it is 1, each message is
+	// acknowledged before the next one is sent, in the order of the input.
 	Concurrency int
-	// Rate is the most lines begun in a second; 0 is no limit. Redeliveries do
-	// not count.
+	// Rate is the most lines per second; 0 means no limit. Redeliveries do not count.
 	Rate float64
-	// PublishTime is the publish time of bare events: PublishAtEvent or
-	// PublishNow. Empty is PublishAtEvent.
+	// PublishTime is the publish time of bare events: PublishAtEvent or PublishNow. Empty
+	// means PublishAtEvent.
 	PublishTime string
 	// ShiftToNow moves all times so that the latest publish time is now.
 	ShiftToNow bool
 	// Anyway sends the input even if none of its first lines is an event.
 	Anyway bool
-	// Timeout bounds one delivery; 0 is [delivery.AckDeadline].
+	// Timeout limits one delivery; 0 means [delivery.AckDeadline].
 	Timeout time.Duration
-	// GiveUpAfter is how long a line is delivered again; 0 is no bound.
+	// GiveUpAfter limits how long a line is delivered again; 0 means no limit.
 	GiveUpAfter time.Duration
 
-	// Log takes warnings, and with Progress the progress line; nil discards them.
+	// Log receives warnings, and with Progress the progress line; nil discards them.
 	Log io.Writer
-	// Progress draws a progress line, for a Log that is a terminal.
+	// Progress draws a progress line. Log must then be a terminal.
 	Progress bool
 
-	// Client sends the requests; nil is one made for Concurrency and closed at
-	// the end.
+	// Client sends the requests. If it is nil, Run creates a client for Concurrency, and
+	// closes its connections at the end.
 	Client *http.Client
-	// Now and Sleep are the clock; nil is the real one. See [delivery.Deliverer].
+	// Now and Sleep are the clock; nil means the real clock. See [delivery.Deliverer].
 	Now   func() time.Time
 	Sleep func(context.Context, time.Duration) error
 }
 
-// Validate returns all that is wrong with the options, joined, with the values.
+// Validate returns all problems of the options, joined, with the wrong values.
 func (o Options) Validate() error {
 	var problems []error
 	if o.Input == nil {
@@ -95,12 +95,11 @@ func (o Options) Validate() error {
 	return errors.Join(problems...)
 }
 
-// Run sends every line of the input until it is acknowledged, refused for good
-// (see [delivery.RefusedError]), given up, or ctx ends. The summary is of all that
-// was done, also beside an error. The error says why Run did not finish: bad
-// options, a read that failed, a file without events, a server that acknowledges
-// nothing, or ctx's error. Lines that the server refused are no error: see
-// Summary.NotAcknowledged.
+// Run sends every line of the input until the line is acknowledged, refused (see
+// [delivery.RefusedError]) or given up, or ctx ends. The summary covers everything that was
+// done, also if there is an error. The error says why Run did not finish: bad options, a read
+// that failed, a file without events, a server that acknowledges nothing, or ctx's error.
+// Refused lines are not an error: see Summary.NotAcknowledged.
 func Run(ctx context.Context, options Options) (Summary, error) {
 	if err := options.Validate(); err != nil {
 		return Summary{}, err
@@ -124,7 +123,7 @@ type run struct {
 	tally     *tally
 	progress  progress
 	console   *console.Console
-	stop      context.CancelCauseFunc // ends the run, with the reason
+	stop      context.CancelCauseFunc // ends the run, and records the reason
 
 	finished atomic.Int64 // lines acknowledged or refused
 }
@@ -158,8 +157,8 @@ func newRun(options Options) *run {
 	return r
 }
 
-// run reads lines and hands them to the workers, one at a time, until the input
-// or ctx ends and the workers are done.
+// run reads lines and passes them to the workers, one at a time, until the input or ctx ends.
+// It returns when the workers are done.
 func (r *run) run(ctx context.Context) error {
 	ctx, r.stop = context.WithCancelCause(ctx)
 	defer r.stop(nil)
@@ -181,7 +180,7 @@ func (r *run) run(ctx context.Context) error {
 	return err
 }
 
-// feed hands jobs to the workers until the source or ctx ends.
+// feed passes jobs to the workers until the source or ctx ends.
 func (r *run) feed(ctx context.Context, source source, work chan<- job) error {
 	pace := pacer{rate: r.options.Rate, now: r.now, sleep: r.sleep}
 	for {
@@ -204,7 +203,7 @@ func (r *run) feed(ctx context.Context, source source, work chan<- job) error {
 	}
 }
 
-// stopped returns why ctx has ended, and where that was.
+// stopped returns an error that says why ctx ended, and at which place of the input.
 func stopped(ctx context.Context, where string) error {
 	cause := context.Cause(ctx)
 	if errors.Is(cause, context.Canceled) {
@@ -216,21 +215,21 @@ func stopped(ctx context.Context, where string) error {
 // A job is a line and what to do with it.
 type job struct {
 	line  line
-	copy  int   // which of the equal lines it is, from 1; 0 for a push body
+	copy  int   // its number among equal lines, from 1; 0 for a push body
 	shift int64 // seconds to move its times by
 }
 
 func (j job) subject() string { return fmt.Sprintf("line %d", j.line.number) }
 
-// A source is the reading end of the input: jobs until it is closed, then the
-// reason why, which is io.EOF if all were read.
+// A source delivers the jobs of the input. After the last job it delivers the error that
+// ended the reading, which is io.EOF if all lines were read.
 type source struct {
 	jobs <-chan job
 	err  <-chan error
 }
 
-// next returns the next job; io.EOF after the last; and ctx's error, even while a
-// read is waiting.
+// next returns the next job, or io.EOF after the last job. If ctx ends, it returns an error at
+// once, even while a read is waiting.
 func (s source) next(ctx context.Context) (job, error) {
 	select {
 	case j, ok := <-s.jobs:
@@ -246,7 +245,7 @@ func (s source) next(ctx context.Context) (job, error) {
 	}
 }
 
-// read reads the input in a goroutine until it or ctx ends.
+// read starts a goroutine that reads the input until the input or ctx ends.
 func (r *run) read(ctx context.Context) source {
 	jobs := make(chan job)
 	done := make(chan error, 1)
@@ -302,7 +301,7 @@ func (r *run) readInto(ctx context.Context, jobs chan<- job) error {
 	}
 }
 
-// findShift reads input through and returns how far its times move.
+// findShift reads the whole input and returns by how many seconds its times move.
 func (r *run) findShift(ctx context.Context, input io.Reader) (int64, error) {
 	latest, found, err := latestTime(ctx, input)
 	if err != nil {
@@ -318,14 +317,14 @@ func (r *run) findShift(ctx context.Context, input io.Reader) (int64, error) {
 	return shift, nil
 }
 
-// send delivers one line and records what came of it.
+// send delivers one line and records the outcome.
 func (r *run) send(ctx context.Context, j job) {
 	defer r.console.Update(func() { r.progress.done(j.line.consumed) })
 	if j.line.tooLong {
 		r.console.GivenUp(j.subject(), fmt.Sprintf("longer than %d bytes, not sent", maxLine))
 		return
 	}
-	// A copy for each line, so that what it observes can name the line.
+	// Each line gets a copy of the deliverer, so that Observe can name the line.
 	deliverer := *r.deliverer
 	deliverer.Observe = func(a delivery.Attempt) {
 		r.tally.attempt(a)
@@ -344,20 +343,20 @@ func (r *run) send(ctx context.Context, j job) {
 		r.finished.Add(1)
 	case errors.As(err, &gaveUp):
 		r.console.GivenUp(j.subject(), gaveUp.Error())
-		if r.finished.Load() == finished { // the others do not fare better
+		if r.finished.Load() == finished { // no other line was finished either
 			r.stop(fmt.Errorf("no line was acknowledged for %s; is this the right server? (--give-up-after sets that time)", durations.Text(gaveUp.After)))
 		}
 	}
 }
 
-// warn tells of an attempt at a line that failed, unless the end of ctx is why.
+// warn reports a failed attempt at a line, unless it failed because ctx ended.
 func (r *run) warn(ctx context.Context, j job, a delivery.Attempt) {
 	if ctx.Err() == nil {
 		r.console.Observe(j.subject(), a)
 	}
 }
 
-// body returns what to post for a line.
+// body returns the push body of a line.
 func (r *run) body(j job) []byte {
 	text := j.line.text
 	if r.options.ShiftToNow {
@@ -369,16 +368,16 @@ func (r *run) body(j job) []byte {
 	return pushBodyOf(text, j.copy, r.options.PublishTime == PublishNow, r.now())
 }
 
-// A pacer spaces lines evenly. It is for one goroutine.
+// A pacer spaces lines evenly. Only one goroutine may use it.
 type pacer struct {
-	rate  float64 // a second; 0 is no limit
+	rate  float64 // lines per second; 0 means no limit
 	now   func() time.Time
 	sleep func(context.Context, time.Duration) error
 	next  time.Time // when the next line is due
 }
 
-// maxCatchUp is how far behind its schedule a pacer may catch up: enough for a
-// timer that wakes late, too little for a burst after a server was away.
+// maxCatchUp is how much lost time a pacer makes up for: enough for a timer that fires late,
+// but too little for a burst after the server was unavailable.
 const maxCatchUp = 100 * time.Millisecond
 
 // wait waits until the next line is due.

@@ -13,8 +13,8 @@ import (
 	"github.com/tidemark-dev/tidemark/internal/strictjson"
 )
 
-// offsetTo returns the whole seconds from latest to now, rounded down, so that
-// nothing moves past now. Seconds, because a [time.Duration] ends at 292 years.
+// offsetTo returns the whole seconds from latest to now, rounded down, so that no time moves
+// past now. The unit is seconds, because a [time.Duration] is limited to 292 years.
 func offsetTo(now, latest time.Time) int64 {
 	offset := now.Unix() - latest.Unix()
 	if latest.Nanosecond() > now.Nanosecond() {
@@ -23,8 +23,8 @@ func offsetTo(now, latest time.Time) int64 {
 	return offset
 }
 
-// shiftLine returns line with all its times moved by offset seconds, and every
-// other byte as it was.
+// shiftLine returns line with all its times moved by offset seconds. All other bytes are
+// unchanged.
 func shiftLine(line []byte, offset int64) []byte {
 	switch kind, _ := classify(line); kind {
 	case pushBody:
@@ -52,7 +52,7 @@ func shiftMessage(message []byte, offset int64) []byte {
 	})
 }
 
-// shiftPayload moves the timestamp of an event. What is no event stays.
+// shiftPayload moves the timestamp of an event. It returns other data unchanged.
 func shiftPayload(data []byte, offset int64) []byte {
 	if !utf8.Valid(data) {
 		return data
@@ -60,8 +60,8 @@ func shiftPayload(data []byte, offset int64) []byte {
 	return replaceMember(data, "timestamp", func(value []byte) []byte { return shiftString(value, offset, shiftTime) })
 }
 
-// shiftString applies shift to the text of a JSON string. Other values, and
-// texts that shift does not take, stay.
+// shiftString applies shift to the text of a JSON string. It returns other values, and texts
+// that shift does not accept, unchanged.
 func shiftString(value []byte, offset int64, shift func(string, int64) (string, bool)) []byte {
 	text, err := strictjson.String(value)
 	if err != nil {
@@ -71,12 +71,12 @@ func shiftString(value []byte, offset int64, shift func(string, int64) (string, 
 	if !ok {
 		return value
 	}
-	return []byte(strconv.Quote(shifted)) // digits and ASCII signs: the same as JSON's quoting
+	return []byte(strconv.Quote(shifted)) // the text is printable ASCII, which JSON quotes in the same way
 }
 
-// shiftTime moves a time as events carry it. It rewrites the date and the time
-// of day only, so separator, fraction and zone stay as they were written. A time
-// that would leave the years 1 to 9999 is not taken.
+// shiftTime moves a time in the format of events. It rewrites only the date and the time of
+// day, so the separator, the fraction and the zone are unchanged. It does not accept a time
+// that would move outside the years 1 to 9999.
 func shiftTime(text string, offset int64) (string, bool) {
 	if _, err := event.ParseTime(text); err != nil {
 		return "", false
@@ -84,7 +84,7 @@ func shiftTime(text string, offset int64) (string, bool) {
 	const seconds = len("2006-01-02T15:04:05")
 	separator := text[10:11]
 	layout := "2006-01-02" + separator + "15:04:05"
-	// Read as UTC whatever the zone: every zone's clock moves by the same offset.
+	// UTC is right for every zone, because the clock of every zone moves by the same offset.
 	clock, err := time.Parse(layout, text[:seconds])
 	if err != nil {
 		return "", false
@@ -94,7 +94,7 @@ func shiftTime(text string, offset int64) (string, bool) {
 	return shifted, err == nil
 }
 
-// shiftAttribute moves the time of an attribute, which may also be integer
+// shiftAttribute moves the time of an attribute. The time may also be a whole number of
 // milliseconds since the Unix epoch.
 func shiftAttribute(text string, offset int64) (string, bool) {
 	millis, err := strconv.ParseInt(text, 10, 64)
@@ -102,14 +102,14 @@ func shiftAttribute(text string, offset int64) (string, bool) {
 		return shiftTime(text, offset)
 	}
 	if year := time.UnixMilli(millis).UTC().Year(); year < 1 || year > 9999 {
-		return "", false // no time, and the sum below might overflow
+		return "", false // not a valid time, and the sum below might overflow
 	}
 	return strconv.FormatInt(millis+1000*offset, 10), true
 }
 
-// replaceMember returns object with every value of key replaced by what replace
-// returns for it, and all other bytes as they were. What is not exactly one JSON
-// object is returned unchanged.
+// replaceMember returns object with every value of key replaced by the result of replace. All
+// other bytes are unchanged. If object is not exactly one JSON object, replaceMember returns
+// it unchanged.
 func replaceMember(object []byte, key string, replace func(value []byte) []byte) []byte {
 	members, err := strictjson.Object(object)
 	if err != nil {
@@ -129,12 +129,12 @@ func replaceMember(object []byte, key string, replace func(value []byte) []byte)
 	return edited.Bytes()
 }
 
-// span is where a value lies in the bytes of its object.
+// A span is the position of a value in the bytes of its object.
 type span struct{ start, end int }
 
-// valuesOf yields where each value of key lies in a well-formed JSON object. The
-// last of several is the one that counts, but readers differ, so all are
-// yielded.
+// valuesOf yields the position of each value of key in a well-formed JSON object. Of several
+// values the last counts for Tidemark, but other readers may take another one. So valuesOf
+// yields all of them.
 func valuesOf(object []byte, key string) func(yield func(span) bool) {
 	return func(yield func(span) bool) {
 		decoder := json.NewDecoder(bytes.NewReader(object))

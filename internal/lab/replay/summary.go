@@ -18,24 +18,24 @@ import (
 	"github.com/tidemark-dev/tidemark/internal/lab/delivery"
 )
 
-// A Summary is what a replay did.
+// A Summary says what a replay did.
 type Summary struct {
-	Lines           int // read, without blank ones
-	Deliveries      int // attempts, of which a line may need many
-	Acknowledged    int // lines
+	Lines           int // lines read, blank lines not counted
+	Deliveries      int // attempts; a line may need many
+	Acknowledged    int // lines that were acknowledged
 	NotAcknowledged int // lines refused for good, too long, or not acknowledged when the replay was stopped
 	Elapsed         time.Duration
 	Latency         Latency        // of the attempts that were acknowledged
-	ByHTTPStatus    map[int]int    // deliveries; status 0 is no answer
+	ByHTTPStatus    map[int]int    // deliveries; status 0 means no answer
 	ByVerdict       map[string]int // acknowledged lines by the "status" of the answer: counted, late, dead_letter
 	ByReason        map[string]int // dead letters by the "reason" of the answer
 }
 
-// Latency is a distribution of times from the start of a request to the end of
-// its answer, within 0.5 %; Max is exact.
+// Latency is the distribution of the times from the start of a request to the end of its
+// answer. The percentiles are accurate to 0.5 %, and Max is exact.
 type Latency struct{ P50, P90, P99, Max time.Duration }
 
-// Throughput returns the lines acknowledged in a second.
+// Throughput returns the acknowledged lines per second.
 func (s Summary) Throughput() float64 {
 	if s.Elapsed <= 0 {
 		return 0
@@ -43,7 +43,7 @@ func (s Summary) Throughput() float64 {
 	return float64(s.Acknowledged) / s.Elapsed.Seconds()
 }
 
-// Print writes the summary for a person: one fact a line, aligned.
+// Print writes the summary for the user: one fact per line, aligned.
 func (s Summary) Print(w io.Writer) error {
 	var b bytes.Buffer
 	row := func(name, format string, args ...any) {
@@ -76,7 +76,7 @@ func (s Summary) Print(w io.Writer) error {
 	return err
 }
 
-// counts returns "number name" for every key, in the order of the keys.
+// counts returns the text "number name" for every key, in the order of the keys.
 func counts[K cmp.Ordered](m map[K]int, name func(K) string) []string {
 	var texts []string
 	for _, key := range slices.Sorted(maps.Keys(m)) {
@@ -92,7 +92,7 @@ func statusName(status int) string {
 	return strings.TrimSpace(fmt.Sprintf("%d %s", status, http.StatusText(status)))
 }
 
-// brief writes a duration with three digits, which is all that is worth reading.
+// brief returns a duration with three digits; more digits are not useful.
 func brief(d time.Duration) string {
 	if d >= time.Minute {
 		return durations.Text(d.Round(time.Second))
@@ -100,7 +100,7 @@ func brief(d time.Duration) string {
 	return roundTo3Digits(d).String()
 }
 
-// A tally gathers a Summary from many goroutines.
+// A tally collects a Summary from many goroutines.
 type tally struct {
 	mu  sync.Mutex
 	s   Summary
@@ -120,7 +120,7 @@ func (t *tally) line() {
 	t.s.Lines++
 }
 
-// unfinished tells whether a line was not acknowledged.
+// unfinished reports whether any line was not acknowledged.
 func (t *tally) unfinished() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -134,10 +134,10 @@ func (t *tally) attempt(a delivery.Attempt) {
 	t.s.ByHTTPStatus[a.Status]++
 }
 
-// acknowledged counts a line by the attempt that was acknowledged.
+// acknowledged counts a line, by the attempt that the server acknowledged.
 func (t *tally) acknowledged(a delivery.Attempt) {
 	var verdict struct{ Status, Reason string }
-	// Another server than Tidemark answers something else, which is no verdict.
+	// A server other than Tidemark may return something that is not a verdict.
 	if json.Unmarshal(a.Body, &verdict) != nil {
 		verdict.Status, verdict.Reason = "", ""
 	}
@@ -163,8 +163,8 @@ func (t *tally) summary(elapsed time.Duration) Summary {
 	return s
 }
 
-// latencies counts durations by their first three digits, so that it stays small
-// however long a replay is: some thousand keys at most.
+// latencies counts durations by their first three digits. So it stays small even in a long
+// replay: it has at most a few thousand keys.
 type latencies struct {
 	count map[time.Duration]int
 	n     int
@@ -179,7 +179,7 @@ func (l *latencies) add(d time.Duration) {
 
 func (l *latencies) distribution() Latency {
 	keys := slices.Sorted(maps.Keys(l.count))
-	// The smallest duration that at least percent of all do not exceed.
+	// at returns the smallest duration that at least percent of all durations do not exceed.
 	at := func(percent int) time.Duration {
 		need := (l.n*percent + 99) / 100
 		for _, d := range keys {

@@ -1,5 +1,5 @@
-// Package sqlitefault makes SQLite files go wrong, for tests of who stores something in
-// them. It must be imported before the files are opened.
+// Package sqlitefault makes commits to SQLite files fail, for tests of the stores. Import the
+// package before you open the files.
 package sqlitefault
 
 import (
@@ -10,7 +10,7 @@ import (
 	"modernc.org/sqlite"
 )
 
-// refused has the absolute paths of the files of which each COMMIT fails.
+// refused has the absolute paths of the files whose commits fail.
 var refused sync.Map
 
 func init() {
@@ -29,8 +29,8 @@ func init() {
 	})
 }
 
-// RefuseCommits makes COMMIT fail for whatever changes the file, until allow is called.
-// The transaction is then rolled back.
+// RefuseCommits makes each COMMIT of a change to the file fail, until allow is called. A
+// commit that fails rolls its transaction back.
 func RefuseCommits(path string) (allow func()) {
 	absolute, err := filepath.Abs(path)
 	if err != nil {
