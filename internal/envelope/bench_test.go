@@ -14,8 +14,8 @@ import (
 const labEvent = `{"ip": "198.51.100.23", "user_id": "-6120394857710293846", "lat": 48.8566, "lng": 2.3522, "timestamp": "2026-03-14T09:26:53.589793Z", ` +
 	`"http_request": "\"GET fungi.html HTTP/1.0\"", "http_response": 200, "num_bytes": 287, "user_agent": "Mozilla/5.0 (KHTML"}`
 
-// BenchmarkDecodeAndClassify is what a push costs before it is stored: from its
-// body to its verdict.
+// BenchmarkDecodeAndClassify measures a push before it is stored: from its body to its
+// verdict.
 func BenchmarkDecodeAndClassify(b *testing.B) {
 	classifier := event.Classifier{Windows: window.Fixed{Duration: time.Minute, AllowedLateness: 2 * time.Minute}, MaxClockSkew: 5 * time.Minute}
 	published := time.Date(2026, 3, 14, 9, 26, 53, 713_000_000, time.UTC)
@@ -40,7 +40,7 @@ func BenchmarkDecodeAndClassify(b *testing.B) {
 			b.SetBytes(int64(len(body)))
 			received := make([]byte, len(body))
 			for b.Loop() {
-				copy(received, body) // which Decode writes over
+				copy(received, body) // a copy, because Decode overwrites it
 				m, err := envelope.Decode(received, published)
 				if err != nil {
 					b.Fatal(err)

@@ -110,7 +110,7 @@ func TestDecode(t *testing.T) {
 	}
 }
 
-// A refusal tells a person with curl what was wrong and what to send instead.
+// A refusal tells a user of curl what was wrong and what to send instead.
 func TestDecodeRefuses(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -161,7 +161,7 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
-// attributes returns n attributes as JSON.
+// attributes returns n attributes in JSON.
 func attributes(n int) string {
 	object := map[string]string{}
 	for i := range n {
@@ -246,7 +246,7 @@ func randomMessage(r *rand.Rand) event.Message {
 	return m
 }
 
-// A message's data stays where it came, and the rest may be used again.
+// A message's data stays in the memory of the body. The rest of the body may be reused.
 func TestMessageSharesOnlyTheMemoryOfItsDataWithTheBody(t *testing.T) {
 	t.Parallel()
 	body := []byte(`{"message": {"messageId": "17", "data": "aGVsbG8=", "attributes": {"a": "b"}}, "subscription": "s"}`)
@@ -267,8 +267,8 @@ func TestMessageSharesOnlyTheMemoryOfItsDataWithTheBody(t *testing.T) {
 	}
 }
 
-// Data of every length around the blocks in which it is decoded, with a fault
-// everywhere, is what encoding/base64 makes of it.
+// Data is decoded as by encoding/base64. The data has every length near the block size, and
+// a fault at every place.
 func TestDataIsDecodedAsByEncodingBase64(t *testing.T) {
 	t.Parallel()
 	check := func(text string) {
@@ -300,7 +300,7 @@ func TestDataIsDecodedAsByEncodingBase64(t *testing.T) {
 	}
 }
 
-// reference decodes a body with encoding/json, by one map after the other.
+// reference decodes a body with encoding/json, one object after the other into maps.
 func reference(body []byte) (event.Message, error) {
 	object := func(raw []byte) (members map[string]json.RawMessage, err error) {
 		if err = json.Unmarshal(raw, &members); err == nil && members == nil {
@@ -444,8 +444,7 @@ func TestEveryEdgeBodyDecodes(t *testing.T) {
 	}
 }
 
-// edgeBodies returns the push bodies with the edge cases of the project's test
-// data.
+// edgeBodies returns the push bodies of the edge cases in the project's test data.
 func edgeBodies(t testing.TB) [][]byte {
 	t.Helper()
 	file, err := os.Open("../../testdata/edge.push.jsonl")

@@ -20,7 +20,7 @@ var schema = sqlitefile.Schema{Version: 1, Make: func(ctx context.Context, tx *s
 	return err
 }}
 
-// openNew opens a new file of a directory that is in another, which nothing else is in.
+// openNew opens a new file. Its directory is the only one in another directory.
 func openNew(t *testing.T) (f *sqlitefile.File, path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "data", "notes.db")
@@ -101,8 +101,8 @@ func TestAWriteThatFailsWritesNothing(t *testing.T) {
 func TestAWriteToAFileThatIsNoLongerThereIsRefused(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
-		harm func(path string) error
-		mend func(path string) error // nil if nothing can
+		harm   func(path string) error
+		repair func(path string) error // nil if nothing can repair it
 	}{
 		"the file is deleted":          {os.Remove, nil},
 		"the log is deleted":           {func(path string) error { return os.Remove(path + "-wal") }, nil},
@@ -128,10 +128,10 @@ func TestAWriteToAFileThatIsNoLongerThereIsRefused(t *testing.T) {
 					t.Errorf("Write: %v, want a *MovedError", err)
 				}
 			}
-			if test.mend == nil {
+			if test.repair == nil {
 				return
 			}
-			if err := test.mend(path); err != nil {
+			if err := test.repair(path); err != nil {
 				t.Fatal(err)
 			}
 			if err := note(t.Context(), f, "c"); err != nil {
@@ -149,13 +149,13 @@ func moveDirBack(path string) error {
 	return os.Rename(filepath.Dir(path)+".old", filepath.Dir(path))
 }
 
-// replaceFile puts a copy in the file's place.
+// replaceFile replaces the file with a copy.
 func replaceFile(path string) error {
 	content, err := os.ReadFile(path)
 	return errors.Join(err, os.Rename(path, path+".old"), os.WriteFile(path, content, 0o644))
 }
 
-// replaceDir puts a copy in the directory's place.
+// replaceDir replaces the directory with a copy.
 func replaceDir(path string) error {
 	dir := filepath.Dir(path)
 	return errors.Join(moveDir(path), os.CopyFS(dir, os.DirFS(dir+".old")))

@@ -16,7 +16,7 @@ import (
 	"github.com/tidemark-dev/tidemark/internal/strictjson"
 )
 
-// read returns the values at the paths as text, without those that are absent.
+// read returns the values at the paths as text. Absent values are left out.
 func read(data string, paths ...string) (map[string]string, error) {
 	values := make([]json.RawMessage, len(paths))
 	if err := strictjson.Select(paths...).Read([]byte(data), values); err != nil {
@@ -43,11 +43,11 @@ func TestReadFindsTheValuesAtPaths(t *testing.T) {
 		`{"o": {"a": [ 1 ], "p": { "a" : "x" }, "q": {"a":2}}}`: {"o": `{"a": [ 1 ], "p": { "a" : "x" }, "q": {"a":2}}`, "o.a": `[ 1 ]`, "o.p": `{ "a" : "x" }`, "o.p.a": `"x"`},
 		`{"o":{"\u0070":{"a":{}}}}`:                             {"o": `{"\u0070":{"a":{}}}`, "o.p": `{"a":{}}`, "o.p.a": `{}`},
 		`{"x":{"y":{"z":0,"y":{"z":1}}},"y":{"z":2}}`:           {"x.y.z": `0`},
-		// What is no object has nothing inside.
+		// A value that is not an object has no values inside.
 		`{"o":null,"x":{"y":[{"z":1}]}}`: {"o": `null`},
 		`{"o":"{\"a\":1}","x":1}`:        {"o": `"{\"a\":1}"`},
 		`{"o":{"p":3}}`:                  {"o": `{"p":3}`, "o.p": `3`},
-		// The last of equal keys counts, and nothing of the others.
+		// Only the last of equal keys counts. Values inside the earlier ones do not count.
 		`{"a":1,"b":0,"a":2}`:                                 {"a": `2`},
 		`{"a":1,"a":null}`:                                    {"a": `null`},
 		`{"o":{"a":1,"p":{"a":2}},"o":{}}`:                    {"o": `{}`},
@@ -107,7 +107,7 @@ func TestReadAllocatesNothingForUnknownKeys(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	if allocations > 10 { // those of a decoder, when there is none to be used again
+	if allocations > 10 { // a new decoder needs some, if there is none to reuse
 		t.Errorf("%v allocations for 2,000 unknown keys", allocations)
 	}
 }
@@ -145,7 +145,7 @@ func TestOneSelectionReadsManyObjectsAtOnce(t *testing.T) {
 	all.Wait()
 }
 
-// Deep nesting is followed as far as encoding/json follows it, and then refused.
+// The depth limit is the same as that of encoding/json.
 func TestNestingIsFollowed10000Deep(t *testing.T) {
 	t.Parallel()
 	nested := func(open, end string, depth int) string {
@@ -168,8 +168,8 @@ func TestNestingIsFollowed10000Deep(t *testing.T) {
 	}
 }
 
-// referenceObject reads an object with encoding/json: into a map, and with the
-// errors that this package has.
+// referenceObject reads an object into a map with encoding/json. Its errors are those of this
+// package.
 func referenceObject(data []byte) (map[string]json.RawMessage, error) {
 	var object map[string]json.RawMessage
 	err := json.Unmarshal(data, &object)
@@ -185,7 +185,7 @@ func referenceObject(data []byte) (map[string]json.RawMessage, error) {
 	return object, nil
 }
 
-// referenceRead finds the value at a path by one map after the other.
+// referenceRead finds the value at a path, one map after the other.
 func referenceRead(data []byte, path string) json.RawMessage {
 	key, rest, nested := strings.Cut(path, ".")
 	object, err := referenceObject(data)
@@ -197,8 +197,8 @@ func referenceRead(data []byte, path string) json.RawMessage {
 
 var fuzzedPaths = []string{"a", "b", "a.a", "a.b", "a.a.a", "b.a.b", ""}
 
-// FuzzRead compares with encoding/json: the same texts are refused with the same
-// errors, and the others have the same values and the same strings.
+// FuzzRead compares the package with encoding/json. Both refuse the same texts with the same
+// errors, and read the same values and strings from the others.
 func FuzzRead(f *testing.F) {
 	for _, data := range []string{
 		`{}`, `null`, `[{}]`, `-0`, `"{}"`, `true`, ` {"a":1,"A":null,"a":"é"} `, `{"a":1}x`, `{} {}`, "\ufeff{}", `{"a"`, `{"a":01}`, `{"a":1e999}`, "{\"a\":\"\x00\"}",
@@ -233,7 +233,7 @@ func FuzzRead(f *testing.F) {
 		for key, raw := range got {
 			var want any
 			if err := json.Unmarshal(raw, &want); err != nil {
-				continue // a number that fits no float
+				continue // a number that does not fit a float
 			}
 			text, isString := want.(string)
 			if got, err := strictjson.String(raw); got != text || (err == nil) != isString {

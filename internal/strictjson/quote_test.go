@@ -9,7 +9,7 @@ import (
 
 func TestQuoteCutsOnlyWhatIsLong(t *testing.T) {
 	t.Parallel()
-	account := strings.Repeat("a", 30) + "@" + strings.Repeat("p", 30) + ".iam.gserviceaccount.com" // the longest there is
+	account := strings.Repeat("a", 30) + "@" + strings.Repeat("p", 30) + ".iam.gserviceaccount.com" // the longest possible
 	long := strings.Repeat("x", 128)
 	for text, want := range map[string]string{
 		"":           `""`,

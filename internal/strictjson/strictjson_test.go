@@ -76,7 +76,7 @@ func TestStringTakesStringsOnly(t *testing.T) {
 		`"\u00e9\n\/\\\u0000"`:     "é\n/\\\x00",
 		`"\ud83d\ude00"`:           "😀",
 		`"é😀"`:                     "é😀",
-		`"\ud800"`:                 "\ufffd", // half a surrogate pair is JSON, but no character
+		`"\ud800"`:                 "\ufffd", // half a surrogate pair is valid JSON, but not a character
 		`"\ud800\u0041"`:           "\ufffdA",
 		"\"\u007f\u2028\"":         "\u007f\u2028",
 		`"` + `a\tb` + `"`:         "a\tb",

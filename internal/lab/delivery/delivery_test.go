@@ -46,7 +46,8 @@ func TestOnlyPubSubsAckStatusesAcknowledge(t *testing.T) {
 	}
 }
 
-// Whatever may succeed later is tried until it does; what cannot is tried once.
+// A delivery that may succeed later is repeated until it does. A hopeless delivery is tried
+// once.
 func TestStatusDecidesWhetherToTryAgain(t *testing.T) {
 	t.Parallel()
 	hopeless := []int{400, 401, 403, 404, 405, 413, 415}
@@ -113,7 +114,8 @@ func TestEveryAttemptPostsTheSameBody(t *testing.T) {
 	}
 }
 
-// A followed redirect would be a GET whose 200 stands for nothing stored.
+// A followed redirect would be a GET, and its status 200 would not mean that anything is
+// stored.
 func TestRedirectIsNeverFollowed(t *testing.T) {
 	t.Parallel()
 	var gets atomic.Int32
@@ -323,7 +325,7 @@ func TestURLThatCannotBePostedToIsAnErrorAtOnce(t *testing.T) {
 	}
 }
 
-// Connections are kept, not opened anew for each body.
+// Connections stay open and are used for more than one body.
 func TestClientKeepsAConnectionPerConcurrentDelivery(t *testing.T) {
 	t.Parallel()
 	const concurrency = 8
@@ -353,7 +355,7 @@ func TestClientKeepsAConnectionPerConcurrentDelivery(t *testing.T) {
 				}
 			})
 		}
-		for range concurrency { // all at once, so that each needs a connection
+		for range concurrency { // all at once, so that each needs its own connection
 			<-arrived
 		}
 		for range concurrency {

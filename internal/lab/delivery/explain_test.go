@@ -14,14 +14,14 @@ import (
 	"time"
 )
 
-// A user who gets no answer is told why in words that are not Go's.
+// If there is no answer, the user learns why in plain words, not in Go's.
 func TestAnAttemptWithoutAnswerSaysWhyInPlainWords(t *testing.T) {
 	t.Parallel()
 	secure := httptest.NewTLSServer(http.NotFoundHandler())
 	defer secure.Close()
 	plain := httptest.NewServer(http.NotFoundHandler())
 	defer plain.Close()
-	// talks listens, says something to each connection, and closes it.
+	// talks starts a server that writes a text to each connection and closes it.
 	talks := func(text string) string {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -73,7 +73,7 @@ func TestAnAttemptWithoutAnswerSaysWhyInPlainWords(t *testing.T) {
 
 func TestAnExplainedErrorStillWrapsItsCause(t *testing.T) {
 	t.Parallel()
-	lookup := &net.DNSError{Err: "no such host", Name: "no-such-host", UnwrapErr: syscall.ECONNREFUSED} // by the name server
+	lookup := &net.DNSError{Err: "no such host", Name: "no-such-host", UnwrapErr: syscall.ECONNREFUSED} // the name server refused the connection
 	if got, want := Explain(lookup, "http://no-such-host/push").Error(), "the host no-such-host is not found: no such host"; got != want {
 		t.Errorf("an unknown host is %q, want %q", got, want)
 	}

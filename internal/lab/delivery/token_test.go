@@ -65,7 +65,7 @@ func TestTheTokenIsSentWithEachBody(t *testing.T) {
 func TestATokenIsNotSentInClear(t *testing.T) {
 	t.Parallel()
 	d := delivery.Deliverer{URL: "http://192.0.2.1/push", Token: secret, Client: &http.Client{Transport: noTransport{t}}}
-	if _, err := d.Deliver(t.Context(), []byte("{}")); err == nil || !strings.Contains(err.Error(), "in clear") {
+	if _, err := d.Deliver(t.Context(), []byte("{}")); err == nil || !strings.Contains(err.Error(), "unencrypted") {
 		t.Errorf("error %v", err)
 	}
 }

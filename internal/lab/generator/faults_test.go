@@ -72,7 +72,7 @@ func TestMalformedShareAndReasons(t *testing.T) {
 		if share == 0 {
 			continue
 		}
-		// In ninths: two faults are a wrong type, two are no object.
+		// In ninths: two of the faults are a wrong type, two are not an object.
 		for reason, want := range map[event.Reason]float64{event.BadJSON: 1, event.Empty: 1, event.NotAnObject: 2,
 			event.MissingField: 1, event.WrongType: 2, event.BadTime: 1, event.BadUTF8: 1} {
 			within(t, "share of "+string(reason), float64(reasons[reason])/float64(malformed), want/9, 0.02)
@@ -104,7 +104,7 @@ func TestEachFaultIsForItsReason(t *testing.T) {
 	}
 }
 
-// Faults come on top: the messages that have none are those of a stream without.
+// Faults change nothing else: the other messages are the same as in a stream without faults.
 func TestFaultsLeaveTheRestOfTheStreamAlone(t *testing.T) {
 	t.Parallel()
 	clean := simulate(t, config(3000, withLag), start)

@@ -44,7 +44,7 @@ func TestRecordIsTheLabsToTheByte(t *testing.T) {
 	}
 }
 
-// The right sides are what Python's json.dumps answers.
+// The wanted texts are the output of Python's json.dumps.
 func TestStringsAreEscapedAsInPython(t *testing.T) {
 	t.Parallel()
 	for s, want := range map[string]string{

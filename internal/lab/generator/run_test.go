@@ -13,7 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// A recorder is a server that keeps what it gets.
+// A recorder is a server that keeps the deliveries.
 type recorder struct {
 	mu         sync.Mutex
 	deliveries []Delivery
@@ -28,8 +28,8 @@ func (r *recorder) publish(_ context.Context, d Delivery) error {
 	return nil
 }
 
-// The clock of a synctest bubble is exact, so real time is the same stream as
-// simulated time, only delivered when each delivery is due.
+// The clock of a synctest bubble is exact. So Run and Simulate yield the same stream, and Run
+// makes each delivery when it is due.
 func TestRunIsTheSimulatedStreamPacedByTheClock(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]Config{
@@ -95,7 +95,7 @@ func TestEndOfContextPublishesWhatIsHeld(t *testing.T) {
 	}
 }
 
-// Messages go out when they are due, however long the server takes for others.
+// Messages are delivered when they are due, even if the server is slow with others.
 func TestSlowServerDoesNotHoldUpTheSchedule(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -107,7 +107,7 @@ func TestSlowServerDoesNotHoldUpTheSchedule(t *testing.T) {
 			running++
 			most = max(most, running)
 			got.mu.Unlock()
-			time.Sleep(20 * time.Second) // takes 12 a minute, of 120
+			time.Sleep(20 * time.Second) // so the calls take 12 messages a minute, and the users create 120
 			got.mu.Lock()
 			running--
 			got.mu.Unlock()
@@ -135,7 +135,7 @@ func TestSlowServerDoesNotHoldUpTheSchedule(t *testing.T) {
 	})
 }
 
-// A burst must not make a process that was stopped for an hour catch up with it.
+// A process that was stopped for a time must not make up for it with a burst.
 func TestStreamDoesNotCatchUpWithAStall(t *testing.T) {
 	t.Parallel()
 	const stall = time.Hour
@@ -163,7 +163,7 @@ func TestStreamDoesNotCatchUpWithAStall(t *testing.T) {
 	}
 }
 
-// Timers that wake a little late do not lower the rate.
+// Timers that fire a little late do not lower the rate.
 func TestLateTimersDoNotAddUp(t *testing.T) {
 	t.Parallel()
 	now := start
@@ -200,7 +200,7 @@ func TestErrorOfPublishEndsTheRun(t *testing.T) {
 	})
 }
 
-// A server that is away when the run is stopped gets the grace, and no more.
+// If the server is unavailable when the run ends, the run waits for the grace and no longer.
 func TestGraceBoundsTheEndOfARun(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -244,7 +244,7 @@ func TestGraceBoundsTheEndOfARun(t *testing.T) {
 	}
 }
 
-// When the count is reached, redelivery may take as long as it does.
+// After the count is reached, there is no time limit for redeliveries.
 func TestEndByCountWaitsForTheServer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -262,7 +262,7 @@ func TestEndByCountWaitsForTheServer(t *testing.T) {
 	})
 }
 
-// A full backlog pauses the stream; nothing is dropped for it.
+// A full backlog pauses the stream. No message is dropped.
 func TestFullBacklogPausesTheStream(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

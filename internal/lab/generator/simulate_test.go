@@ -22,7 +22,7 @@ import (
 
 var start = time.Date(2026, 3, 14, 9, 26, 53, 589793238, time.UTC)
 
-// config returns the lab's stream of so many messages from start, changed.
+// config returns the lab's stream of count messages from start, with changes.
 func config(count int, change func(*Config)) Config {
 	c := Default()
 	c.Count, c.Start = count, start
@@ -46,7 +46,7 @@ func withLag(c *Config) { c.Lag = true }
 
 func withEverything(c *Config) { c.Lag, c.Malformed, c.Duplicates = true, 0.1, 0.2 }
 
-// lines returns the stream as push bodies, one a line.
+// lines returns the stream as push bodies, one per line.
 func lines(deliveries []Delivery) string {
 	var b strings.Builder
 	for _, d := range deliveries {
@@ -55,7 +55,7 @@ func lines(deliveries []Delivery) string {
 	return b.String()
 }
 
-// messages returns the first deliveries.
+// messages returns the deliveries without the redeliveries.
 func messages(deliveries []Delivery) []Delivery {
 	return slices.DeleteFunc(slices.Clone(deliveries), func(d Delivery) bool { return d.Redelivery })
 }
@@ -96,8 +96,8 @@ func TestAnotherSeedHasOtherUsersAndIDs(t *testing.T) {
 	}
 }
 
-// A run that is started again soon, with the same seed and on the same topic,
-// must not look like redeliveries of the first.
+// If a run starts again soon, with the same seed and the same topic, its messages must not
+// look like redeliveries.
 func TestAnotherStartHasOtherIDs(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
@@ -166,7 +166,7 @@ func TestEveryMessageIsAValidEventInTheLabsFormat(t *testing.T) {
 	}
 }
 
-// One user is one address, place and user agent, and each has its own.
+// All events of a user have the same address, place and user agent, and users differ in them.
 func TestUsersKeepTheirIdentity(t *testing.T) {
 	t.Parallel()
 	type facts struct {
@@ -241,7 +241,7 @@ func TestDurationEndsTheStream(t *testing.T) {
 	}
 }
 
-// What is held when the stream ends is published, in order and at that instant.
+// Events that are held when the stream ends are published at that instant, in order.
 func TestHeldEventsArePublishedAtTheEnd(t *testing.T) {
 	t.Parallel()
 	const length = 100 * time.Second
@@ -252,8 +252,8 @@ func TestHeldEventsArePublishedAtTheEnd(t *testing.T) {
 		finite.Duration = length
 		end := start.Add(length)
 
-		// All events that the endless stream makes before the end, whenever it
-		// publishes them.
+		// All events that the endless stream creates before the end, even if it publishes
+		// them later.
 		want := map[string]bool{}
 		stream, err := Simulate(t.Context(), endless, start)
 		if err != nil {
@@ -294,7 +294,7 @@ func TestHeldEventsArePublishedAtTheEnd(t *testing.T) {
 	}
 }
 
-// Without a start, a stream is history: it can be replayed as it is.
+// Without a start, all times of a stream are in the past, so it can be replayed unchanged.
 func TestStreamWithoutStartEndsNow(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 7, 1, 12, 0, 0, 123456789, time.UTC)
@@ -332,12 +332,12 @@ func TestEndlessStreamNeedsAStart(t *testing.T) {
 	}
 }
 
-// A user does the same in a larger company.
+// A user does the same if there are more users.
 func TestUsersAreIndependent(t *testing.T) {
 	t.Parallel()
 	of := func(users int) map[string][]string {
 		events := map[string][]string{}
-		// The same gaps: the rate grows with the users.
+		// The gaps are the same, because the rate grows with the number of users.
 		for _, d := range simulate(t, config(0, func(c *Config) { c.Users, c.Rate, c.Duration = users, 12*float64(users), time.Hour }), start) {
 			id := parseEvent(t, d).UserID
 			events[id] = append(events[id], string(d.Message.Data))

@@ -10,7 +10,7 @@ import (
 	"github.com/tidemark-dev/tidemark/event"
 )
 
-// within tells of a number that is not what it should be.
+// within reports a number that differs too much from the wanted number.
 func within(t testing.TB, what string, got, want, tolerance float64) {
 	t.Helper()
 	if !(math.Abs(got-want) <= tolerance) {
@@ -18,7 +18,7 @@ func within(t testing.TB, what string, got, want, tolerance float64) {
 	}
 }
 
-// A view is what the statistics need of a delivery.
+// A view has the values of a delivery that the statistics need.
 type view struct {
 	user, page       string
 	event, published time.Time
@@ -79,7 +79,7 @@ func perMinute(all []view, hours int, timeOf func(view) time.Time) (mean, deviat
 func eventTime(v view) time.Time   { return v.event }
 func publishTime(v view) time.Time { return v.published }
 
-// share returns the share of views for which is holds.
+// share returns the share of views for which is returns true.
 func share(all []view, is func(view) bool) float64 {
 	n := 0
 	for _, v := range all {
@@ -173,8 +173,9 @@ func TestStreamWithLagIsLikeTheLabs(t *testing.T) {
 	}
 }
 
-// burstsOf counts the events that a user publishes at one instant, where they are
-// more than one. They stand together in the stream.
+// burstsOf counts bursts and their events, and finds the largest burst. A burst is more than
+// one event that a user publishes at one instant. Its events are next to each other in the
+// stream.
 func burstsOf(all []view) (bursts, events, largest float64) {
 	for i := 0; i < len(all); {
 		size := 1

@@ -19,7 +19,7 @@ func classifyingServer(t *testing.T) *server {
 	})
 }
 
-// A wrong file must not become dead letters, which stay.
+// A wrong file must not become dead letters, because dead letters stay.
 func TestAFileWithoutEventsIsNotSent(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct{ input, want string }{
@@ -74,8 +74,8 @@ func TestAFileWithAnEventInItsFirstHundredLinesIsSentWhole(t *testing.T) {
 	}
 }
 
-// A server that answers no verdict, or refuses what it is asked, has not said that a
-// line is no event.
+// If the server returns no verdict, or refuses the request, it has not said that the line is
+// not an event.
 func TestOnlyADeadLetterIsNoEvent(t *testing.T) {
 	t.Parallel()
 	for name, answer := range map[string]http.HandlerFunc{

@@ -27,8 +27,8 @@ func TestLongLines(t *testing.T) {
 	}
 }
 
-// The largest message that Pub/Sub takes is one of 10 MB, which base64 and the
-// envelope make a line of nearly 14 MB.
+// Pub/Sub's largest message has 10 MB. With base64 and the envelope, its line has nearly
+// 14 MB.
 func TestTheLargestMessageOfPubSubIsSent(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, nil)

@@ -91,8 +91,8 @@ func TestBareEventIsPublishedAtItsOwnTime(t *testing.T) {
 	}
 }
 
-// Two users may do the same in the same microsecond: equal lines are events of their
-// own, and stay the same ones when the file is sent again.
+// Two users may do the same in the same microsecond. So equal lines are different events, and
+// the same file has the same events when it is sent again.
 func TestEqualLinesOfAFileAreEventsOfTheirOwn(t *testing.T) {
 	t.Parallel()
 	body := pushLine("1", "2026-03-14T09:26:58.401Z", []byte(bare))
@@ -305,8 +305,8 @@ func TestAServerThatNeverAnswersEndsTheReplay(t *testing.T) {
 	}
 }
 
-// A message that crashes the server each time does not stop the others, nor is it
-// tried for as long as the world lasts.
+// A message that always crashes the server does not stop the other messages, and is given up
+// after some time.
 func TestALineThatAlwaysFailsIsGivenUpAlone(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -361,7 +361,7 @@ func TestStoppedReplayTellsWhatIsNotAcknowledged(t *testing.T) {
 	}
 }
 
-// A terminal where nothing is typed does not keep an interrupted replay alive.
+// An interrupted replay ends even while it waits for input from a terminal.
 func TestWaitingForInputEndsWithTheContext(t *testing.T) {
 	t.Parallel()
 	for _, shift := range []bool{false, true} {
@@ -422,8 +422,8 @@ func TestRateSpacesLines(t *testing.T) {
 			})},
 		})
 		ms := time.Millisecond
-		// One line waited for a worker while the third was slow, and the next was
-		// overdue; the other turns that passed are lost, not made up by a burst.
+		// While the third line was slow, one line waited for a worker, and the next was
+		// overdue. The time of the other lines is lost; no burst makes up for it.
 		want := []time.Duration{0, 250 * ms, 500 * ms, 2500 * ms, 2500 * ms, 2650 * ms}
 		if diff := cmp.Diff(want, at); diff != "" {
 			t.Errorf("times of requests (-want +got):\n%s", diff)
@@ -466,8 +466,8 @@ func TestBadOptionsAreAllReported(t *testing.T) {
 	}
 }
 
-// The project's data set passes through whole, and only its redeliveries are
-// doubles.
+// Every message of the project's data set arrives. Only the redeliveries in the data set are
+// duplicates.
 func TestDataSetArrivesWhole(t *testing.T) {
 	t.Parallel()
 	file, err := os.Open(filepath.Join("..", "..", "..", "testdata", "nasa-1995-08-01-a.push.jsonl.gz"))

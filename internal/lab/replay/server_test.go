@@ -21,8 +21,9 @@ import (
 // now is the time at which every test runs.
 var now = time.Date(2026, 7, 1, 12, 0, 0, 250_000_000, time.UTC)
 
-// server keeps the bodies it is sent, and answers as its handler says; without
-// one it counts every message. What it is asked with dry_run is only counted.
+// A server keeps the bodies that it receives. Its handler chooses the answers; without a
+// handler, the verdict for every message is counted. Requests with dry_run are not kept; the
+// server only counts them.
 type server struct {
 	*httptest.Server
 	mu     sync.Mutex
@@ -75,8 +76,8 @@ func message(t *testing.T, body string) event.Message {
 	return m
 }
 
-// options are those of most tests: one message at a time, and a clock that stands
-// still, pauses included.
+// options returns the options of most tests: one message at a time, and a clock that stands
+// still, also during pauses.
 func options(url, input string) Options {
 	return Options{
 		Input:       strings.NewReader(input),
@@ -88,7 +89,7 @@ func options(url, input string) Options {
 	}
 }
 
-// replay runs o, which must come to the end of its input.
+// replay runs o. The run must reach the end of its input.
 func replay(t *testing.T, o Options) Summary {
 	t.Helper()
 	summary, err := Run(t.Context(), o)
@@ -98,7 +99,7 @@ func replay(t *testing.T, o Options) Summary {
 	return summary
 }
 
-// pushLine is a push body on one line, written with the spaces of a person.
+// pushLine returns a push body on one line, with spaces as a person would write them.
 func pushLine(id, publishTime string, data []byte) string {
 	encoded, err := json.Marshal(data)
 	if err != nil {

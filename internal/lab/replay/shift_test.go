@@ -24,7 +24,7 @@ func TestShiftTimeKeepsTheWayATimeIsWritten(t *testing.T) {
 		"2026-02-28 09:26:53":                 "2026-03-01 09:26:53",
 		"2024-02-28T23:00:00.123456789-07:00": "2024-02-29T23:00:00.123456789-07:00",
 		"9999-12-30T23:59:59Z":                "9999-12-31T23:59:59Z",
-		"9999-12-31T00:00:00Z":                "", // would leave the years there are
+		"9999-12-31T00:00:00Z":                "", // would move past the year 9999
 		"2026-02-28T09:26:53,5Z":              "",
 		"yesterday":                           "",
 		"":                                    "",
@@ -37,7 +37,7 @@ func TestShiftTimeKeepsTheWayATimeIsWritten(t *testing.T) {
 			t.Errorf("%q moves there and back to %q", text, back)
 		}
 	}
-	// Further than a time.Duration reaches.
+	// This offset does not fit a time.Duration.
 	if got, _ := shiftTime("0001-01-01T00:00:00.5Z", time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).Unix()-time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC).Unix()); got != "2026-01-01T00:00:00.5Z" {
 		t.Errorf("the year 1 moves to %q", got)
 	}
@@ -69,7 +69,7 @@ func TestOffsetBringsTheLatestTimeUpToNowAndNotPast(t *testing.T) {
 	}
 }
 
-// Only the times change: spaces, order, unknown members, escapes and doubles stay.
+// Only the times change. Spaces, order, unknown members, escapes and duplicates stay.
 func TestShiftLineChangesTimesOnly(t *testing.T) {
 	t.Parallel()
 	const data = "{\"timestamp\" : \"2026-03-14T09:25:41.020406Z\",\"n\":1.0 , \"ip\": \"\\u0041\"}\n"
@@ -133,7 +133,7 @@ func TestReplayShiftsTheLatestPublishTimeToNow(t *testing.T) {
 	t.Parallel()
 	text := strings.Join([]string{
 		pushLine("1", "2026-03-14T09:26:58.401Z", []byte(bare)),
-		pushLine("2", "2026-03-14T10:00:00.125Z", []byte(`{"timestamp": "2030-01-01T00:00:00Z"}`)), // the latest, whatever it carries
+		pushLine("2", "2026-03-14T10:00:00.125Z", []byte(`{"timestamp": "2030-01-01T00:00:00Z"}`)), // the latest, in spite of the event's time
 		half,
 		`{"timestamp": "2026-03-14T09:59:00.5Z"}`,
 	}, "\n")
@@ -191,7 +191,7 @@ func TestReplayShiftsTheLatestPublishTimeToNow(t *testing.T) {
 	}
 }
 
-// Where publish times are not the file's, its event times decide.
+// If the file's publish times do not count, its event times do.
 func TestShiftWithoutPublishTimes(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, nil)
@@ -225,7 +225,7 @@ func FuzzShiftLine(f *testing.F) {
 		if len(line) > 16<<10 {
 			t.Skip("larger lines only make the fuzzer slow")
 		}
-		offset %= 1e12 // past the years there are
+		offset %= 1e12 // more than the years that times can have
 		before, _ := classify(line)
 		shifted := shiftLine(line, offset)
 		if after, _ := classify(shifted); after != before {

@@ -36,7 +36,7 @@ func TestLatencyIsByNearestRank(t *testing.T) {
 	}
 }
 
-// A long replay takes no more memory for its percentiles than a short one.
+// The percentiles of a long replay need no more memory than those of a short one.
 func TestLatenciesStaySmall(t *testing.T) {
 	t.Parallel()
 	tally := newTally()
@@ -54,7 +54,7 @@ func TestVerdictsAreReadFromAnswers(t *testing.T) {
 	for _, body := range []string{
 		`{"status": "counted", "event_id": "1"}`, `{"status": "counted"}`, `{"status": "late"}`,
 		`{"status": "dead_letter", "reason": "bad_json", "error": "x"}`,
-		"", "ok", "[]", `{"status": 1, "reason": "no"}`, // another server's
+		"", "ok", "[]", `{"status": 1, "reason": "no"}`, // from another server
 	} {
 		tally.acknowledged(delivery.Attempt{Status: 200, Body: []byte(body)})
 	}
@@ -100,7 +100,7 @@ dead letters      21 bad_json, 5 wrong_type
 	}
 }
 
-// A warning never runs into the progress line, and the line is gone at the end.
+// A warning is never on the progress line, and the progress line is erased at the end.
 func TestProgressLineMakesWayForWarnings(t *testing.T) {
 	t.Parallel()
 	var b bytes.Buffer
