@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"database/sql"
+	"fmt"
 	"io"
 	"log/slog"
 	"maps"
@@ -185,6 +186,26 @@ func (s *virtualServer) lockTables(t *testing.T) (unlock func()) {
 			t.Error(err)
 		}
 		other.Close()
+	})
+}
+
+// An unwrapped push has the message's attributes as headers: all that Pub/Sub allows fit,
+// and not many more.
+func TestTheAttributesOfAnUnwrappedPushFitIntoItsHeaders(t *testing.T) {
+	t.Parallel()
+	serveInVirtualTime(t, nil, func(t *testing.T, s *virtualServer) {
+		for attributes, want := range map[int]int{100: http.StatusOK, 250: http.StatusRequestHeaderFieldsTooLarge} {
+			var headers strings.Builder
+			for i := range attributes {
+				fmt.Fprintf(&headers, "%0256d: %s\r\n", i, strings.Repeat("v", 1024))
+			}
+			c := s.dial(t, "")
+			defer c.Close()
+			go io.WriteString(c, strings.Replace(pushRequest, "Host:", headers.String()+"Host:", 1)) // which may break off
+			if status, _ := c.answer(t); status != want {
+				t.Errorf("a push of %d attributes is answered %d, want %d", attributes, status, want)
+			}
+		}
 	})
 }
 

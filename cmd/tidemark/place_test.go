@@ -98,7 +98,8 @@ func (p *place) note(request string) {
 	p.requests = append(p.requests, request)
 }
 
-// serveREST serves a BigQuery in which nothing is there until it is made.
+// serveREST serves a BigQuery in which nothing is there until it is made, and that runs
+// no queries.
 func (p *place) serveREST(t *testing.T, name string) (host string) {
 	made := map[string]bool{}
 	var mu sync.Mutex
@@ -110,6 +111,9 @@ func (p *place) serveREST(t *testing.T, name string) (host string) {
 		w.Header().Set("Content-Type", "application/json")
 		path := strings.TrimSuffix(r.URL.Path, "/insertAll")
 		switch {
+		case strings.HasSuffix(path, "/jobs"), strings.HasSuffix(path, "/queries"):
+			w.WriteHeader(http.StatusBadRequest)
+			io.WriteString(w, `{"error": {"code": 400, "errors": [{"reason": "invalidQuery"}]}}`)
 		case r.Method == http.MethodPost && path == r.URL.Path:
 			var resource struct {
 				DatasetReference, TableReference struct{ DatasetID, TableID string }
@@ -278,16 +282,28 @@ func token(audience, email string) (header string) {
 func asked(pattern string) func(t *testing.T, p *place) string {
 	return on(func(t *testing.T, s running) string {
 		s.push(t, message{})
-		var lines []string
-		for name, counters := range s.counters {
-			for _, request := range counters.Requests() {
-				lines = append(lines, name+" "+fmt.Sprint(request))
-			}
-		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return s.fill(submatch(pattern, append(lines, s.requests...)...))
+		return s.requested(pattern)
 	})
+}
+
+// askedByAudit is the same of an audit of one day.
+func askedByAudit(pattern string) func(t *testing.T, p *place) string {
+	return on(func(t *testing.T, s running) string {
+		s.ask("GET /audit?from=2000-01-03T00:00:00Z&to=2000-01-04T00:00:00Z", nil)
+		return s.requested(pattern)
+	})
+}
+
+func (p *place) requested(pattern string) string {
+	var lines []string
+	for name, counters := range p.counters {
+		for _, request := range counters.Requests() {
+			lines = append(lines, name+" "+fmt.Sprint(request))
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.fill(submatch(pattern, append(lines, p.requests...)...))
 }
 
 // verdict is a member of a message's verdict.

@@ -55,6 +55,7 @@ var sights = []sight{
 	{"WINDOW_DURATION", "how long windows are, on record", [2]string{"", "1h"}, nil, stored("counters.db", "SELECT window_duration FROM pipelines"), [2]string{"60000000000", "3600000000000"}},
 	{"ALLOWED_LATENESS", "how late is late", [2]string{"", "29s"}, nil, verdict("status", message{published: 90 * time.Second}), [2]string{"counted", "late"}},
 	{"MAX_CLOCK_SKEW", "how far ahead is too far", [2]string{"", "3m"}, nil, verdict("reason", message{happened: 4 * time.Minute}), [2]string{"", "too_far_ahead"}},
+	{"MAX_CLOCK_SKEW", "from when on an audit reads rows, with a day of slack", [2]string{"", "3m"}, cloud, askedByAudit(`"earliest".*"(2000-01-0[12][^"]*)"`), [2]string{"2000-01-01 23:55:00+00:00", "2000-01-01 23:57:00+00:00"}},
 	{"EVENT_TIME", "the time that counts", [2]string{"", "publish"}, nil, verdict("event_time", message{published: time.Minute}), [2]string{"2000-01-01T00:00:00.000000Z", "2000-01-01T00:01:00.000000Z"}},
 	{"EVENT_TIME", "the time that counts, on record", [2]string{"", "publish"}, nil, stored("counters.db", "SELECT event_time FROM pipelines"), [2]string{"payload", "publish"}},
 	{"EVENT_ID", "the id that counts", [2]string{"", "attribute:order"}, nil, verdict("event_id", message{attributes: map[string]string{"order": "7"}}), [2]string{"1", "7"}},
