@@ -63,7 +63,7 @@ const flushMargin = 5 * time.Minute
 // Warehouse is what an audit needs of the warehouse; package warehouse has the
 // contract.
 type Warehouse interface {
-	warehouse.Auditor
+	warehouse.Comparer
 	AppendCounts(ctx context.Context, rows []warehouse.WindowCount) error
 }
 

@@ -78,7 +78,7 @@ func (s *tables) Pending(_ context.Context, from, through time.Time) iter.Seq2[w
 	}
 }
 
-// afterRead flushes, where that is to come between two reads.
+// afterRead flushes if flushAfterRead is set, so that the flush comes between two reads.
 func (s *tables) afterRead() {
 	if !s.flushAfterRead {
 		return

@@ -342,7 +342,7 @@ func TestATokenIsGoodForAMinuteAfterItsEndWhereCloudRunHasCheckedIt(t *testing.T
 	})
 }
 
-// No clock is given the benefit of the doubt where the library verifies.
+// The library that verifies signatures allows no difference between clocks.
 func TestATokenIsNotGoodAfterItsEndWhereItIsVerified(t *testing.T) {
 	t.Parallel()
 	g := newGoogle()
@@ -498,7 +498,7 @@ func TestOnlyGooglesSignatureCounts(t *testing.T) {
 	if _, err := c.Check(with(genuine), callers.Push); err != nil {
 		t.Errorf("the genuine token: %v", err)
 	}
-	// Cloud Run's header is not ours where the signature is verified here.
+	// If the signature is verified here, Cloud Run's header is ignored.
 	if _, err := c.Check(request("Authorization", "Bearer "+genuine, "X-Serverless-Authorization", "Bearer "+checked(good)), callers.Push); err != nil {
 		t.Errorf("with Cloud Run's header beside it: %v", err)
 	}

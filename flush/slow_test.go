@@ -106,7 +106,7 @@ func TestLiveWindowsAreFinalWithinTwoFlushesOfAReplay(t *testing.T) {
 				late := f.cfg.Windows.AllowedLateness
 				live := thisMinute().Add(-late - 30*time.Minute)
 				for start := live; start.Before(thisMinute()); start = start.Add(time.Minute) {
-					b.add(start, 1) // those of which events still may come, too
+					b.add(start, 1) // also windows for which more events may come
 				}
 				const runs = 10
 				for range runs {
@@ -310,7 +310,7 @@ func TestARunEndsWithinItsTimeout(t *testing.T) {
 				b.now = noon.Add(time.Hour)
 				b.add(minute(0), 5)
 				b.add(minute(1), 5)
-				b.add(minute(-60*24*9), 5) // of which counters may have expired
+				b.add(minute(-60*24*9), 5) // its counters may have expired
 				b.takes[step] = hangs
 				b.fail["raw"] = nil
 				began := time.Now()

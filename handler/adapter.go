@@ -109,17 +109,12 @@ func (h *Handler) fail(w middleware.WrapResponseWriter, err error, line *request
 // WriteError answers an error as every route does. It is also for code that answers in
 // place of a [Handler].
 func WriteError(w http.ResponseWriter, code int, message string) {
-	var body errorBody
-	body.Error.Status, body.Error.Message = statuses[code].name, message
-	_ = writeJSON(w, code, body) // two strings always have a JSON form
-}
-
-// errorBody is the answer of an error, in the form of Google's APIs.
-type errorBody struct {
-	Error struct {
+	type detail struct {
 		Status  string `json:"status"`
 		Message string `json:"message"`
-	} `json:"error"`
+	}
+	body := map[string]detail{"error": {statuses[code].name, message}} // the form of Google's APIs
+	_ = writeJSON(w, code, body)                                       // strings always have a JSON form
 }
 
 func (h *Handler) logRequest(r *http.Request, status int, latency time.Duration, line *requestLine) {

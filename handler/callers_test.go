@@ -265,7 +265,7 @@ func TestAnOpenDoorIsToldToItsOwnerOnly(t *testing.T) {
 	}
 }
 
-// A page that the owner looks at is not the owner, whoever checks callers.
+// A page in the owner's browser is not the owner. This holds for every CallerChecker.
 func TestNoRouteTakesAForeignPage(t *testing.T) {
 	t.Parallel()
 	flushes, audits := 0, &fakeAudit{}

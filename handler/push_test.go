@@ -195,7 +195,7 @@ func TestNothingIsAcknowledgedThatWasNotStored(t *testing.T) {
 				f := newFixture(t)
 				f.ingest.fail(test.err)
 				message := wantError(t, f.do(post("/push", wrapped(data, "42", onTime))), test.code, test.status)
-				// What is wrong with storage is for whoever asks; a bug is for the log.
+				// The caller reads what is wrong with storage; only the log has the text of a bug.
 				if strings.Contains(message, "connection refused by db.internal") != (test.name == "storage down") || strings.Contains(message, "nil map") {
 					t.Errorf("the answer is %s", message)
 				}

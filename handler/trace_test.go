@@ -10,8 +10,8 @@ import (
 	"github.com/tidemark-dev/tidemark/handler"
 )
 
-// What is done for a request has the trace that its headers name, and none where they
-// are malformed.
+// The log lines of a request have the trace in its headers, and no trace if the headers are
+// malformed.
 func TestARequestIsPartOfItsTrace(t *testing.T) {
 	t.Parallel()
 	const (

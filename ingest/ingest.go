@@ -29,6 +29,7 @@
 package ingest
 
 import (
+	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -161,6 +162,8 @@ type item struct {
 	verdict    event.Verdict
 	receivedAt time.Time
 	done       chan outcome // with room for the first answer
+
+	waiting *list.Element // in the queue, under its lock; nil if not there
 }
 
 // sizeOf returns the approximate number of bytes that a message takes.

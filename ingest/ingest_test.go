@@ -20,8 +20,8 @@ import (
 	"github.com/tidemark-dev/tidemark/windowstore"
 )
 
-// storage is a warehouse and a counter store in memory. A hook, where set, runs
-// before the call applies and can block it or make it fail.
+// storage is a warehouse and a counter store in memory. A hook that is set runs before its
+// call. It can block the call or let the call fail.
 type storage struct {
 	beforeRaw, beforeLetters func(ctx context.Context, ids []string) error
 	beforeAdd                func(ctx context.Context, increments []windowstore.Increment) error
@@ -142,8 +142,8 @@ func submit(ctx context.Context, c *Committer, id string, v event.Verdict) (even
 	return c.Submit(ctx, event.Message{ID: id, PublishTime: minute, Data: []byte("data of " + id)}, v)
 }
 
-// pass lets time pass in the bubble, where it is virtual: it moves on as soon as
-// every goroutine waits. What was to happen by then has happened when it returns.
+// pass lets virtual time pass in the bubble. When it returns, everything that was due within d
+// has happened.
 func pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()

@@ -10,11 +10,10 @@ import (
 type queue struct {
 	cfg Config // the bounds of the queue and of a batch
 
-	mu       sync.Mutex
-	items    list.List // of *item, oldest first
-	elements map[*item]*list.Element
-	bytes    int
-	closed   bool
+	mu     sync.Mutex
+	items  list.List // of *item, oldest first
+	bytes  int
+	closed bool
 
 	// Signals to the taking goroutine, each with room for one.
 	arrived chan struct{} // there is an item, or the queue was closed
@@ -22,12 +21,7 @@ type queue struct {
 }
 
 func newQueue(cfg Config) *queue {
-	return &queue{
-		cfg:      cfg,
-		elements: map[*item]*list.Element{},
-		arrived:  make(chan struct{}, 1),
-		full:     make(chan struct{}, 1),
-	}
+	return &queue{cfg: cfg, arrived: make(chan struct{}, 1), full: make(chan struct{}, 1)}
 }
 
 func signal(c chan struct{}) {
@@ -48,7 +42,7 @@ func (q *queue) push(it *item) error {
 	if q.items.Len() >= q.cfg.QueueLength || q.items.Len() > 0 && q.bytes+it.size > q.cfg.QueueBytes {
 		return ErrQueueFull
 	}
-	q.elements[it] = q.items.PushBack(it)
+	it.waiting = q.items.PushBack(it)
 	q.bytes += it.size
 	signal(q.arrived)
 	if q.isFull() {
@@ -69,9 +63,9 @@ func (q *queue) remove(it *item) {
 }
 
 func (q *queue) drop(it *item) {
-	if element, ok := q.elements[it]; ok {
-		q.items.Remove(element)
-		delete(q.elements, it)
+	if it.waiting != nil {
+		q.items.Remove(it.waiting)
+		it.waiting = nil
 		q.bytes -= it.size
 	}
 }

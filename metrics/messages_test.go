@@ -130,8 +130,7 @@ func TestFailuresAreCountedByCause(t *testing.T) {
 	}
 }
 
-// A write that failed before the sender went away is storage's fault, whoever is
-// still there to hear it.
+// A write that failed before the sender went away counts as a failure of storage.
 func TestAFailedWriteIsStoragesFaultThoughTheSenderHasGone(t *testing.T) {
 	t.Parallel()
 	m, _ := newMetrics()

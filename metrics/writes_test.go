@@ -17,7 +17,7 @@ import (
 type stubWarehouse struct {
 	warehouse.Warehouse // for what no test calls
 
-	during func(rows int) // runs during a write, where set
+	during func(rows int) // runs during a write, if set
 	panics bool
 	err    error
 	closed bool
@@ -137,7 +137,7 @@ func TestScannedBytesAreSummedByQuery(t *testing.T) {
 	}
 }
 
-// What is read is not quite what is billed, and whoever sets an alert must know.
+// BigQuery bills more bytes than it reads. The author of an alert must know this.
 func TestTheHelpOfScannedBytesNamesTheLeastThatIsBilled(t *testing.T) {
 	t.Parallel()
 	descriptions := descriptions(t, New(time.Now))

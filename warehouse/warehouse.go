@@ -113,8 +113,8 @@ type Aggregate interface {
 	CountRaw(ctx context.Context, starts []time.Time) ([]int64, error)
 }
 
-// Auditor compares the aggregate with the raw rows.
-type Auditor interface {
+// Comparer compares the aggregate with the raw rows.
+type Comparer interface {
 	// Audit returns the windows that start in [from, to) and whose greatest count
 	// in the log differs from the number that [Aggregate.CountRaw] returns; a
 	// window that is missing on one side counts 0 there. The bounds are in
@@ -142,7 +142,7 @@ type Warehouse interface {
 	Ingester
 	Aggregate
 	Archive
-	Auditor
+	Comparer
 	// Close releases the warehouse's resources. Nothing else may be called during
 	// or after it.
 	Close() error

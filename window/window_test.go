@@ -75,9 +75,9 @@ func TestNewNamesEveryFault(t *testing.T) {
 	}
 }
 
-// grid holds a window start for each duration and each part of the calendar
-// where arithmetic goes wrong: before the epoch, around it, at both ends of the
-// range, past the year 2262 where nanoseconds since the epoch overflow.
+// grid holds a window start for each duration and each part of the calendar that is
+// difficult for arithmetic: before the epoch, around the epoch, at both ends of the range,
+// and after the year 2262, in which nanoseconds since the epoch overflow.
 var grid = []struct {
 	duration time.Duration
 	starts   []string

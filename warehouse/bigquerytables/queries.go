@@ -65,7 +65,7 @@ GROUP BY window_start`, w.parameters)
 	return counts, nil
 }
 
-// Audit implements [warehouse.Auditor].
+// Audit implements [warehouse.Comparer].
 func (b *Tables) Audit(ctx context.Context, from, to time.Time, limit int) ([]warehouse.Discrepancy, error) {
 	found, err := b.discrepancies(ctx, from, to, limit)
 	if err != nil {
@@ -75,7 +75,7 @@ func (b *Tables) Audit(ctx context.Context, from, to time.Time, limit int) ([]wa
 	return found, nil
 }
 
-// AuditBytes implements [warehouse.Auditor], by a dry run of the query, which is free.
+// AuditBytes implements [warehouse.Comparer], by a dry run of the query, which is free.
 // BigQuery prunes by clusters only while it reads, so the audit reads no more and often
 // less: https://cloud.google.com/bigquery/docs/best-practices-costs
 func (b *Tables) AuditBytes(ctx context.Context, from, to time.Time) (int64, error) {

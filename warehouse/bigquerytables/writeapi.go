@@ -136,10 +136,10 @@ func isDisconnect(err error) bool {
 func (w *writer) try(ctx context.Context, t warehouse.Table, r request) error {
 	s, err := w.stream(ctx, t.Name)
 	if err != nil {
-		return classify(err, nil)
+		return appendError(err, nil)
 	}
 	response, err := s.append(ctx, r.wire)
-	err = classify(err, response)
+	err = appendError(err, response)
 	refused, isRefusal := errors.AsType[*refusal](err)
 	if isRefusal {
 		refused.tooLarge = len(r.wire) == 1 && len(r.wire[0]) > maxRequest
@@ -255,9 +255,9 @@ func (w *writer) close() error {
 	return errors.Join(errs...)
 }
 
-// classify returns what an append's error and the response it may have come in mean:
+// appendError returns what an append's error and the response it may have come in mean:
 // an error that is errMissing, a *refusal, or one that passes.
-func classify(err error, response *storagepb.AppendRowsResponse) error {
+func appendError(err error, response *storagepb.AppendRowsResponse) error {
 	if rows := response.GetRowErrors(); len(rows) > 0 {
 		return rowRefusal(rows, err)
 	}

@@ -77,7 +77,7 @@ func (w *Warehouse) transact(ctx context.Context, table string, stmt *sql.Stmt, 
 				return err
 			}
 			if err := insertItem(i, insert); err != nil {
-				return classify(table, i, err)
+				return insertError(table, i, err)
 			}
 		}
 		return nil

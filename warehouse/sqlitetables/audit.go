@@ -30,7 +30,7 @@ ORDER BY published > stored, start
 LIMIT ?3`
 }
 
-// AuditBytes implements [warehouse.Auditor]: nobody is billed for reading a file.
+// AuditBytes implements [warehouse.Comparer]: nobody is billed for reading a file.
 func (w *Warehouse) AuditBytes(context.Context, time.Time, time.Time) (int64, error) { return 0, nil }
 
 // Audit compares the windows in one statement.

@@ -7,10 +7,10 @@ import (
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
-// classify returns the error of inserting the item at index i in the words of
+// insertError returns the error of inserting the item at index i in the words of
 // [warehouse.Ingester]. What is not about the row or the table, as a full disk
 // or a lock, is passing and stays as it is.
-func classify(table string, i int, err error) error {
+func insertError(table string, i int, err error) error {
 	switch sqlitefile.Code(err) {
 	case sqlite3.SQLITE_TOOBIG:
 		return &warehouse.RefusedError{Rows: map[int]error{i: err}, Certain: true, Err: err}

@@ -28,7 +28,7 @@ type Streams interface {
 type Queries interface {
 	CountRaw(ctx context.Context, starts []time.Time) ([]int64, error)
 	warehouse.Archive
-	warehouse.Auditor
+	warehouse.Comparer
 }
 
 // Warehouse is a [warehouse.Warehouse] over streams and queries.
