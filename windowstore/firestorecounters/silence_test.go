@@ -39,10 +39,19 @@ func inVirtualTime(t *testing.T, timeout time.Duration, test func(t *testing.T, 
 		t.Cleanup(server.Serve(n.listener))
 		db := openAs(t, firestorecounters.Config{
 			Project: "p", EmulatorHost: "passthrough:///memory", CallTimeout: timeout,
-			DialOptions: []grpc.DialOption{grpc.WithContextDialer(n.dial)},
+			DialOptions: n.options(),
 		})
 		test(t, n, db, server)
 	})
+}
+
+// options are those of a client of the network. A stream has at most 64 KiB on its way,
+// where gRPC would find out that more are no trouble, and send a small window whole.
+func (n *network) options() []grpc.DialOption {
+	return []grpc.DialOption{
+		grpc.WithContextDialer(n.dial),
+		grpc.WithInitialWindowSize(64 << 10), grpc.WithInitialConnWindowSize(64 << 10),
+	}
 }
 
 func (n *network) dial(ctx context.Context, _ string) (net.Conn, error) {
@@ -224,7 +233,7 @@ func TestTheReadOfAWindowHasATimeoutOfItsOwn(t *testing.T) {
 	inVirtualTime(t, callTimeout, func(t *testing.T, n *network, _ *firestorecounters.Database, _ *memfirestore.Server) {
 		docs := openAs(t, firestorecounters.Config{
 			Project: "p", EmulatorHost: "passthrough:///memory", CallTimeout: callTimeout, CountTimeout: 3 * callTimeout,
-			DialOptions: []grpc.DialOption{grpc.WithContextDialer(n.dial)},
+			DialOptions: n.options(),
 		}).Pipeline("p")
 		for i := range 40 {
 			if err := add(t.Context(), newStore(docs), 1, 2000*i, 2000*(i+1)); err != nil {
@@ -259,7 +268,7 @@ func TestManyShardsAreSettledHoweverLongThatTakes(t *testing.T) {
 		}
 		docs := openAs(t, firestorecounters.Config{
 			Project: "p", EmulatorHost: "passthrough:///memory", CallTimeout: callTimeout,
-			DialOptions: []grpc.DialOption{grpc.WithContextDialer(n.dial), grpc.WithChainUnaryInterceptor(slow)},
+			DialOptions: append(n.options(), grpc.WithChainUnaryInterceptor(slow)),
 		}).Pipeline("p")
 		shards := make([]sharded.ShardInfo, 8000)
 		for i := range shards {
