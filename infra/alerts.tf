@@ -31,7 +31,7 @@ locals {
     refused-rows = {
       title    = "rows refused by a table"
       severity = "CRITICAL"
-      meaning  = "A table does not fit the schema: a column is missing or has another type. Every event waits in Pub/Sub until the table is corrected."
+      meaning  = "A table does not fit the schema: a column is missing, has another type, or is too short. The events that do not fit wait in Pub/Sub until the table is corrected."
       query    = "sum(sum_over_time(${local.series.refused_rows}[5m])) > 0"
       duration = "0s"
     }

@@ -14,7 +14,7 @@ locals {
       filter      = "jsonPayload.message=\"request\" AND jsonPayload.verdict=\"dead_letter\" AND jsonPayload.dry_run=false"
     }
     refused_rows = {
-      description = "Pushes that were refused because a table does not accept the rows: a column is missing or has another type."
+      description = "Pushes that were refused because a table does not accept the rows: a column is missing, has another type, or is too short."
       filter      = "jsonPayload.message=\"request\" AND jsonPayload.table:*"
     }
   }

@@ -139,12 +139,43 @@ func all[T any](t *testing.T, values iter.Seq2[T, error]) (all []T) {
 	return all
 }
 
+// A letter whose parts are not all there was never acknowledged: it is passed over, and a
+// later delivery that is whole is the first.
+func TestALetterThatLacksAPartIsPassedOver(t *testing.T) {
+	onEach(t, func(t *testing.T, on func(testing.TB) place) {
+		cfg := on(t).config(bigquerytables.StorageWrite)
+		tables := open(t, cfg)
+		table := warehouse.DeadLetterTable(cfg.Names)
+		now := time.Now().UTC().Truncate(time.Microsecond)
+		part := func(id string, second, n int64) warehouse.Row {
+			at := now.Add(time.Duration(second) * time.Second)
+			return warehouse.Row{at, id, now, nil, nil, []byte{'a' + byte(n)}, n, int64(2), "bad_json", nil}
+		}
+		for _, rows := range [][]warehouse.Row{
+			{part("1", 1, 1), part("1", 1, 1)}, // repeated, and never ended
+			{part("1", 2, 1), part("1", 2, 2)},
+			{part("1", 3, 2), part("1", 3, 1)},
+			{part("2", 1, 2)},
+		} {
+			if err := tables.Append(t.Context(), table, rows); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want := []warehouse.DeadLetter{{
+			ReceivedAt: now.Add(2 * time.Second), Reason: event.BadJSON,
+			Message: event.Message{ID: "1", PublishTime: now, PublishTimeSource: event.FromMessage, Data: []byte("bc")},
+		}}
+		if diff := cmp.Diff(want, all(t, tables.DeadLetters(t.Context(), time.Time{}, time.Time{}))); diff != "" {
+			t.Errorf("letters (-want +got):\n%s", diff)
+		}
+	})
+}
+
 // A row of a window is processed no earlier than MaxAhead before the window's start, and
 // as late as may be: what older partitions hold is no part of the answer.
 func TestPruningIsExactAtItsBound(t *testing.T) {
 	onEach(t, func(t *testing.T, on func(testing.TB) place) {
-		place := on(t)
-		cfg := place.config(bigquerytables.StorageWrite)
+		cfg := on(t).config(bigquerytables.StorageWrite)
 		cfg.MaxAhead = time.Hour
 		tables := open(t, cfg)
 		w := streamhouse.New(cfg.Names, tables, tables)
@@ -182,15 +213,65 @@ func TestPruningIsExactAtItsBound(t *testing.T) {
 				t.Errorf("audit from %v: %v (-want +got):\n%s", from, err, diff)
 			}
 		}
-		if place.memory == nil {
-			return
+	})
+}
+
+// A query reads the rows that it needs and no others, of partitions and clusters by its
+// conditions on them. It is not answered from a cache, which may be older than the rows
+// that were streamed, and runs no longer than somebody waits for it.
+func TestQueriesReadWhatTheyNeed(t *testing.T) {
+	t.Parallel()
+	server := membigquery.New(t)
+	rest, grpc := server.Start(t)
+	cfg := place{rest, grpc, "p", server}.config(bigquerytables.StorageWrite)
+	cfg.MaxAhead, cfg.QueryTimeout = time.Hour, time.Minute
+	tables := open(t, cfg)
+	if err := tables.Make(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	from := time.Date(2026, 3, 14, 9, 26, 0, 0, time.UTC)
+	to := from.Add(time.Hour)
+	const first, end, earliest = "2026-03-14T09:26:00.000000Z", "2026-03-14T10:26:00.000000Z", "2026-03-14T08:26:00.000000Z"
+	for name, tc := range map[string]struct {
+		run        func() error
+		conditions []string
+		parameters map[string]any
+	}{
+		"count_raw": {func() error {
+			_, err := tables.CountRaw(t.Context(), []time.Time{from})
+			return err
+		}, []string{"window_start IN UNNEST(@starts)", "processing_timestamp >= @earliest"}, map[string]any{"starts": []any{first}, "earliest": earliest}},
+		"audit": {func() error {
+			_, err := tables.Audit(t.Context(), from, to, 10)
+			return err
+		}, []string{"window_start >= @from AND window_start < @to AND processing_timestamp >= @earliest", "timestamp >= @from AND timestamp < @to"},
+			map[string]any{"from": first, "to": end, "earliest": earliest, "limit": int64(10)}},
+		"raw_rows": {func() error {
+			all(t, tables.RawRows(t.Context(), from, to))
+			return nil
+		}, []string{"processing_timestamp >= @from AND processing_timestamp < @to"}, map[string]any{"from": first, "to": end}},
+		"dead_letters": {func() error {
+			all(t, tables.DeadLetters(t.Context(), from, to))
+			return nil
+		}, []string{"received_at >= @from AND received_at < @to"}, map[string]any{"from": first, "to": end}},
+	} {
+		if err := tc.run(); err != nil {
+			t.Fatal(err)
 		}
-		for _, q := range place.memory.Queries() {
-			if !strings.Contains(q.SQL, "processing_timestamp >= @earliest") || q.UseCache {
-				t.Errorf("a query that is not pruned, or answered from a cache that may be old: %s", q.SQL)
+		queries := server.Queries()
+		q := queries[len(queries)-1]
+		for _, condition := range tc.conditions {
+			if !strings.Contains(q.SQL, condition) {
+				t.Errorf("%s: no condition %s:\n%s", name, condition, q.SQL)
 			}
 		}
-	})
+		if diff := cmp.Diff(tc.parameters, q.Parameters); diff != "" {
+			t.Errorf("%s: parameters (-want +got):\n%s", name, diff)
+		}
+		if q.UseCache || q.DryRun || q.Timeout <= 0 || q.Timeout > time.Minute {
+			t.Errorf("%s: from the cache: %v, dry run: %v, timeout %v, want neither and one of a minute at most", name, q.UseCache, q.DryRun, q.Timeout)
+		}
+	}
 }
 
 // emulated returns the settings of a project of its own on the emulator.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -684,6 +685,32 @@ func TestInsertIDsAreTheRowsOwn(t *testing.T) {
 	}
 	if len(ids) != 3 {
 		t.Errorf("%d insert ids, want 3", len(ids))
+	}
+}
+
+// The id of a raw row is that of its message in its window, counted or late: the same on
+// each delivery, and no other row has it.
+func TestTheInsertIDOfARawRowIsThatOfItsMessage(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 3, 14, 9, 26, 0, 0, time.UTC)
+	row := warehouse.RawRow{Event: event.Event{IP: "a"}, ProcessingTime: now, EventID: "1", MessageID: "1", PublishTime: now, WindowStart: now}
+	same, message, window, late := row, row, row, row
+	same.IP, same.EventID, same.ProcessingTime, same.PublishTime = "b", "2", now.Add(time.Second), now.Add(time.Second)
+	message.MessageID = "2"
+	window.WindowStart = now.Add(time.Minute)
+	late.Late = true
+	f := withTables()
+	rows := []warehouse.Row{row.Row(), same.Row(), message.Row(), window.Row(), late.Row()}
+	if err := serve(t, f, bigquerytables.InsertAll).Append(t.Context(), rawTable, rows); err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for _, inserted := range f.inserts {
+		ids = append(ids, inserted.(map[string]any)["insertId"].(string))
+	}
+	slices.Sort(ids[1:])
+	if distinct := slices.Compact(ids[1:]); len(distinct) != 4 || !slices.Contains(distinct, ids[0]) {
+		t.Errorf("insert ids %q, want the first twice and three others", ids)
 	}
 }
 

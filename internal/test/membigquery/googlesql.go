@@ -52,6 +52,20 @@ func unqualify(query string) (string, error) {
 		query[from:at] + ") WHERE qualified\n" + query[end:], nil
 }
 
+// shuffled returns the query with its rows in no order but the one that it asks for, as
+// BigQuery promises no other.
+func shuffled(query string) string {
+	end := topLevel(query, "LIMIT")
+	if end < 0 {
+		end = len(query)
+	}
+	order := " ORDER BY RANDOM()\n"
+	if topLevel(query, "ORDER BY") >= 0 {
+		order = ", RANDOM()\n"
+	}
+	return strings.TrimSpace(query[:end]) + order + query[end:]
+}
+
 // innermostFirst returns the query with each query in parentheses unqualified.
 func innermostFirst(query string) (string, error) {
 	var b strings.Builder

@@ -22,3 +22,17 @@ func TestTranslate(t *testing.T) {
 		}
 	}
 }
+
+func TestShuffled(t *testing.T) {
+	t.Parallel()
+	for query, want := range map[string]string{
+		"SELECT a FROM b":                              "SELECT a FROM b ORDER BY RANDOM()\n",
+		"SELECT a FROM b\nLIMIT 1":                     "SELECT a FROM b ORDER BY RANDOM()\nLIMIT 1",
+		"SELECT a FROM b\nORDER BY c\nLIMIT 1":         "SELECT a FROM b\nORDER BY c, RANDOM()\nLIMIT 1",
+		"SELECT a FROM (SELECT a FROM b ORDER BY a)\n": "SELECT a FROM (SELECT a FROM b ORDER BY a) ORDER BY RANDOM()\n",
+	} {
+		if got := shuffled(query); got != want {
+			t.Errorf("%q is %q, want %q", query, got, want)
+		}
+	}
+}

@@ -49,6 +49,7 @@ type Query struct {
 	Parameters map[string]any // a text, or a slice of texts
 	DryRun     bool
 	UseCache   bool
+	Timeout    time.Duration // of the job; 0 for none
 }
 
 // New returns a server of a project without datasets, until the test has ended.
@@ -222,7 +223,7 @@ func (s *Server) run(ctx context.Context, q Query) (answer, error) {
 		}
 		parameters = append(parameters, sql.Named(name, value))
 	}
-	rows, err := s.db.QueryContext(ctx, statement, parameters...)
+	rows, err := s.db.QueryContext(ctx, shuffled(statement), parameters...)
 	if err != nil {
 		return answer{}, fmt.Errorf("%w: %s", err, statement)
 	}

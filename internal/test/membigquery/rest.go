@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // routes are the methods of the REST API.
@@ -155,8 +156,7 @@ func (s *Server) insertJob(_ http.ResponseWriter, r *http.Request, body resource
 		return nil, errors.New("the job is no query")
 	}
 	id := idIn(body, "jobReference", "jobId")
-	dryRun, _ := configuration["dryRun"].(bool)
-	if err := s.runRequest(r, id, query, dryRun); err != nil {
+	if err := s.runRequest(r, id, query, configuration); err != nil {
 		return nil, err
 	}
 	return jobOf(id, configuration), nil
@@ -172,15 +172,19 @@ func jobOf(id string, configuration map[string]any) resource {
 // query runs a query of one request.
 func (s *Server) query(_ http.ResponseWriter, r *http.Request, body resource) (resource, error) {
 	id := "query-" + strconv.Itoa(len(s.queries))
-	if err := s.runRequest(r, id, body, false); err != nil {
+	if err := s.runRequest(r, id, body, resource{}); err != nil {
 		return nil, err
 	}
 	return s.jobs[id].json(id), nil
 }
 
-func (s *Server) runRequest(r *http.Request, id string, request map[string]any, dryRun bool) error {
-	q := Query{Parameters: map[string]any{}, DryRun: dryRun, UseCache: true}
+func (s *Server) runRequest(r *http.Request, id string, request, configuration map[string]any) error {
+	q := Query{Parameters: map[string]any{}, UseCache: true}
 	q.SQL, _ = request["query"].(string)
+	q.DryRun, _ = configuration["dryRun"].(bool)
+	if ms, ok := configuration["jobTimeoutMs"].(string); ok {
+		q.Timeout, _ = time.ParseDuration(ms + "ms")
+	}
 	if cache, ok := request["useQueryCache"].(bool); ok {
 		q.UseCache = cache
 	}

@@ -27,6 +27,7 @@ var storedTests = []func(*testing.T, fixture){
 	anyBytesComeBack,
 	largeLettersComeBackWhole,
 	aLetterComesBackOnceAsFirstReceived,
+	deliveriesOfDifferentSizesAreNotMixed,
 	storedLettersAreInOrderOfID,
 	storedLettersAreThoseOfTheRange,
 	manyStoredMessagesComeBackOnceEach,
@@ -185,6 +186,14 @@ func aLetterComesBackOnceAsFirstReceived(t *testing.T, f fixture) {
 	f.appendDeadLetters(t, f.received("1", 2), f.received("2", 5), f.received("1", 1), f.received("1", 1))
 	f.appendDeadLetters(t, f.received("2", 6), f.received("2", 4), f.received("1", 3))
 	f.wantStoredLetters(t, beginning, noEnd, f.received("1", 1), f.received("2", 4))
+}
+
+// Two messages that were posted by hand may have one id.
+func deliveriesOfDifferentSizesAreNotMixed(t *testing.T, f fixture) {
+	small, parts := f.received("1", 1), f.received("1", 2)
+	parts.Message.Data = large(warehouse.MaxPart + 1)
+	f.appendDeadLetters(t, parts, small)
+	f.wantStoredLetters(t, beginning, noEnd, small)
 }
 
 func storedLettersAreInOrderOfID(t *testing.T, f fixture) {
