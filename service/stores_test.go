@@ -154,3 +154,11 @@ func TestTheReadOfAWindowMayTakeAsLongAsAFlush(t *testing.T) {
 		t.Errorf("%+v", config)
 	}
 }
+
+// BigQuery's clients retry for as long as they may.
+func TestAnAppendToBigQueryTakesNoLongerThanAStep(t *testing.T) {
+	t.Parallel()
+	if config := BigQueryConfig(settings.Settings{}); config.AppendTimeout != settings.StepTimeout {
+		t.Errorf("an append may take %v, want %v", config.AppendTimeout, settings.StepTimeout)
+	}
+}
