@@ -175,13 +175,13 @@ func TestCheckFindsProblemsOnOneMachine(t *testing.T) {
 			damage: func(t *testing.T, dir string) {
 				execSQLite(t, filepath.Join(dir, "warehouse.db"), "DROP VIEW events; ALTER TABLE raw DROP COLUMN ip")
 			},
-			level: Problem, what: "column ip is missing", do: "warehouse.db 'ALTER TABLE raw ADD COLUMN ip TEXT'",
+			level: Problem, what: "column ip is missing", do: `warehouse.db 'ALTER TABLE "raw" ADD COLUMN "ip" TEXT'`,
 		},
 		"a stale view": {
 			damage: func(t *testing.T, dir string) {
-				execSQLite(t, filepath.Join(dir, "warehouse.db"), "DROP VIEW events; CREATE VIEW events AS SELECT 1")
+				execSQLite(t, filepath.Join(dir, "warehouse.db"), "DROP VIEW events; CREATE VIEW events AS -- Revision 99.\nSELECT 1")
 			},
-			level: Warning, what: "events in ", do: "DROP VIEW events",
+			level: Warning, what: "events in ", do: `DROP VIEW "events"`,
 		},
 		"a later version": {
 			damage: func(t *testing.T, dir string) {

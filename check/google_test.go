@@ -409,7 +409,7 @@ func TestCheckFindsProblemsOnGoogleCloud(t *testing.T) {
 		},
 		"a missing column": {
 			damage: func(p *fakeProject) { column(p, "raw", "user_id")["name"] = "user" },
-			level:  Problem, what: "table my-project.logs.raw: column user_id STRING is missing", do: "ALTER TABLE `my-project.logs.raw` ADD COLUMN user_id STRING;",
+			level:  Problem, what: "table my-project.logs.raw: column user_id STRING is missing", do: "ALTER TABLE `my-project.logs.raw` ADD COLUMN `user_id` STRING;",
 		},
 		"a time as text, as in the lab's table": {
 			damage: func(p *fakeProject) { column(p, "raw", "event_timestamp")["type"] = "STRING" },

@@ -28,6 +28,7 @@ import (
 
 	"github.com/tidemark-dev/tidemark/event"
 	"github.com/tidemark-dev/tidemark/ingest"
+	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 	"github.com/tidemark-dev/tidemark/internal/lab/generator"
 	"github.com/tidemark-dev/tidemark/service"
 	"github.com/tidemark-dev/tidemark/settings"
@@ -204,7 +205,7 @@ func newCommitter(w *wait) *ingest.Committer {
 	})
 }
 
-var classifier = event.Classifier{Windows: window.Fixed{Duration: time.Minute, AllowedLateness: 2 * time.Minute}, MaxClockSkew: 5 * time.Minute}
+var classifier = event.NewClassifier(event.Rules{Schema: accesslog.Schema(), Windows: window.Fixed{Duration: time.Minute, AllowedLateness: 2 * time.Minute}, MaxClockSkew: 5 * time.Minute})
 
 func submit(t *testing.T, c *ingest.Committer, m event.Message) {
 	if _, err := c.Submit(t.Context(), m, classifier.Classify(m)); err != nil {

@@ -1,9 +1,10 @@
 package event
 
 import (
-	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -84,45 +85,77 @@ func (s TimeSource) String() string {
 
 // IDSource is where the event id is taken from. The zero value is the message
 // id.
-type IDSource struct{ attribute string }
+type IDSource struct{ attribute, field string }
 
-// ParseIDSource reads the EVENT_ID setting: "message" or "attribute:NAME".
+// ParseIDSource reads the EVENT_ID setting: "message", "attribute:NAME" or
+// "field:NAME".
 func ParseIDSource(s string) (IDSource, error) {
-	switch name, isAttribute := strings.CutPrefix(s, "attribute:"); {
+	kind, name, _ := strings.Cut(s, ":")
+	switch {
 	case s == "message":
 		return IDSource{}, nil
-	case isAttribute && name != "":
+	case kind == "attribute" && name != "":
 		return IDSource{attribute: name}, nil
+	case kind == "field" && name != "":
+		return IDSource{field: name}, nil
 	}
-	return IDSource{}, fmt.Errorf("%q is not message or attribute:NAME", s)
+	return IDSource{}, fmt.Errorf("%q is not message, attribute:NAME or field:NAME", s)
 }
 
 // Attribute returns the name of the attribute that carries the event id, or "".
 func (s IDSource) Attribute() string { return s.attribute }
 
+// Field returns the name of the field that carries the event id, or "".
+func (s IDSource) Field() string { return s.field }
+
 // String returns the setting's text, which is also the kind of the ids: ids of
 // two kinds are never the same event.
 func (s IDSource) String() string {
-	if s.attribute != "" {
+	switch {
+	case s.attribute != "":
 		return "attribute:" + s.attribute
+	case s.field != "":
+		return "field:" + s.field
 	}
 	return "message"
 }
 
-// A Classifier holds the settings that decide what a message is.
-type Classifier struct {
+// Rules are the settings that decide what a message is.
+type Rules struct {
+	Schema  Schema
 	Windows window.Fixed
 	// MaxClockSkew is how far past its publish time an event time may be.
 	MaxClockSkew time.Duration
-	EventTime    TimeSource
-	EventID      IDSource
+	// EventTime is where event time is. The payload has one only if Schema.Time names
+	// a field, which is a required TIMESTAMP.
+	EventTime TimeSource
+	// EventID is where the event id is. A field that it names is a required STRING or
+	// INTEGER.
+	EventID IDSource
+}
+
+// A Classifier decides what messages are. It may be used concurrently.
+type Classifier struct {
+	rules              Rules
+	decoder            *Decoder
+	timeField, idField int // indexes in the schema's fields; -1 for none
+}
+
+// NewClassifier returns a classifier by the rules.
+func NewClassifier(r Rules) *Classifier {
+	return &Classifier{rules: r, decoder: NewDecoder(r.Schema), timeField: r.Schema.Index(r.Schema.Time), idField: r.Schema.Index(r.EventID.field)}
+}
+
+// Attributes returns the names of the attributes that the rules read.
+func (c *Classifier) Attributes() []string {
+	return slices.DeleteFunc([]string{c.rules.EventTime.attribute, c.rules.EventID.attribute}, func(name string) bool { return name == "" })
 }
 
 // Classify says what m is. It is a pure function of m and the settings, and it
 // never fails and never panics: whatever it cannot take for an event is a dead
 // letter, because a message that crashed us once would crash us on every
 // redelivery.
-func (c Classifier) Classify(m Message) Verdict { return contain(m, c.classify) }
+func (c *Classifier) Classify(m Message) Verdict { return contain(m, c.classify) }
 
 // contain turns a panic of classify into a dead letter.
 func contain(m Message, classify func(Message) Verdict) (v Verdict) {
@@ -134,16 +167,19 @@ func contain(m Message, classify func(Message) Verdict) (v Verdict) {
 	return classify(m)
 }
 
-func (c Classifier) classify(m Message) Verdict {
+func (c *Classifier) classify(m Message) Verdict {
 	var v Verdict
-	id, idErr := c.eventID(m)
+	id, idErr := c.messageID(m)
 	v.EventID = id
 	if m.Ambiguous != "" {
 		return v.invalid(invalidf(AmbiguousMetadata, "%s", m.Ambiguous))
 	}
-	event, err := parse(m.Data)
+	event, err := c.decoder.Decode(m.Data)
 	if err == nil {
 		err = idErr
+	}
+	if err == nil && c.idField >= 0 {
+		v.EventID, err = c.fieldID(event)
 	}
 	if err == nil {
 		v.EventTime, err = c.eventTime(m, event)
@@ -152,31 +188,32 @@ func (c Classifier) classify(m Message) Verdict {
 		return v.invalid(err)
 	}
 	v.HasTime = true
-	if v.EventTime.After(m.PublishTime.Add(c.MaxClockSkew)) {
+	if v.EventTime.After(m.PublishTime.Add(c.rules.MaxClockSkew)) {
 		return v.invalid(invalidf(TooFarAhead, "event time %s is more than %s past publish time %s",
-			FormatTime(v.EventTime), durations.Text(c.MaxClockSkew), FormatTime(m.PublishTime)))
+			FormatTime(v.EventTime), durations.Text(c.rules.MaxClockSkew), FormatTime(m.PublishTime)))
 	}
 	v.Event = event
-	v.Window = c.Windows.Start(v.EventTime)
+	v.Window = c.rules.Windows.Start(v.EventTime)
 	v.Status = Counted
-	if c.Windows.Late(v.Window, m.PublishTime) {
+	if c.rules.Windows.Late(v.Window, m.PublishTime) {
 		v.Status = Late
 	}
 	return v
 }
 
 func (v Verdict) invalid(err error) Verdict {
-	v.Status, v.Err = DeadLetter, err
-	var inv *invalid
-	if errors.As(err, &inv) {
-		v.Reason = inv.reason
-	}
+	v.Status, v.Reason, v.Err = DeadLetter, ReasonOf(err), err
 	return v
 }
 
-func (c Classifier) eventID(m Message) (string, error) {
-	name := c.EventID.attribute
-	if name == "" {
+// messageID returns the event id that the message carries outside of its data. It is
+// empty if the id is in the data.
+func (c *Classifier) messageID(m Message) (string, error) {
+	name := c.rules.EventID.attribute
+	switch {
+	case c.rules.EventID.field != "":
+		return "", nil
+	case name == "":
 		return m.ID, nil
 	}
 	// An empty id would make one event of all that carry it.
@@ -186,12 +223,25 @@ func (c Classifier) eventID(m Message) (string, error) {
 	return "", invalidf(MissingAttribute, "attribute %q, which EVENT_ID names, is missing or empty", name)
 }
 
-func (c Classifier) eventTime(m Message, e Event) (time.Time, error) {
-	switch name := c.EventTime.attribute; {
-	case c.EventTime.publish:
+// fieldID returns the event id that is in a field.
+func (c *Classifier) fieldID(e Event) (string, error) {
+	switch id := e.Values[c.idField].(type) {
+	case int64:
+		return strconv.FormatInt(id, 10), nil
+	case string:
+		if id != "" {
+			return id, nil
+		}
+	}
+	return "", invalidf(MissingID, "field %s, which EVENT_ID names, is empty", c.rules.EventID.field)
+}
+
+func (c *Classifier) eventTime(m Message, e Event) (time.Time, error) {
+	switch name := c.rules.EventTime.attribute; {
+	case c.rules.EventTime.publish:
 		return m.PublishTime, nil
 	case name == "":
-		return e.Timestamp, nil
+		return e.Values[c.timeField].(time.Time), nil
 	default:
 		text, ok := m.Attributes[name]
 		if !ok {

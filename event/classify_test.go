@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 )
 
 func TestClassifyReadsEveryField(t *testing.T) {
@@ -17,10 +18,10 @@ func TestClassifyReadsEveryField(t *testing.T) {
 	when := at(t, "2026-03-14T09:26:53.589793Z")
 	want := event.Verdict{
 		Status: event.Counted,
-		Event: event.Event{
+		Event: accesslog.Record{
 			IP: "198.51.100.23", UserID: "-6120394857710293846", UserAgent: "Mozilla/5.0 (KHTML", Lat: &lat, Lng: &lng,
 			Timestamp: when, HTTPRequest: `"GET fungi.html HTTP/1.0"`, HTTPResponse: 200, NumBytes: 287,
-		},
+		}.Event(),
 		EventID: "1", EventTime: when, Window: at(t, "2026-03-14T09:26:00Z"), HasTime: true,
 	}
 	if diff := cmp.Diff(want, defaults(t).Classify(message(t, valid))); diff != "" {
@@ -157,7 +158,7 @@ func checkDeadLetter(t *testing.T, v event.Verdict, want event.Reason) {
 	if v.Err == nil || v.Err.Error() == "" || len(v.Err.Error()) > 1000 {
 		t.Errorf("detail %.80q, want a few words", fmt.Sprint(v.Err))
 	}
-	if v.Event != (event.Event{}) {
+	if v.Event.Values != nil {
 		t.Errorf("a dead letter with the event %+v", v.Event)
 	}
 	if v.HasTime != (want == event.TooFarAhead) || v.HasTime == v.EventTime.IsZero() || !v.Window.IsZero() {
@@ -201,7 +202,8 @@ func TestStringsMayHoldAnything(t *testing.T) {
 				t.Errorf("%s = %.40s: %s, %v", key, text, v.Reason, v.Err)
 				continue
 			}
-			got := map[string]string{"ip": v.Event.IP, "user_id": v.Event.UserID, "http_request": v.Event.HTTPRequest, "user_agent": v.Event.UserAgent}[key]
+			r := accesslog.Of(v.Event)
+			got := map[string]string{"ip": r.IP, "user_id": r.UserID, "http_request": r.HTTPRequest, "user_agent": r.UserAgent}[key]
 			if got != want {
 				t.Errorf("%s = %.40q, want %.40q", key, got, want)
 			}
@@ -220,9 +222,13 @@ func TestIntegersHave64BitsAndNoPointOrExponent(t *testing.T) {
 			"9223372036854775807": math.MaxInt64, "-9223372036854775808": math.MinInt64,
 		} {
 			v := defaults(t).Classify(message(t, with(t, key, text)))
-			got := map[string]int64{"http_response": v.Event.HTTPResponse, "num_bytes": v.Event.NumBytes}[key]
-			if v.Status != event.Counted || got != want {
-				t.Errorf("%s = %s: %s, %d, %v", key, text, v.Status, got, v.Err)
+			if v.Status != event.Counted {
+				t.Errorf("%s = %s: %s, %v", key, text, v.Status, v.Err)
+				continue
+			}
+			r := accesslog.Of(v.Event)
+			if got := map[string]int64{"http_response": r.HTTPResponse, "num_bytes": r.NumBytes}[key]; got != want {
+				t.Errorf("%s = %s: %d", key, text, got)
 			}
 		}
 		for _, wrong := range []string{
@@ -240,16 +246,16 @@ func TestIntegersHave64BitsAndNoPointOrExponent(t *testing.T) {
 func TestNullAndMissingPlacesAreAbsent(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{"", "null"} {
-		if v := defaults(t).Classify(message(t, with(t, "lat", text))); v.Event.Lat != nil || v.Event.Lng == nil {
-			t.Errorf("lat %q: %v %v", text, v.Event.Lat, v.Event.Lng)
+		if v := defaults(t).Classify(message(t, with(t, "lat", text))); accesslog.Of(v.Event).Lat != nil || accesslog.Of(v.Event).Lng == nil {
+			t.Errorf("lat %q: %v %v", text, accesslog.Of(v.Event).Lat, accesslog.Of(v.Event).Lng)
 		}
-		if v := defaults(t).Classify(message(t, with(t, "lng", text))); v.Event.Lat == nil || v.Event.Lng != nil {
-			t.Errorf("lng %q: %v %v", text, v.Event.Lat, v.Event.Lng)
+		if v := defaults(t).Classify(message(t, with(t, "lng", text))); accesslog.Of(v.Event).Lat == nil || accesslog.Of(v.Event).Lng != nil {
+			t.Errorf("lng %q: %v %v", text, accesslog.Of(v.Event).Lat, accesslog.Of(v.Event).Lng)
 		}
 	}
 	// Zero is a place, off Ghana.
-	if v := defaults(t).Classify(message(t, with(t, "lat", "0.0"))); v.Event.Lat == nil || *v.Event.Lat != 0 {
-		t.Errorf("lat 0.0 is %v", v.Event.Lat)
+	if v := defaults(t).Classify(message(t, with(t, "lat", "0.0"))); accesslog.Of(v.Event).Lat == nil || *accesslog.Of(v.Event).Lat != 0 {
+		t.Errorf("lat 0.0 is %v", accesslog.Of(v.Event).Lat)
 	}
 }
 
@@ -259,7 +265,7 @@ func TestOfADuplicateKeyTheLastCounts(t *testing.T) {
 	m := message(t, data)
 	m.PublishTime = at(t, "2026-03-14T09:27:01Z")
 	v := defaults(t).Classify(m)
-	if v.Event.IP != "last" || v.Event.NumBytes != 2 || v.Event.Lat != nil || !v.Window.Equal(at(t, "2026-03-14T09:27:00Z")) {
+	if accesslog.Of(v.Event).IP != "last" || accesslog.Of(v.Event).NumBytes != 2 || accesslog.Of(v.Event).Lat != nil || !v.Window.Equal(at(t, "2026-03-14T09:27:00Z")) {
 		t.Errorf("%+v", v)
 	}
 }
@@ -321,8 +327,8 @@ func TestPrecedenceOfReasons(t *testing.T) {
 // any bug that one message could bring out.
 func TestAPanicIsADeadLetter(t *testing.T) {
 	t.Parallel()
-	v := event.Classifier{}.Classify(message(t, valid))
-	if v.Status != event.DeadLetter || v.Reason != event.Panic || v.HasTime || v.Event != (event.Event{}) {
+	v := event.NewClassifier(event.Rules{Schema: accesslog.Schema()}).Classify(message(t, valid))
+	if v.Status != event.DeadLetter || v.Reason != event.Panic || v.HasTime || v.Event.Values != nil {
 		t.Errorf("%+v, want a dead letter for a panic", v)
 	}
 	if text := fmt.Sprint(v.Err); !strings.Contains(text, "divide by zero") || !strings.Contains(text, "window.go") {

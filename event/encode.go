@@ -1,48 +1,65 @@
 package event
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/tidemark-dev/tidemark/internal/strictjson"
 )
 
-// wireEvent is an event as the lab's generator writes it, with its keys in the
-// same order.
-type wireEvent struct {
-	IP           string   `json:"ip"`
-	UserID       string   `json:"user_id"`
-	Lat          *float64 `json:"lat"`
-	Lng          *float64 `json:"lng"`
-	Timestamp    string   `json:"timestamp"`
-	HTTPRequest  string   `json:"http_request"`
-	HTTPResponse int64    `json:"http_response"`
-	NumBytes     int64    `json:"num_bytes"`
-	UserAgent    string   `json:"user_agent"`
-}
-
-// Encode returns e as the data of a message: a JSON object on one line, its keys
-// in the lab's order, the timestamp as [FormatTime] writes it, coordinates that
-// are not there as null. [Classifier.Classify] reads it as the same event.
+// Encode returns data that [Decoder.Decode] reads as e: a JSON object on one line, with
+// its keys in order. A field without a value is left out.
 //
-// The error is of an event that Classify never gives: one with a coordinate that
-// is infinite or not a number, which JSON has no way to write.
-func Encode(e Event) ([]byte, error) {
-	var line bytes.Buffer
-	encoder := json.NewEncoder(&line)
-	encoder.SetEscapeHTML(false) // for people to read, and not in a browser
-	err := encoder.Encode(wireEvent{
-		IP:           e.IP,
-		UserID:       e.UserID,
-		Lat:          e.Lat,
-		Lng:          e.Lng,
-		Timestamp:    FormatTime(e.Timestamp),
-		HTTPRequest:  e.HTTPRequest,
-		HTTPResponse: e.HTTPResponse,
-		NumBytes:     e.NumBytes,
-		UserAgent:    e.UserAgent,
-	})
+// The error is of an event that Decode never returns: one with a FLOAT that is infinite
+// or not a number, which JSON cannot write, or with a Rest that is no object.
+func (s Schema) Encode(e Event) ([]byte, error) {
+	object := map[string]any{}
+	if e.Rest != "" {
+		rest, err := strictjson.Object([]byte(e.Rest))
+		if err != nil {
+			return nil, fmt.Errorf("encode event: the rest is %s: %w", strictjson.Quote(e.Rest), err)
+		}
+		for key, value := range rest {
+			object[key] = value
+		}
+	}
+	// An object of which a field takes a part is whole in the rest.
+	whole := slices.Collect(maps.Keys(object))
+	for i, f := range s.Fields {
+		if e.Values[i] == nil || slices.Contains(whole, f.Path[0]) {
+			continue
+		}
+		within := object
+		for _, key := range f.Path[:len(f.Path)-1] {
+			inner, ok := within[key].(map[string]any)
+			if !ok {
+				inner = map[string]any{}
+				within[key] = inner
+			}
+			within = inner
+		}
+		within[f.Path[len(f.Path)-1]] = f.encoded(e.Values[i])
+	}
+	data, err := json.Marshal(object)
 	if err != nil {
 		return nil, fmt.Errorf("encode event: %w", err)
 	}
-	return bytes.TrimSuffix(line.Bytes(), []byte("\n")), nil
+	return data, nil
+}
+
+// encoded returns a value as JSON has it.
+func (f Field) encoded(value any) any {
+	t, ok := value.(time.Time)
+	switch {
+	case !ok:
+		return value
+	case f.Format == UnixSecond:
+		return t.Unix()
+	case f.Format == UnixMilli:
+		return t.UnixMilli()
+	}
+	return FormatTime(t)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 )
 
 // readValue reads one JSON value from its tokens: a map, a slice, or the token
@@ -57,8 +58,8 @@ var integerShape = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
 
 // oracle is a second reading of what a valid event is, on top of JSON tokens
 // and with nothing of the program's own in it.
-func oracle(data []byte) (event.Event, event.Reason) {
-	var none event.Event
+func oracle(data []byte) (accesslog.Record, event.Reason) {
+	var none accesslog.Record
 	switch {
 	case len(data) == 0:
 		return none, event.Empty
@@ -120,7 +121,7 @@ func oracle(data []byte) (event.Event, event.Reason) {
 	if !ok {
 		return none, event.BadTime
 	}
-	return event.Event{
+	return accesslog.Record{
 		IP: text["ip"], UserID: text["user_id"], UserAgent: text["user_agent"], Lat: degrees["lat"], Lng: degrees["lng"],
 		Timestamp: when, HTTPRequest: text["http_request"], HTTPResponse: integer["http_response"], NumBytes: integer["num_bytes"],
 	}, ""
@@ -162,7 +163,7 @@ func checkAgainstOracle(t *testing.T, m event.Message, v event.Verdict) {
 		status = event.Late
 	}
 	diff := cmp.Diff(event.Verdict{
-		Status: status, Event: want, EventID: m.ID, EventTime: want.Timestamp, Window: start, HasTime: true,
+		Status: status, Event: want.Event(), EventID: m.ID, EventTime: want.Timestamp, Window: start, HasTime: true,
 	}, v, byText)
 	if diff != "" {
 		t.Errorf("%q published %v: %s", m.Data, m.PublishTime, diff)
@@ -190,15 +191,16 @@ func FuzzClassify(f *testing.F) {
 		checkAgainstOracle(t, m, defaults(t).Classify(m))
 		for _, eventTime := range []string{"payload", "publish", "attribute:timestamp"} {
 			for _, eventID := range []string{"message", "attribute:timestamp"} {
-				checkVerdict(t, classifier(t, eventTime, eventID), m)
+				checkVerdict(t, rules(t, eventTime, eventID), m)
 			}
 		}
 	})
 }
 
 // checkVerdict checks what holds of every message under every setting.
-func checkVerdict(t *testing.T, c event.Classifier, m event.Message) {
+func checkVerdict(t *testing.T, r event.Rules, m event.Message) {
 	t.Helper()
+	c := event.NewClassifier(r)
 	before := bytes.Clone(m.Data)
 	v := c.Classify(m)
 	if !bytes.Equal(before, m.Data) {
@@ -214,7 +216,7 @@ func checkVerdict(t *testing.T, c event.Classifier, m event.Message) {
 	}
 	switch v.Status {
 	case event.Counted, event.Late:
-		if v.Reason != "" || v.Err != nil || !v.HasTime || c.EventID.Attribute() != "" && v.EventID == "" {
+		if v.Reason != "" || v.Err != nil || !v.HasTime || r.EventID.Attribute() != "" && v.EventID == "" {
 			t.Errorf("an event with the verdict %+v", v)
 		}
 		if v.Window.After(v.EventTime) || !v.EventTime.Before(v.Window.Add(time.Minute)) {
@@ -224,7 +226,7 @@ func checkVerdict(t *testing.T, c event.Classifier, m event.Message) {
 			t.Errorf("%s: window %v published %v", v.Status, v.Window, m.PublishTime)
 		}
 	case event.DeadLetter:
-		if v.Reason == "" || v.Reason == event.Panic || v.Reason == event.Rejected || v.Err == nil || v.Event != (event.Event{}) {
+		if v.Reason == "" || v.Reason == event.Panic || v.Reason == event.Rejected || v.Err == nil || v.Event.Values != nil {
 			t.Errorf("a dead letter with the verdict %+v", v)
 		}
 		if v.Err != nil && !utf8.ValidString(v.Err.Error()) {

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 	"github.com/tidemark-dev/tidemark/window"
 )
 
@@ -58,7 +59,13 @@ func at(t testing.TB, s string) time.Time {
 
 // classifier returns a classifier with default settings but for the two named
 // ones, which are texts of settings.
-func classifier(t testing.TB, eventTime, eventID string) event.Classifier {
+func classifier(t testing.TB, eventTime, eventID string) *event.Classifier {
+	t.Helper()
+	return event.NewClassifier(rules(t, eventTime, eventID))
+}
+
+// rules returns the rules of classifier.
+func rules(t testing.TB, eventTime, eventID string) event.Rules {
 	t.Helper()
 	windows, err := window.New(time.Minute, 2*time.Minute)
 	if err != nil {
@@ -72,10 +79,10 @@ func classifier(t testing.TB, eventTime, eventID string) event.Classifier {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return event.Classifier{Windows: windows, MaxClockSkew: 5 * time.Minute, EventTime: timeSource, EventID: idSource}
+	return event.Rules{Schema: accesslog.Schema(), Windows: windows, MaxClockSkew: 5 * time.Minute, EventTime: timeSource, EventID: idSource}
 }
 
-func defaults(t testing.TB) event.Classifier { return classifier(t, "payload", "message") }
+func defaults(t testing.TB) *event.Classifier { return classifier(t, "payload", "message") }
 
 // message returns a message published in the same minute as the valid event.
 func message(t testing.TB, data string) event.Message {
@@ -220,7 +227,7 @@ func TestSourcesOfTimeAndID(t *testing.T) {
 			t.Errorf("ParseTimeSource(%q) = %q, attribute %q, %v", text, s, s.Attribute(), err)
 		}
 	}
-	for text, attribute := range map[string]string{"message": "", "attribute:id": "id", "attribute:message": "message"} {
+	for text, attribute := range map[string]string{"message": "", "attribute:id": "id", "attribute:message": "message", "field:id": ""} {
 		s, err := event.ParseIDSource(text)
 		if err != nil || s.String() != text || s.Attribute() != attribute {
 			t.Errorf("ParseIDSource(%q) = %q, attribute %q, %v", text, s, s.Attribute(), err)
@@ -256,7 +263,7 @@ func TestRejectKeepsWhatIsKnownButNotTheEvent(t *testing.T) {
 	if diff := cmp.Diff(want, got, byText); diff != "" {
 		t.Error(diff)
 	}
-	if v.Status != event.Counted || v.Event == (event.Event{}) {
+	if v.Status != event.Counted || v.Event.Values == nil {
 		t.Error("Reject changed the verdict it was called on")
 	}
 }

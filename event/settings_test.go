@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 )
 
 func TestLateAtTheMicrosecond(t *testing.T) {
@@ -30,7 +31,7 @@ func TestLateAtTheMicrosecond(t *testing.T) {
 		m.PublishTime = at(t, test.published)
 		v := defaults(t).Classify(m)
 		window := at(t, test.eventTime[:17]+"00Z")
-		if v.Status != test.want || !v.Window.Equal(window) || !v.HasTime || v.Event == (event.Event{}) {
+		if v.Status != test.want || !v.Window.Equal(window) || !v.HasTime || v.Event.Values == nil {
 			t.Errorf("%s published %s: %s in window %v, want %s", test.eventTime, test.published, v.Status, v.Window, test.want)
 		}
 	}
@@ -40,8 +41,9 @@ func TestTooFarAheadIsPastTheSkew(t *testing.T) {
 	t.Parallel()
 	published := at(t, "2026-03-14T09:26:53.713Z")
 	for _, skew := range []time.Duration{0, time.Microsecond, time.Minute, 5 * time.Minute} {
-		c := defaults(t)
-		c.MaxClockSkew = skew
+		r := rules(t, "payload", "message")
+		r.MaxClockSkew = skew
+		c := event.NewClassifier(r)
 		for offset, ahead := range map[time.Duration]bool{-time.Microsecond: false, 0: false, time.Microsecond: true, time.Hour: true} {
 			when := published.Add(skew + offset)
 			m := message(t, with(t, "timestamp", `"`+event.FormatTime(when)+`"`))
@@ -74,7 +76,7 @@ func TestEventTimeComesFromOneSource(t *testing.T) {
 		if event.FormatTime(v.EventTime) != want || v.Window != v.EventTime.Truncate(time.Minute) || v.Status != event.Counted {
 			t.Errorf("%s: %s at %v in %v, want %s", setting, v.Status, v.EventTime, v.Window, want)
 		}
-		if got := event.FormatTime(v.Event.Timestamp); got != "2026-03-14T09:26:53.589793Z" {
+		if got := event.FormatTime(accesslog.Of(v.Event).Timestamp); got != "2026-03-14T09:26:53.589793Z" {
 			t.Errorf("%s: the record's own timestamp is %s", setting, got)
 		}
 		// The payload's time must be valid in every mode.

@@ -57,7 +57,7 @@ type tally struct {
 }
 
 // count classifies every delivery and counts distinct ids.
-func count(t *testing.T, c event.Classifier, messages []event.Message) tally {
+func count(t *testing.T, c *event.Classifier, messages []event.Message) tally {
 	t.Helper()
 	seen := map[string]event.Verdict{}
 	for _, m := range messages {

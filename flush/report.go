@@ -1,7 +1,9 @@
 package flush
 
 import (
+	"cmp"
 	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/tidemark-dev/tidemark/event"
@@ -12,6 +14,8 @@ type Report struct {
 	// ReadTime is the time that decided which windows were due. It is by the clock of
 	// the process, in UTC.
 	ReadTime time.Time
+	// Count is the name of the aggregate's column with the count. It is page_views if empty.
+	Count string
 	// Windows are the windows whose count was published, oldest first.
 	Windows []Window
 	// Held is how many of the listed due windows were left to a later run because they
@@ -35,25 +39,20 @@ type Window struct {
 
 // MarshalJSON writes the report in the words of the API.
 func (r Report) MarshalJSON() ([]byte, error) {
-	type jsonWindow struct {
-		WindowStart string `json:"window_start"`
-		PageViews   int64  `json:"page_views"`
-		IsFinal     bool   `json:"is_final"`
-	}
-	windows := make([]jsonWindow, len(r.Windows))
+	windows := make([]json.RawMessage, len(r.Windows))
 	for i, w := range r.Windows {
-		windows[i] = jsonWindow{event.FormatTime(w.Start), w.PageViews, w.Final}
+		windows[i] = fmt.Appendf(nil, `{"window_start":%q,%q:%d,"is_final":%t}`, event.FormatTime(w.Start), cmp.Or(r.Count, "page_views"), w.PageViews, w.Final)
 	}
 	errs := make([]string, len(r.Errors))
 	for i, err := range r.Errors {
 		errs[i] = err.Error()
 	}
 	return json.Marshal(struct {
-		ReadTime  string       `json:"read_time"`
-		Windows   []jsonWindow `json:"windows"`
-		Held      int          `json:"held"`
-		Remaining int          `json:"remaining"`
-		AtLeast   bool         `json:"remaining_at_least,omitempty"`
-		Errors    []string     `json:"errors"`
+		ReadTime  string            `json:"read_time"`
+		Windows   []json.RawMessage `json:"windows"`
+		Held      int               `json:"held"`
+		Remaining int               `json:"remaining"`
+		AtLeast   bool              `json:"remaining_at_least,omitempty"`
+		Errors    []string          `json:"errors"`
 	}{event.FormatTime(r.ReadTime), windows, r.Held, r.Remaining, r.RemainingAtLeast, errs})
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/tidemark-dev/tidemark/event"
 	"github.com/tidemark-dev/tidemark/flush"
 	"github.com/tidemark-dev/tidemark/handler"
+	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 	"github.com/tidemark-dev/tidemark/window"
 )
 
@@ -92,15 +93,21 @@ type fixture struct {
 
 // newFixture returns a handler on fakes, with its configuration changed as
 // asked.
+// rules returns the rules of the default settings.
+func rules() event.Rules {
+	return event.Rules{
+		Schema:       accesslog.Schema(),
+		Windows:      window.Fixed{Duration: time.Minute, AllowedLateness: 2 * time.Minute},
+		MaxClockSkew: 5 * time.Minute,
+	}
+}
+
 func newFixture(t *testing.T, change ...func(*handler.Config)) *fixture {
 	t.Helper()
 	f := &fixture{ingest: &fakeIngest{}}
 	c := handler.Config{
-		Callers: callers.Anyone{Hosts: []string{"example.com"}}, // httptest's
-		Classifier: event.Classifier{
-			Windows:      window.Fixed{Duration: time.Minute, AllowedLateness: 2 * time.Minute},
-			MaxClockSkew: 5 * time.Minute,
-		},
+		Callers:          callers.Anyone{Hosts: []string{"example.com"}}, // httptest's
+		Classifier:       event.NewClassifier(rules()),
 		Ingest:           f.ingest,
 		Flush:            func(context.Context) flush.Report { return flush.Report{ReadTime: receipt} },
 		Now:              func() time.Time { return receipt },

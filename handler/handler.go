@@ -28,7 +28,7 @@ import (
 type Config struct {
 	// Callers says who may call; [callers.Anyone] is a choice too.
 	Callers    CallerChecker
-	Classifier event.Classifier
+	Classifier *event.Classifier
 	Ingest     ingest.Submitter
 	// Flush runs one flush. It ends by itself. Several flushes may run at the same
 	// time.

@@ -16,8 +16,8 @@ import (
 	"github.com/tidemark-dev/tidemark/event"
 	"github.com/tidemark-dev/tidemark/handler"
 	"github.com/tidemark-dev/tidemark/ingest"
+	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 	"github.com/tidemark-dev/tidemark/warehouse"
-	"github.com/tidemark-dev/tidemark/window"
 	"github.com/tidemark-dev/tidemark/windowstore"
 )
 
@@ -122,7 +122,7 @@ func TestAnswerCutsALongError(t *testing.T) {
 // A window duration of zero makes classification divide by it.
 func TestPanicOfClassificationIsADeadLetterWhoseStackIsLoggedAndNotAnswered(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, func(c *handler.Config) { c.Classifier.Windows = window.Fixed{} })
+	f := newFixture(t, func(c *handler.Config) { c.Classifier = event.NewClassifier(event.Rules{Schema: accesslog.Schema()}) })
 	got := wantOK(t, f.do(post("/push", wrapped(record, "42", onTime))))
 	if got["reason"] != "panic" {
 		t.Fatalf("verdict is %v, want a dead letter for a panic", got)

@@ -121,7 +121,7 @@ func headerAttributes(header http.Header) map[string]string {
 // settings. HTTP does not keep the case of a name, so case does not matter.
 func (h *Handler) namedAttributes(headers map[string]string) map[string]string {
 	named := map[string]string{}
-	for _, name := range []string{h.cfg.Classifier.EventTime.Attribute(), h.cfg.Classifier.EventID.Attribute()} {
+	for _, name := range h.cfg.Classifier.Attributes() {
 		if value, ok := headers[strings.ToLower(name)]; ok {
 			named[name] = value
 		}

@@ -22,7 +22,11 @@ func byAttributes(t *testing.T, timeName, idName string) func(*handler.Config) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return func(c *handler.Config) { c.Classifier.EventTime, c.Classifier.EventID = timeSource, idSource }
+	return func(c *handler.Config) {
+		rules := rules()
+		rules.EventTime, rules.EventID = timeSource, idSource
+		c.Classifier = event.NewClassifier(rules)
+	}
 }
 
 func TestUnwrappedPushIsTheBodyAndItsHeaders(t *testing.T) {

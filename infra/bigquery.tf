@@ -74,7 +74,7 @@ resource "google_bigquery_table" "dead_letter" {
 resource "google_bigquery_table" "events" {
   dataset_id  = local.dataset_id
   table_id    = "events"
-  description = "Each event once: a counted delivery before a late one, then the earliest published."
+  description = "Each event once: a counted delivery before a late one, then the smallest message id, then the earliest published. (Revision 2.)"
   schema      = file("${path.module}/schema/events.json")
 
   view {
@@ -90,7 +90,7 @@ resource "google_bigquery_table" "events" {
 resource "google_bigquery_table" "windowed_traffic" {
   dataset_id  = local.dataset_id
   table_id    = "windowed_traffic"
-  description = "Each window once, with the greatest count published for it; finalized_at is when it was first written as final, and updated_at when it first reached this count."
+  description = "Each window once, with the greatest count published for it; finalized_at is when it was first written as final, and updated_at when it first reached this count. (Revision 2.)"
   schema      = file("${path.module}/schema/windowed_traffic.json")
 
   view {
@@ -106,7 +106,7 @@ resource "google_bigquery_table" "windowed_traffic" {
 resource "google_bigquery_table" "dead_letters" {
   dataset_id  = local.dataset_id
   table_id    = "dead_letters"
-  description = "Each message once (each part of it, if it is large): the earliest received."
+  description = "Each message once (each part of it, if it is large): the earliest received. (Revision 2.)"
   schema      = file("${path.module}/schema/dead_letters.json")
 
   view {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 	"github.com/tidemark-dev/tidemark/metrics"
 	"github.com/tidemark-dev/tidemark/settings"
 	"github.com/tidemark-dev/tidemark/warehouse"
@@ -221,7 +222,7 @@ func TestNamesOfTheGuidesExist(t *testing.T) {
 	for name := range m.variables {
 		exists[name] = true
 	}
-	for _, table := range warehouse.Tables(warehouse.DefaultNames) {
+	for _, table := range warehouse.Tables(accesslog.Layout()) {
 		exists[table.Name] = true
 		for _, column := range table.Columns {
 			exists[column.Name] = true
@@ -231,7 +232,7 @@ func TestNamesOfTheGuidesExist(t *testing.T) {
 		exists[view] = true
 	}
 	for _, reason := range []event.Reason{event.Empty, event.BadUTF8, event.BadJSON, event.NotAnObject, event.MissingField, event.WrongType,
-		event.BadTime, event.TooFarAhead, event.MissingAttribute, event.AmbiguousMetadata, event.Rejected, event.Panic} {
+		event.BadTime, event.TooFarAhead, event.MissingAttribute, event.MissingID, event.AmbiguousMetadata, event.Rejected, event.Panic} {
 		exists[string(reason)] = true
 	}
 	for _, setting := range settings.Table() {

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
 
+	"github.com/tidemark-dev/tidemark/internal/durations"
 	"github.com/tidemark-dev/tidemark/settings"
 	"github.com/tidemark-dev/tidemark/windowstore/firestorecounters"
 )
@@ -48,6 +49,7 @@ var notForCloudRun = []string{
 	"PORT", "HOST", // Cloud Run sets them
 	"DATA_DIR", "COUNTERS", // for BACKEND=local
 	"ALLOWED_HOSTS", // for AUTH=none
+	"PIPELINE_FILE", // the tables of this module are those of the built-in file
 	"FIRESTORE_EMULATOR_HOST", "PUBSUB_EMULATOR_HOST", "BIGQUERY_EMULATOR_HOST", "BIGQUERY_STORAGE_EMULATOR_HOST",
 }
 
@@ -110,8 +112,8 @@ func TestDefaults(t *testing.T) {
 
 // equalText reports whether two values of a setting are equal. 60s and 1m are equal.
 func equalText(a, b string) bool {
-	x, errX := settings.ParseDuration(a)
-	y, errY := settings.ParseDuration(b)
+	x, errX := durations.Parse(a)
+	y, errY := durations.Parse(b)
 	return a == b || errX == nil && errY == nil && x == y
 }
 

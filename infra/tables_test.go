@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/zclconf/go-cty/cty"
 
+	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 	"github.com/tidemark-dev/tidemark/warehouse"
 	"github.com/tidemark-dev/tidemark/warehouse/bigquerytables"
 )
@@ -71,7 +72,7 @@ func made(t *testing.T) map[string]definition {
 	defer server.Close()
 	ctx := context.Background()
 	tables, err := bigquerytables.New(ctx, bigquerytables.Config{
-		Project: "p", Dataset: "d", Names: warehouse.DefaultNames,
+		Project: "p", Dataset: "d", Layout: accesslog.Layout(),
 		Method: bigquerytables.InsertAll, RESTHost: strings.TrimPrefix(server.URL, "http://"),
 	})
 	if err != nil {
@@ -208,7 +209,7 @@ func TestColumnsOfWindowedTraffic(t *testing.T) {
 	var want []string
 	for line := range strings.Lines(strings.TrimPrefix(query, "SELECT\n")) {
 		words := strings.Fields(strings.TrimRight(line, ",\n"))
-		want = append(want, words[len(words)-1])
+		want = append(want, strings.Trim(words[len(words)-1], "`"))
 	}
 	var got []string
 	for _, c := range readColumns(t, warehouse.DefaultNames.Agg) {

@@ -12,7 +12,7 @@ import (
 
 	"github.com/tidemark-dev/tidemark/event"
 	"github.com/tidemark-dev/tidemark/ingest"
-	"github.com/tidemark-dev/tidemark/warehouse"
+	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 	"github.com/tidemark-dev/tidemark/warehouse/sqlitetables"
 	"github.com/tidemark-dev/tidemark/window"
 	"github.com/tidemark-dev/tidemark/windowstore"
@@ -27,7 +27,7 @@ func BenchmarkSubmit(b *testing.B) {
 	for _, callers := range []int{1, 64} {
 		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
 			dir := b.TempDir()
-			house, err := sqlitetables.Open(b.Context(), sqlitetables.Config{Path: filepath.Join(dir, "warehouse.db"), Names: warehouse.DefaultNames})
+			house, err := sqlitetables.Open(b.Context(), sqlitetables.Config{Path: filepath.Join(dir, "warehouse.db"), Layout: accesslog.Layout()})
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -47,7 +47,7 @@ func BenchmarkSubmit(b *testing.B) {
 				StepTimeout: 10 * time.Second,
 				Now:         time.Now, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 			})
-			classifier := event.Classifier{Windows: window.Fixed{Duration: time.Minute, AllowedLateness: 2 * time.Minute}, MaxClockSkew: 5 * time.Minute}
+			classifier := event.NewClassifier(event.Rules{Schema: accesslog.Schema(), Windows: window.Fixed{Duration: time.Minute, AllowedLateness: 2 * time.Minute}, MaxClockSkew: 5 * time.Minute})
 			published := time.Date(2026, 3, 14, 9, 26, 53, 713_000_000, time.UTC)
 
 			b.ReportAllocs()

@@ -23,7 +23,7 @@ const (
 // reasons are all reasons for dead letters.
 var reasons = [...]event.Reason{
 	event.Empty, event.BadUTF8, event.BadJSON, event.NotAnObject, event.MissingField, event.WrongType,
-	event.BadTime, event.TooFarAhead, event.MissingAttribute, event.AmbiguousMetadata, event.Rejected, event.Panic,
+	event.BadTime, event.TooFarAhead, event.MissingAttribute, event.MissingID, event.AmbiguousMetadata, event.Rejected, event.Panic,
 }
 
 // messages are the metrics of single messages.

@@ -98,7 +98,7 @@ func TestEveryLabelValueIsThereFromTheStart(t *testing.T) {
 	}
 	for _, reason := range []string{
 		"empty", "bad_utf8", "bad_json", "not_an_object", "missing_field", "wrong_type",
-		"bad_time", "too_far_ahead", "missing_attribute", "ambiguous_metadata", "rejected", "panic",
+		"bad_time", "too_far_ahead", "missing_attribute", "missing_id", "ambiguous_metadata", "rejected", "panic",
 	} {
 		want = append(want, `messages_total{reason="`+reason+`",verdict="dead_letter"}`)
 	}

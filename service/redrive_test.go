@@ -147,7 +147,9 @@ func TestLostCountersAreMadeAnewFromTheRawRows(t *testing.T) {
 		t.Fatalf("%d windows without counters", len(report.Windows))
 	}
 	tables, s := archive(t, dir)
-	message := func(r warehouse.RawRow) (event.Message, error) { return r.Message(s.EventID, s.EventTime) }
+	message := func(r warehouse.RawRow) (event.Message, error) {
+		return r.Message(s.PipelineFile.Schema, s.EventID, s.EventTime)
+	}
 	redrive(t, after, tables.RawRows(t.Context(), time.Time{}, time.Time{}), message)
 	after.Flush(t.Context())
 	checkTrafficTables(t, after, traffic)

@@ -93,12 +93,13 @@ func New(ctx context.Context, s settings.Settings, log *slog.Logger) (*Service, 
 	t.metrics.QueueLength(t.committer.QueueLength)
 	t.handler = handler.New(handler.Config{
 		Callers: mayCall,
-		Classifier: event.Classifier{
+		Classifier: event.NewClassifier(event.Rules{
+			Schema:       s.PipelineFile.Schema,
 			Windows:      s.Windows(),
 			MaxClockSkew: s.MaxClockSkew,
 			EventTime:    s.EventTime,
 			EventID:      s.EventID,
-		},
+		}),
 		Ingest:           t.metrics.Submitter(watched{t}),
 		Flush:            t.Flush,
 		Metrics:          t.metrics.Handler(),
@@ -123,6 +124,7 @@ const maxFlushErrors = 5
 func (t *Service) Flush(ctx context.Context) flush.Report {
 	start := time.Now()
 	report := t.flush(ctx)
+	report.Count = t.settings.PipelineFile.Count
 	var final int
 	var pageViews int64
 	for _, w := range report.Windows {

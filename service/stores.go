@@ -131,7 +131,7 @@ func openCounters(ctx context.Context, s settings.Settings, clockAhead func(time
 func meaning(s settings.Settings) windowstore.Meaning {
 	m := windowstore.Meaning{
 		WindowDuration: s.WindowDuration,
-		EventTime:      s.EventTime.String(),
+		EventTime:      s.EventTimeMeaning(),
 		EventID:        s.EventID.String(),
 		RawTable:       s.Tables.Raw,
 		AggTable:       s.Tables.Agg,
@@ -198,7 +198,7 @@ func openTables(ctx context.Context, s settings.Settings, queries queryOptions) 
 }
 
 func SQLiteTables(s settings.Settings) sqlitetables.Config {
-	return sqlitetables.Config{Path: TablesPath(s), Names: s.Tables}
+	return sqlitetables.Config{Path: TablesPath(s), Layout: s.Layout()}
 }
 
 // clockSlack is how far the publish time of a message can be ahead of the clock of the
@@ -208,7 +208,7 @@ const clockSlack = 24 * time.Hour
 
 func BigQueryConfig(s settings.Settings) bigquerytables.Config {
 	return bigquerytables.Config{
-		Project: s.Project, Dataset: s.Dataset, Location: s.BigQueryLocation, Names: s.Tables,
+		Project: s.Project, Dataset: s.Dataset, Location: s.BigQueryLocation, Layout: s.Layout(),
 		Method:        bigquerytables.Method(s.RawMethod),
 		AppendTimeout: settings.StepTimeout,
 		MaxAhead:      s.MaxClockSkew + clockSlack,
@@ -225,7 +225,7 @@ func openBigQuery(ctx context.Context, s settings.Settings, queries queryOptions
 	if err != nil {
 		return nil, err
 	}
-	return bigQueryWarehouse{streamhouse.New(s.Tables, tables, tables), tables, s.FlushTimeout}, nil
+	return bigQueryWarehouse{streamhouse.New(s.Layout(), tables, tables), tables, s.FlushTimeout}, nil
 }
 
 // bigQueryWarehouse is a warehouse that closes its connections.

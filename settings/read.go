@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tidemark-dev/tidemark/internal/durations"
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
@@ -170,25 +171,7 @@ func integer(field *int, low, high int) func(string) error {
 	}
 }
 
-// maxDuration is a century. A sum of durations overflows at almost three, so Load
-// refuses those that are more than two together.
-const maxDuration = 100 * 365 * 24 * time.Hour
-
-// ParseDuration reads a duration of zero or more; a plain number is in seconds,
-// as in the lab's WINDOW_DURATION=60.
-func ParseDuration(text string) (time.Duration, error) {
-	unit := ""
-	if strings.Trim(text, "0123456789.") == "" {
-		unit = "s"
-	}
-	d, err := time.ParseDuration(text + unit)
-	if err != nil || d < 0 || d > maxDuration {
-		return 0, errors.New("want a duration of zero or more and at most a century: with units, as 90s, 2m or 1h30m, or in seconds, as 90 or 1.5")
-	}
-	return d, nil
-}
-
-func duration(field *time.Duration) func(string) error { return parsed(field, ParseDuration) }
+func duration(field *time.Duration) func(string) error { return parsed(field, durations.Parse) }
 
 func durationOrEmpty(field *time.Duration) func(string) error {
 	return func(text string) error {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/tidemark-dev/tidemark/event"
 	"github.com/tidemark-dev/tidemark/internal/durations"
+	"github.com/tidemark-dev/tidemark/pipeline"
 	"github.com/tidemark-dev/tidemark/warehouse"
 	"github.com/tidemark-dev/tidemark/window"
 )
@@ -30,9 +31,11 @@ type Settings struct {
 	BigQueryLocation  string
 	FirestoreDatabase string
 
-	Pipeline string
-	Dataset  string
-	Tables   warehouse.Names
+	// PipelineFile is what the file says that PIPELINE_FILE names, or the built-in one.
+	PipelineFile pipeline.File
+	Pipeline     string
+	Dataset      string
+	Tables       warehouse.Names
 
 	WindowDuration  time.Duration
 	AllowedLateness time.Duration
@@ -130,6 +133,7 @@ func (s *Settings) table() []Setting {
 		{"GOOGLE_CLOUD_PROJECT", "", "gcp, firestore: project of the dataset and the database; with LOG_FORMAT=json, also of the traces that log lines name", projectID(&s.Project)},
 		{"BIGQUERY_LOCATION", "US", "gcp: location of the dataset when it is made", nonempty(&s.BigQueryLocation)},
 		{"FIRESTORE_DATABASE", "(default)", "firestore: database of the counters", nonempty(&s.FirestoreDatabase)},
+		{"PIPELINE_FILE", "", "what an event is and what is counted: path of a pipeline file, or its text; default the access log of the streaming lab", s.readPipelineFile},
 		{"PIPELINE", "minute-traffic", "name of the pipeline: its counters are its own", pipelineName(&s.Pipeline)},
 		{"DATASET", "logs", "gcp: dataset of the tables", tableName(&s.Dataset)},
 		{"RAW_TABLE", warehouse.DefaultNames.Raw, "table of the raw rows", tableName(&s.Tables.Raw)},
@@ -174,15 +178,24 @@ func Table() []Setting { return new(Settings).table() }
 // environment through lookup, where an empty variable counts as not set; else
 // the default. The error names every problem, with its value.
 func Load(flags map[string]string, lookup func(name string) (string, bool)) (Settings, error) {
-	s := Settings{texts: map[string]string{}, given: map[string]bool{}}
+	s := Settings{texts: map[string]string{}, given: map[string]bool{}, PipelineFile: pipeline.LabFile()}
 	var problems []error
 	for _, setting := range s.table() {
-		from, text := setting.Name, setting.Default
+		from, text, given := setting.Name, setting.Default, false
 		if value, ok := lookup(setting.Name); ok && value != "" {
-			text = value
+			text, given = value, true
 		}
 		if value, ok := flags[setting.Flag()]; ok {
-			from, text = "--"+setting.Flag(), value
+			from, text, given = "--"+setting.Flag(), value, true
+		}
+		// The table has PIPELINE_FILE before the settings that the file decides.
+		if ofFile := s.ofFile(setting.Name); ofFile != "" {
+			if given && !s.mayDiffer(setting.Name) && !same(text, ofFile) {
+				problems = append(problems, fmt.Errorf("%s=%q: the pipeline file says %s; leave the setting out, or change the file", from, text, ofFile))
+			}
+			if !given || !s.mayDiffer(setting.Name) {
+				text = ofFile
+			}
 		}
 		s.texts[setting.Name], s.given[setting.Name] = text, text != setting.Default
 		if err := setting.read(text); err != nil {
@@ -218,6 +231,7 @@ func (s *Settings) complete(onCloudRun bool) (problems []error) {
 			"set BACKEND=gcp, and COUNTERS=firestore or not at all", s.Backend, s.Counters)
 	}
 	problems = append(problems, s.checkAuth(onCloudRun)...)
+	problems = append(problems, s.checkSources()...)
 	if _, err := window.New(s.WindowDuration, s.AllowedLateness); err != nil {
 		problem("WINDOW_DURATION, ALLOWED_LATENESS: %w", err)
 	}
@@ -230,7 +244,7 @@ func (s *Settings) complete(onCloudRun bool) (problems []error) {
 	}
 	var sum time.Duration
 	for _, d := range []time.Duration{s.AllowedLateness, s.MaxClockSkew, s.FlushQuiet, s.FlushHoldMax, s.CounterRetention} {
-		if sum += d; sum > 2*maxDuration {
+		if sum += d; sum > 2*durations.Max {
 			problem("ALLOWED_LATENESS=%s, MAX_CLOCK_SKEW=%s, FLUSH_QUIET=%s, FLUSH_HOLD_MAX=%s, COUNTER_RETENTION=%s: together they are more than two centuries",
 				s.texts["ALLOWED_LATENESS"], s.texts["MAX_CLOCK_SKEW"], s.texts["FLUSH_QUIET"], s.texts["FLUSH_HOLD_MAX"], s.texts["COUNTER_RETENTION"])
 			break

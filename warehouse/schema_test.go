@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
@@ -19,7 +20,7 @@ func TestRawBeginsWithTheLabsColumns(t *testing.T) {
 		"http_request", "http_response", "num_bytes",
 	}
 	var got []string
-	for _, c := range warehouse.RawTable(warehouse.DefaultNames).Columns[:len(want)] {
+	for _, c := range warehouse.RawTable(accesslog.Layout()).Columns[:len(want)] {
 		got = append(got, c.Name)
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -29,7 +30,7 @@ func TestRawBeginsWithTheLabsColumns(t *testing.T) {
 
 func TestTablesAreWholeAndPartitionedByTheirOwnColumns(t *testing.T) {
 	t.Parallel()
-	for _, table := range warehouse.Tables(warehouse.DefaultNames) {
+	for _, table := range warehouse.Tables(accesslog.Layout()) {
 		seen := map[string]bool{}
 		for _, c := range table.Columns {
 			if c.Name == "" || c.Type == "" || c.Description == "" || seen[c.Name] {
@@ -63,12 +64,14 @@ func TestPartsAreTheDataInOrderAndAtLeastOne(t *testing.T) {
 		if len(parts) != tc.parts {
 			t.Errorf("%d bytes are %d parts, want %d", tc.size, len(parts), tc.parts)
 		}
+		var joined []byte
 		for i, part := range parts {
-			if len(part) > warehouse.MaxPart {
-				t.Errorf("part %d of %d bytes has %d", i+1, tc.size, len(part))
+			if n := len(part.Message.Data); n > warehouse.MaxPart || part.Part != int64(i+1) || part.Parts != int64(tc.parts) {
+				t.Errorf("part %d of %d bytes has %d and is %d of %d", i+1, tc.size, n, part.Part, part.Parts)
 			}
+			joined = append(joined, part.Message.Data...)
 		}
-		if !bytes.Equal(bytes.Join(parts, nil), data) {
+		if !bytes.Equal(joined, data) {
 			t.Errorf("the parts of %d bytes are not the data", tc.size)
 		}
 	}

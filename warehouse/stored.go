@@ -46,16 +46,16 @@ type Archive interface {
 // has counted it counts it no second time.
 //
 // A raw row has neither the bytes nor the attributes of the message it came from,
-// so both are made anew. The data is the event as [event.Encode] writes it,
-// without the unknown keys it may have had. Of the attributes there are those
+// so both are written again. The data is the event as the schema writes it, without
+// the keys that were in no column. Of the attributes there are those
 // that the settings name: the one that carries the id has EventID, and the one
 // that carries event time has WindowStart, since the row keeps no more of that
 // time than its window. Where one attribute carries both it has EventID, which
 // then is that time.
 //
 // The error says that the event cannot be written as JSON; it is permanent.
-func (r RawRow) Message(ids event.IDSource, times event.TimeSource) (event.Message, error) {
-	data, err := event.Encode(r.Event)
+func (r RawRow) Message(schema event.Schema, ids event.IDSource, times event.TimeSource) (event.Message, error) {
+	data, err := schema.Encode(r.Event)
 	if err != nil {
 		return event.Message{}, fmt.Errorf("event %s of message %s: %w", r.EventID, r.MessageID, err)
 	}

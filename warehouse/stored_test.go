@@ -9,6 +9,7 @@ import (
 
 	"github.com/tidemark-dev/tidemark/event"
 	"github.com/tidemark-dev/tidemark/internal/envelope"
+	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 	"github.com/tidemark-dev/tidemark/internal/test/testlog"
 	"github.com/tidemark-dev/tidemark/warehouse"
 	"github.com/tidemark-dev/tidemark/window"
@@ -23,7 +24,7 @@ func TestTheMessageOfARawRowIsItsEvent(t *testing.T) {
 		for _, eventID := range []string{"message", "attribute:timestamp", "attribute:id"} {
 			t.Run(eventTime+" "+eventID, func(t *testing.T) {
 				t.Parallel()
-				c := event.Classifier{Windows: window.Fixed{Duration: time.Minute, AllowedLateness: 2 * time.Minute}, MaxClockSkew: 5 * time.Minute}
+				c := event.Rules{Schema: accesslog.Schema(), Windows: window.Fixed{Duration: time.Minute, AllowedLateness: 2 * time.Minute}, MaxClockSkew: 5 * time.Minute}
 				var err error
 				if c.EventTime, err = event.ParseTimeSource(eventTime); err != nil {
 					t.Fatal(err)
@@ -37,8 +38,9 @@ func TestTheMessageOfARawRowIsItsEvent(t *testing.T) {
 	}
 }
 
-func checkMessages(t *testing.T, c event.Classifier, bodies [][]byte) {
+func checkMessages(t *testing.T, r event.Rules, bodies [][]byte) {
 	t.Helper()
+	c := event.NewClassifier(r)
 	events, late := 0, 0
 	for _, body := range bodies {
 		m, err := envelope.Decode(bytes.Clone(body), time.Time{})
@@ -59,19 +61,19 @@ func checkMessages(t *testing.T, c event.Classifier, bodies [][]byte) {
 		if row.Late {
 			late++
 		}
-		again, err := row.Message(c.EventID, c.EventTime)
+		again, err := row.Message(r.Schema, r.EventID, r.EventTime)
 		if err != nil {
 			t.Fatal(err)
 		}
 		got := c.Classify(again)
-		if c.EventTime.Attribute() != "" {
+		if r.EventTime.Attribute() != "" {
 			got.EventTime = want.EventTime // of which the row has the window only
 		}
 		if diff := cmp.Diff(want, got); diff != "" || again.ID != m.ID || !again.PublishTime.Equal(m.PublishTime) {
 			t.Fatalf("message %s of %s published %v: (-want +got)\n%s", m.ID, again.ID, again.PublishTime, diff)
 		}
 	}
-	if events == 0 || late == 0 && c.EventTime.String() != "publish" {
+	if events == 0 || late == 0 && r.EventTime.String() != "publish" {
 		t.Errorf("%d events, %d late: too few to tell", events, late)
 	}
 }

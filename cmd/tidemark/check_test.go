@@ -44,10 +44,10 @@ func TestWhatToDoIsUnderTheFinding(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	startServer(t, dir)
-	execTables(t, dir, "DROP VIEW events; CREATE VIEW events AS SELECT 1")
+	execTables(t, dir, "DROP VIEW events; CREATE VIEW events AS -- Revision 99.\nSELECT 1")
 	path := filepath.Join(dir, "warehouse.db")
 	code, out, _ := runCommand(t, "check", "--data-dir", dir)
-	want := "warning  events in " + path + ": its query is not the one of this version of tidemark\n         sqlite3 " + path + " 'DROP VIEW events'\n"
+	want := "warning  events in " + path + ": a later version of tidemark made it\n         sqlite3 " + path + " 'DROP VIEW \"events\"'\n"
 	if code != exitDone || !strings.Contains(out, want) {
 		t.Errorf("exit code %d, want 0 and %q:\n%s", code, want, out)
 	}

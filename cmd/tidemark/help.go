@@ -25,7 +25,7 @@ type settingsGroup struct {
 var settingsGroups = []settingsGroup{
 	{
 		title:  "Where the data is",
-		common: []string{"BACKEND", "DATA_DIR", "GOOGLE_CLOUD_PROJECT", "PIPELINE", "DATASET"},
+		common: []string{"BACKEND", "DATA_DIR", "GOOGLE_CLOUD_PROJECT", "PIPELINE_FILE", "PIPELINE", "DATASET"},
 		rest:   []string{"COUNTERS", "BIGQUERY_LOCATION", "FIRESTORE_DATABASE", "RAW_TABLE", "AGG_TABLE", "DEAD_LETTER_TABLE"},
 	},
 	{

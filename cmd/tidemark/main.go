@@ -80,7 +80,7 @@ those files: serve, dev, flush, audit, check and replay.`,
 	root.SetVersionTemplate(versionLine())
 	root.SetHelpCommand(helpCommand(root))
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{flagError(cmd, err)} })
-	root.AddCommand(serveCommand(p), devCommand(p), generateCommand(p), replayCommand(p), flushCommand(p), auditCommand(p), checkCommand(p), versionCommand(p), settingsTopic())
+	root.AddCommand(serveCommand(p), devCommand(p), generateCommand(p), replayCommand(p), flushCommand(p), auditCommand(p), checkCommand(p), initCommand(p), versionCommand(p), settingsTopic())
 
 	called, err := root.ExecuteContextC(ctx)
 	var usage usageError

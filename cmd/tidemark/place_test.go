@@ -29,6 +29,7 @@ import (
 
 	"github.com/tidemark-dev/tidemark/event"
 	"github.com/tidemark-dev/tidemark/internal/envelope"
+	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 	"github.com/tidemark-dev/tidemark/internal/memfirestore"
 	"github.com/tidemark-dev/tidemark/service"
 	"github.com/tidemark-dev/tidemark/settings"
@@ -234,7 +235,7 @@ type message struct {
 func (s running) push(t *testing.T, m message) answer {
 	t.Helper()
 	midnight := time.Date(2000, time.January, 1, 0, 0, 0, 0, time.UTC)
-	data, err := event.Encode(event.Event{Timestamp: midnight.Add(m.happened)})
+	data, err := accesslog.Record{Timestamp: midnight.Add(m.happened)}.Data()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/tidemark-dev/tidemark/event"
 	"github.com/tidemark-dev/tidemark/internal/lab/delivery"
 	"github.com/tidemark-dev/tidemark/internal/lab/replay"
 )
@@ -86,12 +88,18 @@ they were in.`,
 		if err != nil {
 			return usageError{err}
 		}
-		if stored.table == "" {
-			return replayFile(cmd.Context(), args[0], o, p)
-		}
 		s, err := settings()
 		if err != nil {
 			return err
+		}
+		if stored.table == "" {
+			if schema := s.PipelineFile.Schema; s.PipelineFile.Name != "" {
+				if o.ShiftToNow {
+					return usageError{errors.New("--shift-to moves the times of the lab's events only, and the pipeline file says what other events are")}
+				}
+				o.TimeOf = event.NewTimeReader(schema)
+			}
+			return replayFile(cmd.Context(), args[0], o, p)
 		}
 		return replayStored(cmd.Context(), s, span, o, p)
 	}
@@ -100,16 +108,25 @@ they were in.`,
 
 // replayFile replays the file of the name, or standard input if it is "-".
 func replayFile(ctx context.Context, name string, o replay.Options, p process) error {
-	o.Input = p.stdin
-	if name != "-" {
-		file, err := os.Open(name)
-		if err != nil {
-			return err
-		}
-		defer file.Close()
-		o.Input = file
+	input, closeInput, err := openInput(name, p)
+	if err != nil {
+		return err
 	}
+	defer closeInput()
+	o.Input = input
 	return runReplay(ctx, o, p)
+}
+
+// openInput opens the file of the name, or standard input if the name is "-".
+func openInput(name string, p process) (input io.Reader, closeInput func() error, err error) {
+	if name == "-" {
+		return p.stdin, func() error { return nil }, nil
+	}
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	return file, file.Close, nil
 }
 
 // runReplay replays the input of the options and prints the summary.

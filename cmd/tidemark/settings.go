@@ -84,7 +84,7 @@ type durationValue time.Duration
 func (d *durationValue) String() string { return durations.Text(time.Duration(*d)) }
 func (d *durationValue) Type() string   { return "duration" }
 func (d *durationValue) Set(text string) error {
-	parsed, err := settings.ParseDuration(text)
+	parsed, err := durations.Parse(text)
 	*d = durationValue(parsed)
 	return err
 }

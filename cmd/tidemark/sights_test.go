@@ -42,6 +42,7 @@ var sights = []sight{
 	{"GOOGLE_CLOUD_PROJECT", "the project of the counters", [2]string{"my-project", "my-other"}, cloud, asked(`projects/([\w-]+)/databases`), [2]string{"my-project", "my-other"}},
 	{"BIGQUERY_LOCATION", "where the dataset is made", [2]string{"", "EU"}, cloud, asked(`"location":"(\w+)"`), [2]string{"US", "EU"}},
 	{"FIRESTORE_DATABASE", "the database of the counters", [2]string{"", "other"}, cloud, asked(`databases/([^/" ]+)`), [2]string{"(default)", "other"}},
+	{"PIPELINE_FILE", "the columns of the rows", [2]string{"", ordersFile}, nil, stored("warehouse.db", "SELECT count(*) FROM pragma_table_info('orders_raw') WHERE name = 'order_id'"), [2]string{"0", "1"}},
 	{"PIPELINE", "the pipeline on record", [2]string{"", "other"}, nil, stored("counters.db", "SELECT name FROM pipelines"), [2]string{"minute-traffic", "other"}},
 	{"PIPELINE", "the place of the counters", [2]string{"", "other"}, cloud, asked(`pipelines/([\w-]+)/counter_shards`), [2]string{"minute-traffic", "other"}},
 	{"DATASET", "the dataset of the rows", [2]string{"", "other"}, cloud, asked(`/datasets/(\w+)/tables`), [2]string{"logs", "other"}},
@@ -153,3 +154,15 @@ func TestEveryPartIsMeasured(t *testing.T) {
 		return ""
 	})(t, newPlace(t, []string{"COMMIT_INTERVAL=5s"}))
 }
+
+const ordersFile = `
+name: orders
+event:
+  time: created_at
+  fields:
+    - {name: order_id, type: STRING}
+    - {name: created_at, type: TIMESTAMP, mode: REQUIRED}
+aggregate:
+  columns:
+    - {name: orders, count: true}
+`

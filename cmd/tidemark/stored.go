@@ -107,7 +107,7 @@ func readStored(ctx context.Context, tables warehouse.Archive, span storedSpan, 
 		for row, err := range tables.RawRows(ctx, span.from, span.to) {
 			var m event.Message
 			if err == nil {
-				m, err = row.Message(s.EventID, s.EventTime)
+				m, err = row.Message(s.PipelineFile.Schema, s.EventID, s.EventTime)
 			}
 			if !yield(m, err) {
 				return

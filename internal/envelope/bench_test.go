@@ -8,6 +8,7 @@ import (
 
 	"github.com/tidemark-dev/tidemark/event"
 	"github.com/tidemark-dev/tidemark/internal/envelope"
+	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 	"github.com/tidemark-dev/tidemark/window"
 )
 
@@ -17,7 +18,7 @@ const labEvent = `{"ip": "198.51.100.23", "user_id": "-6120394857710293846", "la
 // BenchmarkDecodeAndClassify measures a push before it is stored: from its body to its
 // verdict.
 func BenchmarkDecodeAndClassify(b *testing.B) {
-	classifier := event.Classifier{Windows: window.Fixed{Duration: time.Minute, AllowedLateness: 2 * time.Minute}, MaxClockSkew: 5 * time.Minute}
+	classifier := event.NewClassifier(event.Rules{Schema: accesslog.Schema(), Windows: window.Fixed{Duration: time.Minute, AllowedLateness: 2 * time.Minute}, MaxClockSkew: 5 * time.Minute})
 	published := time.Date(2026, 3, 14, 9, 26, 53, 713_000_000, time.UTC)
 	var unknown strings.Builder
 	for i := 0; unknown.Len() < 1<<20; i++ {

@@ -107,7 +107,7 @@ func open(body []byte) (v values, err error) {
 	if !utf8.Valid(body) {
 		return v, fmt.Errorf("body is not UTF-8; %s", expected)
 	}
-	err = selection.Read(body, v[:])
+	err = selection.Read(body, v[:], nil)
 	switch message := v[theMessage]; {
 	case errors.Is(err, strictjson.ErrNotObject):
 		return v, fmt.Errorf("body is not a JSON object: %w; %s", err, expected)

@@ -60,12 +60,26 @@ func (p *place) to(key string) *place {
 // absent value is nil, and so is every value inside a value that is absent or not an
 // object. The values share the memory of data. If Read returns an error, the
 // values mean nothing.
-func (s *Selection) Read(data []byte, values []json.RawMessage) error {
+//
+// Read calls visit, unless it is nil, for each member of the object in order,
+// duplicates included.
+func (s *Selection) Read(data []byte, values []json.RawMessage, visit func(Member)) error {
 	clear(values[:s.size])
 	return readObject(data, func(d *decoder, key jsontext.Token) error {
-		return s.root.readMember(d, key, values)
+		if visit == nil {
+			return s.root.readMember(d, key, values)
+		}
+		m := Member{Key: int(d.before) + bytes.IndexByte(data[d.before:], '"'), KeyEnd: int(d.text.InputOffset())}
+		err := s.root.readMember(d, key, values)
+		m.End = int(d.text.InputOffset())
+		visit(m)
+		return err
 	})
 }
+
+// A Member says where a member of an object is in the object's text, by offsets: its
+// key, quotation marks included, is at [Key:KeyEnd], and its value ends at End.
+type Member struct{ Key, KeyEnd, End int }
 
 // readMember reads the value of key in the object at p.
 func (p *place) readMember(d *decoder, key jsontext.Token, values []json.RawMessage) error {
@@ -158,6 +172,7 @@ type decoder struct {
 	text   jsontext.Decoder
 	buffer bytes.Buffer // text reads from it, without copying its bytes
 	data   []byte
+	before int64 // offset of what comes before the last key that was read
 }
 
 // decoders are reused: creating one would cost half as much as reading with it.
@@ -182,6 +197,7 @@ func (d *decoder) object(member func(d *decoder, key jsontext.Token) error) (jso
 	}
 	start := d.text.InputOffset() - int64(len("{"))
 	for d.text.PeekKind() != '}' {
+		d.before = d.text.InputOffset()
 		key, err := d.text.ReadToken()
 		if err != nil {
 			return nil, err

@@ -19,7 +19,7 @@ import (
 // read returns the values at the paths as text. Absent values are left out.
 func read(data string, paths ...string) (map[string]string, error) {
 	values := make([]json.RawMessage, len(paths))
-	if err := strictjson.Select(paths...).Read([]byte(data), values); err != nil {
+	if err := strictjson.Select(paths...).Read([]byte(data), values, nil); err != nil {
 		return nil, err
 	}
 	found := map[string]string{}
@@ -73,7 +73,7 @@ func TestReadForgetsTheValuesOfTheObjectBefore(t *testing.T) {
 	selection := strictjson.Select("a", "b.c")
 	for _, data := range []string{`{"a":1,"b":{"c":2}}`, `{}`} {
 		values[2] = json.RawMessage("not of the selection")
-		if err := selection.Read([]byte(data), values); err != nil {
+		if err := selection.Read([]byte(data), values, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -86,7 +86,7 @@ func TestValuesAreSlicesOfTheText(t *testing.T) {
 	t.Parallel()
 	data := []byte(`{"a":"one","o":{"a":"two"}}`)
 	values := make([]json.RawMessage, 2)
-	if err := strictjson.Select("a", "o.a").Read(data, values); err != nil {
+	if err := strictjson.Select("a", "o.a").Read(data, values, nil); err != nil {
 		t.Fatal(err)
 	}
 	if text, err := strictjson.Unquote(values[0]); err != nil || &text[0] != &data[6] || &values[1][0] != &data[20] {
@@ -103,7 +103,7 @@ func TestReadAllocatesNothingForUnknownKeys(t *testing.T) {
 	values := make([]json.RawMessage, 2)
 	selection := strictjson.Select("o.a", "missing")
 	allocations := testing.AllocsPerRun(10, func() {
-		if err := selection.Read(data, values); err != nil || string(values[0]) != "1" {
+		if err := selection.Read(data, values, nil); err != nil || string(values[0]) != "1" {
 			t.Fatal(err)
 		}
 	})
@@ -117,7 +117,7 @@ func TestTheTextOfAnObjectIsLetGo(t *testing.T) {
 	data := bytes.Repeat([]byte(" "), 1<<10)
 	copy(data, `{"a":1}`)
 	text := weak.Make(&data[0])
-	if err := strictjson.Select("a").Read(data, make([]json.RawMessage, 1)); err != nil {
+	if err := strictjson.Select("a").Read(data, make([]json.RawMessage, 1), nil); err != nil {
 		t.Fatal(err)
 	}
 	runtime.GC() // which leaves unused decoders for one more time
@@ -135,7 +135,7 @@ func TestOneSelectionReadsManyObjectsAtOnce(t *testing.T) {
 			values := make([]json.RawMessage, 2)
 			for j := range 200 {
 				a, b := fmt.Sprint(i), fmt.Sprint(j)
-				err := selection.Read([]byte(`{"o":{"a":`+a+`},"b":`+b+`}`), values)
+				err := selection.Read([]byte(`{"o":{"a":`+a+`},"b":`+b+`}`), values, nil)
 				if err != nil || string(values[0]) != a || string(values[1]) != b {
 					t.Errorf("o.a = %s, b = %s, %v, want %s, %s", values[0], values[1], err, a, b)
 				}
@@ -214,7 +214,7 @@ func FuzzRead(f *testing.F) {
 		}
 		want, wantErr := referenceObject(data)
 		values := make([]json.RawMessage, len(fuzzedPaths))
-		err := selection.Read(data, values)
+		err := selection.Read(data, values, nil)
 		if fmt.Sprint(err) != fmt.Sprint(wantErr) || errors.Is(err, strictjson.ErrNotObject) != errors.Is(wantErr, strictjson.ErrNotObject) {
 			t.Fatalf("Read(%q) = %v, want %v", data, err, wantErr)
 		}

@@ -62,7 +62,7 @@ type Config struct {
 	Project  string // id of the Google Cloud project
 	Dataset  string
 	Location string // of the dataset; DefaultLocation if empty
-	Names    warehouse.Names
+	Layout   warehouse.Layout
 	Method   Method // StorageWrite if empty
 
 	// AppendTimeout and QueryTimeout bound calls whose context ends later or
@@ -136,7 +136,7 @@ func New(ctx context.Context, cfg Config) (*Tables, error) {
 	client.Location = cfg.Location
 	b := &Tables{cfg: cfg, client: client}
 	if cfg.Method == InsertAll {
-		b.appender = &inserter{dataset: client.Dataset(cfg.Dataset), names: cfg.Names}
+		b.appender = &inserter{dataset: client.Dataset(cfg.Dataset), layout: cfg.Layout}
 		return b, nil
 	}
 	if b.appender, err = newWriter(cfg); err != nil {
@@ -146,7 +146,7 @@ func New(ctx context.Context, cfg Config) (*Tables, error) {
 }
 
 func (c Config) check() error {
-	errs := []error{warehouse.CheckProject(c.Project), c.Names.Check(), warehouse.CheckName(c.Dataset)}
+	errs := []error{warehouse.CheckProject(c.Project), c.Layout.Check(), warehouse.CheckName(c.Dataset)}
 	if c.Method != "" && c.Method != StorageWrite && c.Method != InsertAll {
 		errs = append(errs, fmt.Errorf("method %q is neither %s nor %s", c.Method, StorageWrite, InsertAll))
 	}

@@ -4,20 +4,20 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/tidemark-dev/tidemark/warehouse"
+	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 	"github.com/tidemark-dev/tidemark/warehouse/bigquerytables"
 )
 
 // What becomes part of a statement is checked before any is made.
 func TestNamesThatCannotStandInAStatementAreRefused(t *testing.T) {
 	t.Parallel()
-	good := bigquerytables.Config{Project: "example.com:my-project", Dataset: "logs", Names: warehouse.DefaultNames, RESTHost: "127.0.0.1:1", GRPCHost: "127.0.0.1:1"}
+	good := bigquerytables.Config{Project: "example.com:my-project", Dataset: "logs", Layout: accesslog.Layout(), RESTHost: "127.0.0.1:1", GRPCHost: "127.0.0.1:1"}
 	open(t, good)
 	for bad, set := range map[string]func(*bigquerytables.Config){
 		"p`.x":  func(c *bigquerytables.Config) { c.Project = "p`.x" },
 		"":      func(c *bigquerytables.Config) { c.Project = "" },
 		"logs`": func(c *bigquerytables.Config) { c.Dataset = "logs`" },
-		"raw`":  func(c *bigquerytables.Config) { c.Names.Raw = "raw`" },
+		"raw`":  func(c *bigquerytables.Config) { c.Layout.Raw = "raw`" },
 		"dml":   func(c *bigquerytables.Config) { c.Method = "dml" },
 	} {
 		config := good

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 	"github.com/tidemark-dev/tidemark/internal/lab/generator"
 	"github.com/tidemark-dev/tidemark/warehouse"
 	"github.com/tidemark-dev/tidemark/window"
@@ -20,8 +21,8 @@ import (
 func TestBytesOfARawRow(t *testing.T) {
 	t.Parallel()
 	const events = 5000
-	table := warehouse.RawTable(warehouse.DefaultNames)
-	encoding, err := newEncoding(table)
+	table := warehouse.RawTable(accesslog.Layout())
+	encoding, err := newEncoding(table.Table)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,7 +33,7 @@ func TestBytesOfARawRow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	classifier := event.Classifier{Windows: window.Fixed{Duration: time.Minute, AllowedLateness: 2 * time.Minute}, MaxClockSkew: 5 * time.Minute}
+	classifier := event.NewClassifier(event.Rules{Schema: accesslog.Schema(), Windows: window.Fixed{Duration: time.Minute, AllowedLateness: 2 * time.Minute}, MaxClockSkew: 5 * time.Minute})
 	// What an audit and a count from raw read; queries.go.
 	scanned := []string{"processing_timestamp", "event_id", "window_start", "is_late"}
 	var appended, stored, audited, n int
@@ -40,10 +41,10 @@ func TestBytesOfARawRow(t *testing.T) {
 		n++
 		d.Message.ID = fmt.Sprintf("%017d", n) // as long as Pub/Sub's
 		v := classifier.Classify(d.Message)
-		row := warehouse.RawRow{
+		row := table.Row(&warehouse.RawRow{
 			Event: v.Event, ProcessingTime: d.At, EventID: v.EventID, MessageID: d.Message.ID,
 			PublishTime: d.Message.PublishTime, WindowStart: v.Window, Late: v.Status == event.Late,
-		}.Row()
+		})
 		wire, err := encoding.encode(row)
 		if err != nil {
 			t.Fatal(err)

@@ -2,6 +2,7 @@ package bigquerytables_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"math"
@@ -13,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 	"github.com/tidemark-dev/tidemark/internal/test/emulator"
 	"github.com/tidemark-dev/tidemark/internal/test/membigquery"
 	"github.com/tidemark-dev/tidemark/internal/test/warehousetest"
@@ -51,7 +53,7 @@ func onEach(t *testing.T, test func(t *testing.T, on func(testing.TB) place)) {
 
 func (on place) config(method bigquerytables.Method) bigquerytables.Config {
 	return bigquerytables.Config{
-		Project: on.project, Dataset: "logs", Names: warehouse.DefaultNames, Method: method, RESTHost: on.rest, GRPCHost: on.grpc,
+		Project: on.project, Dataset: "logs", Layout: accesslog.Layout(), Method: method, RESTHost: on.rest, GRPCHost: on.grpc,
 	}
 }
 
@@ -64,14 +66,14 @@ func TestConformance(t *testing.T) {
 			t.Run(string(method), func(t *testing.T) {
 				t.Parallel()
 				warehousetest.Run(t, warehousetest.Harness{
-					Open: func(t *testing.T, names warehouse.Names) (warehouse.Warehouse, warehousetest.Query) {
+					Open: func(t *testing.T, l warehouse.Layout) (warehouse.Warehouse, warehousetest.Query) {
 						cfg := on(t).config(method)
-						cfg.Names = names
+						cfg.Layout = l
 						tables := open(t, cfg)
 						if err := tables.Make(t.Context()); err != nil {
 							t.Fatal(err)
 						}
-						return streamhouse.New(names, tables, tables), query(cfg)
+						return streamhouse.New(l, tables, tables), query(cfg)
 					},
 				})
 			})
@@ -85,14 +87,14 @@ func TestWhatIsAppendedIsRead(t *testing.T) {
 		for _, method := range methods {
 			cfg := on(t).config(method)
 			tables := open(t, cfg)
-			w := streamhouse.New(cfg.Names, tables, tables)
+			w := streamhouse.New(cfg.Layout, tables, tables)
 			now := time.Now().UTC().Truncate(time.Microsecond)
 			lat := 48.8566
 			raw := warehouse.RawRow{
-				Event: event.Event{
+				Event: accesslog.Record{
 					IP: "198.51.100.23", UserID: "-6120394857710293846", UserAgent: `Mozilla/5.0 <"é\">`, Lat: &lat, Timestamp: time.Date(1, 1, 1, 0, 0, 0, 1000, time.UTC),
 					HTTPRequest: "GET fungi.html HTTP/1.0", HTTPResponse: math.MinInt64, NumBytes: math.MaxInt64,
-				},
+				}.Event(),
 				ProcessingTime: now, EventID: "event", MessageID: "message", PublishTime: now.Add(2 * time.Second), WindowStart: now.Truncate(time.Minute), Late: true,
 			}
 			letter := warehouse.DeadLetter{
@@ -145,7 +147,7 @@ func TestALetterThatLacksAPartIsPassedOver(t *testing.T) {
 	onEach(t, func(t *testing.T, on func(testing.TB) place) {
 		cfg := on(t).config(bigquerytables.StorageWrite)
 		tables := open(t, cfg)
-		table := warehouse.DeadLetterTable(cfg.Names)
+		table := letterTable
 		now := time.Now().UTC().Truncate(time.Microsecond)
 		part := func(id string, second, n int64) warehouse.Row {
 			at := now.Add(time.Duration(second) * time.Second)
@@ -178,13 +180,13 @@ func TestPruningIsExactAtItsBound(t *testing.T) {
 		cfg := on(t).config(bigquerytables.StorageWrite)
 		cfg.MaxAhead = time.Hour
 		tables := open(t, cfg)
-		w := streamhouse.New(cfg.Names, tables, tables)
+		w := streamhouse.New(cfg.Layout, tables, tables)
 		start := time.Now().UTC().Truncate(time.Minute)
 		bound := start.Add(-time.Hour)
 		var rows []warehouse.RawRow
 		for i, at := range []time.Time{bound.Add(-time.Microsecond), bound, bound.Add(time.Microsecond), start, start.Add(48 * time.Hour)} {
 			for n := range 2 { // windows
-				rows = append(rows, warehouse.RawRow{ProcessingTime: at.Add(time.Duration(n) * time.Minute), EventID: fmt.Sprint(i), WindowStart: start.Add(time.Duration(n) * time.Minute)})
+				rows = append(rows, warehouse.RawRow{Event: accesslog.Record{}.Event(), ProcessingTime: at.Add(time.Duration(n) * time.Minute), EventID: fmt.Sprint(i), WindowStart: start.Add(time.Duration(n) * time.Minute)})
 			}
 		}
 		if err := w.AppendRaw(t.Context(), rows); err != nil {
@@ -279,7 +281,7 @@ func emulated(t *testing.T, method bigquerytables.Method) bigquerytables.Config 
 	t.Helper()
 	rest, grpc := emulator.BigQuery(t)
 	return bigquerytables.Config{
-		Project: emulator.Project(), Dataset: "logs", Names: warehouse.DefaultNames, Method: method,
+		Project: emulator.Project(), Dataset: "logs", Layout: accesslog.Layout(), Method: method,
 		RESTHost: rest, GRPCHost: grpc,
 	}
 }
@@ -331,6 +333,58 @@ func TestQueriesTellWhatTheyScanned(t *testing.T) {
 		}
 		if diff := cmp.Diff([]string{"count_raw", "audit"}, scanned); diff != "" {
 			t.Errorf("queries (-want +got)\n%s", diff)
+		}
+	})
+}
+
+// The columns are those of the pipeline file, whatever words of SQL their names are.
+func TestTheColumnsOfAPipelineFileAreStoredAndRead(t *testing.T) {
+	onEach(t, func(t *testing.T, on func(testing.TB) place) {
+		for _, method := range methods {
+			cfg := on(t).config(method)
+			cfg.Layout = warehouse.Layout{
+				Names: warehouse.Names{Raw: "orders_raw", Agg: "orders", DeadLetter: "orders_dead_letter"}, ProcessingAt: 1, Count: "select",
+				Schema: event.Schema{Time: "when", Rest: "payload", Fields: []event.Field{
+					{Name: "when", Type: event.Timestamp, Required: true, Path: []string{"when"}, Format: event.RFC3339},
+					{Name: "order", Type: event.String, Required: true, Path: []string{"order"}},
+					{Name: "group", Type: event.Integer, Path: []string{"group"}},
+					{Name: "ms", Type: event.Float, Path: []string{"ms"}},
+					{Name: "is_new", Type: event.Boolean, Path: []string{"is_new"}},
+				}},
+			}
+			tables := open(t, cfg)
+			w := streamhouse.New(cfg.Layout, tables, tables)
+			now := time.Now().UTC().Truncate(time.Microsecond)
+			start := now.Truncate(time.Minute)
+			row := func(id string, values ...any) warehouse.RawRow {
+				return warehouse.RawRow{
+					Event: event.Event{Values: append([]any{now}, values...), Rest: `{"tags":["` + id + `"]}`}, ProcessingTime: now,
+					EventID: id, MessageID: "m" + id, PublishTime: now, WindowStart: start,
+				}
+			}
+			full, null := row("1", "o-1", int64(-7), 2.5, true), row("2", "", nil, nil, nil)
+			count := warehouse.WindowCount{Start: start, End: start.Add(time.Minute), PageViews: 1, Final: true, WrittenAt: now}
+			if err := errors.Join(w.AppendRaw(t.Context(), []warehouse.RawRow{full, null, full}), w.AppendCounts(t.Context(), []warehouse.WindowCount{count})); err != nil {
+				t.Fatalf("%s: %v", method, err)
+			}
+			var got []warehouse.RawRow
+			for r, err := range w.RawRows(t.Context(), time.Time{}, time.Time{}) {
+				if err != nil {
+					t.Fatalf("%s: %v", method, err)
+				}
+				got = append(got, r)
+			}
+			if diff := cmp.Diff([]warehouse.RawRow{full, null}, got); diff != "" {
+				t.Errorf("%s: rows (-want +got)\n%s", method, diff)
+			}
+			found, err := w.Audit(t.Context(), start, start.Add(time.Minute), 10)
+			if diff := cmp.Diff([]warehouse.Discrepancy{{Start: start, PageViews: 1, Raw: 2}}, found); err != nil || diff != "" {
+				t.Errorf("%s: audit %v (-want +got)\n%s", method, err, diff)
+			}
+			rows, err := query(cfg)(t.Context(), "SELECT `select`, (SELECT COUNT(*) FROM orders_raw_events) AS n FROM orders")
+			if diff := cmp.Diff([]warehousetest.Row{{"select": int64(1), "n": int64(2)}}, rows); err != nil || diff != "" {
+				t.Errorf("%s: views %v (-want +got)\n%s", method, err, diff)
+			}
 		}
 	})
 }

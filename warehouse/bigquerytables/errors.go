@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -129,9 +130,12 @@ func isNotFound(err error) bool {
 	return ok && query.Reason == "notFound"
 }
 
-func isTaken(err error) bool {
+func isTaken(err error) bool { return hasCode(err, http.StatusConflict) }
+
+// hasCode reports whether err is an answer of the REST API with one of the codes.
+func hasCode(err error, codes ...int) bool {
 	api, ok := errors.AsType[*googleapi.Error](err)
-	return ok && api.Code == http.StatusConflict
+	return ok && slices.Contains(codes, api.Code)
 }
 
 // mayNotExist reports whether a denial is of the kind that BigQuery also gives for

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 	"github.com/tidemark-dev/tidemark/warehouse"
 	"github.com/tidemark-dev/tidemark/warehouse/bigquerytables"
 )
@@ -71,7 +72,7 @@ func serve(t *testing.T, f *fake, method bigquerytables.Method, adjust ...func(*
 	go server.Serve(listener)
 	t.Cleanup(server.Stop)
 	cfg := bigquerytables.Config{
-		Project: "p", Dataset: "logs", Names: warehouse.DefaultNames, Method: method,
+		Project: "p", Dataset: "logs", Layout: accesslog.Layout(), Method: method,
 		RESTHost: strings.TrimPrefix(rest.URL, "http://"), GRPCHost: listener.Addr().String(),
 	}
 	for _, change := range adjust {
@@ -83,7 +84,7 @@ func serve(t *testing.T, f *fake, method bigquerytables.Method, adjust ...func(*
 // withTables has the tables as the schema says.
 func withTables() *fake {
 	f := &fake{tables: map[string]map[string]any{}}
-	for _, t := range warehouse.Tables(warehouse.DefaultNames) {
+	for _, t := range warehouse.Tables(accesslog.Layout()) {
 		f.tables[t.Name] = resource(t.Columns)
 	}
 	return f

@@ -18,20 +18,35 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 	"github.com/tidemark-dev/tidemark/warehouse"
 	"github.com/tidemark-dev/tidemark/warehouse/bigquerytables"
 )
 
-var rawTable = warehouse.RawTable(warehouse.DefaultNames)
+var (
+	rawRow      = warehouse.RawTable(accesslog.Layout()).Row
+	countRow    = warehouse.AggLogTable(accesslog.Layout()).Row
+	rawTable    = warehouse.RawTable(accesslog.Layout()).Table
+	countTable  = warehouse.AggLogTable(accesslog.Layout()).Table
+	letterTable = warehouse.DeadLetterTable(accesslog.Layout()).Table
+)
 
 func rawRows(n int) []warehouse.Row {
 	now := time.Now().UTC().Truncate(time.Microsecond)
 	rows := make([]warehouse.Row, n)
 	for i := range rows {
-		rows[i] = warehouse.RawRow{
-			Event:          event.Event{Timestamp: now, UserAgent: "a"},
+		rows[i] = rawRow(&warehouse.RawRow{
+			Event:          accesslog.Record{Timestamp: now, UserAgent: "a"}.Event(),
 			ProcessingTime: now, EventID: fmt.Sprint(i), MessageID: fmt.Sprint(i), PublishTime: now, WindowStart: now,
-		}.Row()
+		})
+	}
+	return rows
+}
+
+// letterRows returns the rows of a dead letter.
+func letterRows(l warehouse.DeadLetter) (rows []warehouse.Row) {
+	for _, part := range l.Parts() {
+		rows = append(rows, warehouse.DeadLetterTable(accesslog.Layout()).Row(&part))
 	}
 	return rows
 }
@@ -181,8 +196,8 @@ func TestAColumnThatIsGoneIsTheTablesFault(t *testing.T) {
 			t.Fatalf("%s: %v, want a TableError", method, err)
 		}
 		for _, want := range []string{
-			"column ip STRING is missing", "ALTER TABLE `p.logs.raw` ADD COLUMN ip STRING",
-			"column user_id is INTEGER, want STRING", "RENAME COLUMN user_id",
+			"column ip STRING is missing", "ALTER TABLE `p.logs.raw` ADD COLUMN `ip` STRING",
+			"column user_id is INTEGER, want STRING", "RENAME COLUMN `user_id`",
 		} {
 			if !strings.Contains(table.Error(), want) {
 				t.Errorf("%s: error %q does not say %q", method, table, want)
@@ -214,7 +229,7 @@ func TestANarrowedColumnIsTheTablesFault(t *testing.T) {
 		}
 		tables := serve(t, f, method)
 		for i, err := range appendEach(t, tables, rawRows(2)) {
-			const want = "column user_agent is STRING(100), want STRING, mend with: ALTER TABLE `p.logs.raw` ALTER COLUMN user_agent SET DATA TYPE STRING"
+			const want = "column user_agent is STRING(100), want STRING, mend with: ALTER TABLE `p.logs.raw` ALTER COLUMN `user_agent` SET DATA TYPE STRING"
 			if !errors.As(err, new(*warehouse.TableError)) || !strings.Contains(err.Error(), want) {
 				t.Errorf("%s: row %d: %v, want a TableError that says %q", method, i, err, want)
 			}
@@ -233,7 +248,7 @@ func TestNoColumnIsMadeRequired(t *testing.T) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, table := range warehouse.Tables(warehouse.DefaultNames) {
+	for _, table := range warehouse.Tables(accesslog.Layout()) {
 		fields := f.tables[table.Name]["schema"].(map[string]any)["fields"].([]any)
 		if len(fields) != len(table.Columns) {
 			t.Errorf("%s has %d columns, want %d", table.Name, len(fields), len(table.Columns))
@@ -284,9 +299,9 @@ func TestViewsThatAreMissingAreMade(t *testing.T) {
 		t.Errorf("a push made %d views, which it does not need", f.creates)
 	}
 	now := time.Now().UTC()
-	count := warehouse.WindowCount{Start: now, End: now, PageViews: 1, WrittenAt: now}.Row()
+	count := countRow(&warehouse.WindowCount{Start: now, End: now, PageViews: 1, WrittenAt: now})
 	for range 2 {
-		if err := tables.Append(t.Context(), warehouse.AggLogTable(warehouse.DefaultNames), []warehouse.Row{count}); err != nil {
+		if err := tables.Append(t.Context(), countTable, []warehouse.Row{count}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -590,15 +605,11 @@ func TestARowOfALaterRequestIsNamedByItsIndexInTheAppend(t *testing.T) {
 	for method, last := range map[bigquerytables.Method]int{bigquerytables.StorageWrite: 2, bigquerytables.InsertAll: 3} {
 		var rows []warehouse.Row // requests of 2 and 2 rows of so many bytes; in base64 of 1, 1 and 2
 		for i, size := range []int{warehouse.MaxPart, warehouse.MaxPart, warehouse.MaxPart, 1} {
-			letter, err := warehouse.DeadLetter{Message: event.Message{ID: fmt.Sprint(i), Data: make([]byte, size)}}.Rows()
-			if err != nil {
-				t.Fatal(err)
-			}
-			rows = append(rows, letter...)
+			rows = append(rows, letterRows(warehouse.DeadLetter{Message: event.Message{ID: fmt.Sprint(i), Data: make([]byte, size)}})...)
 		}
 		f := withTables()
 		f.refuseRequest(last, 1)
-		err := serve(t, f, method).Append(t.Context(), warehouse.DeadLetterTable(warehouse.DefaultNames), rows)
+		err := serve(t, f, method).Append(t.Context(), letterTable, rows)
 		r, ok := errors.AsType[*warehouse.RefusedError](err)
 		if !ok || r.Certain || len(r.Rows) != 1 || r.Rows[3] == nil {
 			t.Errorf("%s: %v, want row 3 refused", method, err)
@@ -648,9 +659,9 @@ func TestATableInThePlaceOfAViewIsNamed(t *testing.T) {
 	f.tables["windowed_traffic"] = map[string]any{"type": "TABLE"}
 	tables := serve(t, f, bigquerytables.StorageWrite)
 	now := time.Now().UTC()
-	count := warehouse.WindowCount{Start: now, End: now, PageViews: 1, WrittenAt: now}.Row()
+	count := countRow(&warehouse.WindowCount{Start: now, End: now, PageViews: 1, WrittenAt: now})
 	for _, err := range []error{
-		tables.Append(t.Context(), warehouse.AggLogTable(warehouse.DefaultNames), []warehouse.Row{count}),
+		tables.Append(t.Context(), countTable, []warehouse.Row{count}),
 		tables.Make(t.Context()),
 	} {
 		var fault *warehouse.TableError
@@ -693,14 +704,15 @@ func TestInsertIDsAreTheRowsOwn(t *testing.T) {
 func TestTheInsertIDOfARawRowIsThatOfItsMessage(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 3, 14, 9, 26, 0, 0, time.UTC)
-	row := warehouse.RawRow{Event: event.Event{IP: "a"}, ProcessingTime: now, EventID: "1", MessageID: "1", PublishTime: now, WindowStart: now}
+	row := warehouse.RawRow{Event: accesslog.Record{IP: "a"}.Event(), ProcessingTime: now, EventID: "1", MessageID: "1", PublishTime: now, WindowStart: now}
 	same, message, window, late := row, row, row, row
-	same.IP, same.EventID, same.ProcessingTime, same.PublishTime = "b", "2", now.Add(time.Second), now.Add(time.Second)
+	same.Event = accesslog.Record{IP: "b"}.Event()
+	same.EventID, same.ProcessingTime, same.PublishTime = "2", now.Add(time.Second), now.Add(time.Second)
 	message.MessageID = "2"
 	window.WindowStart = now.Add(time.Minute)
 	late.Late = true
 	f := withTables()
-	rows := []warehouse.Row{row.Row(), same.Row(), message.Row(), window.Row(), late.Row()}
+	rows := []warehouse.Row{rawRow(&row), rawRow(&same), rawRow(&message), rawRow(&window), rawRow(&late)}
 	if err := serve(t, f, bigquerytables.InsertAll).Append(t.Context(), rawTable, rows); err != nil {
 		t.Fatal(err)
 	}
@@ -738,11 +750,8 @@ func TestLargeAppendsAreCut(t *testing.T) {
 		f.onAppend = func(int, int) (*storagepb.AppendRowsResponse, error) { requests++; return stored, nil }
 		f.onInsert = func([]any) (int, any) { requests++; return 200, map[string]any{} }
 		letter := warehouse.DeadLetter{Reason: event.Empty, Message: event.Message{ID: "1", Data: make([]byte, 5*warehouse.MaxPart)}}
-		rows, err := letter.Rows()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := serve(t, f, method).Append(t.Context(), warehouse.DeadLetterTable(warehouse.DefaultNames), rows); err != nil {
+		rows := letterRows(letter)
+		if err := serve(t, f, method).Append(t.Context(), letterTable, rows); err != nil {
 			t.Fatal(err)
 		}
 		want := 3 // of two parts of 4 MB each

@@ -23,7 +23,7 @@ const maxInsertRows = 50_000
 // An inserter appends by streaming inserts.
 type inserter struct {
 	dataset *bigquery.Dataset
-	names   warehouse.Names
+	layout  warehouse.Layout
 }
 
 func (n *inserter) requests(t warehouse.Table, rows []warehouse.Row) ([]request, error) {
@@ -115,7 +115,7 @@ func (s saver) Save() (map[string]bigquery.Value, string, error) {
 func (n *inserter) insertID(t warehouse.Table, row warehouse.Row) string {
 	hash := sha256.New()
 	for i, c := range t.Columns {
-		if t.Name == n.names.Raw && c.Name != "message_id" && c.Name != "window_start" && c.Name != "is_late" {
+		if t.Name == n.layout.Raw && c.Name != "message_id" && c.Name != "window_start" && c.Name != "is_late" {
 			continue
 		}
 		switch v := row[i].(type) {

@@ -50,7 +50,7 @@ func (b *Tables) Inspect(ctx context.Context) []Object {
 	if dataset.Missing {
 		return []Object{dataset}
 	}
-	tables, views := warehouse.Tables(b.cfg.Names), b.views()
+	tables, views := warehouse.Tables(b.cfg.Layout), b.views()
 	objects := make([]Object, 1+len(tables)+len(views))
 	objects[0] = dataset
 	var wg sync.WaitGroup
@@ -156,7 +156,7 @@ func (b *Tables) inspectView(ctx context.Context, v view) Object {
 		o.Faults = b.viewFaults(v, found)
 	case found.ViewQuery == "": // as from bqemulator 1.4.0
 		o.Differences = []Fault{{What: "its query is not told, so it is not compared with this version's"}}
-	case strings.TrimSpace(found.ViewQuery) != v.query || found.UseLegacySQL:
+	case v.differs(found):
 		o.Differences = []Fault{{
 			What: "its query is not the one of this version of tidemark",
 			Mend: []string{b.viewStatement("CREATE OR REPLACE VIEW", v)},

@@ -57,14 +57,14 @@ func TestInspectNamesEveryFaultOfTheLabsTables(t *testing.T) {
 	}
 	replace := func(column string) bigquerytables.Fault {
 		return bigquerytables.Fault{What: "column " + column + " is STRING, want TIMESTAMP", Mend: []string{
-			alter + "RENAME COLUMN " + column + " TO " + column + "_old;", alter + "ADD COLUMN " + column + " TIMESTAMP;",
+			alter + "RENAME COLUMN `" + column + "` TO `" + column + "_old`;", alter + "ADD COLUMN `" + column + "` TIMESTAMP;",
 		}}
 	}
 	want := []bigquerytables.Fault{
 		replace("event_timestamp"), replace("processing_timestamp"),
-		add("event_id STRING", "event_id STRING"), add("message_id STRING", "message_id STRING"),
-		add("publish_time TIMESTAMP", "publish_time TIMESTAMP"), add("window_start TIMESTAMP", "window_start TIMESTAMP"),
-		add("is_late BOOLEAN", "is_late BOOL"),
+		add("event_id STRING", "`event_id` STRING"), add("message_id STRING", "`message_id` STRING"),
+		add("publish_time TIMESTAMP", "`publish_time` TIMESTAMP"), add("window_start TIMESTAMP", "`window_start` TIMESTAMP"),
+		add("is_late BOOLEAN", "`is_late` BOOL"),
 	}
 	if diff := cmp.Diff(want, found["raw"].Faults); diff != "" {
 		t.Errorf("faults of raw (-want +got):\n%s", diff)
@@ -97,9 +97,9 @@ func TestARequiredColumnOfTheWrongTypeIsMadeNullableFirst(t *testing.T) {
 	f.tables["raw"] = resource(columns)
 	got := serve(t, f, bigquerytables.InsertAll).Inspect(t.Context())[1].Faults
 	want := []bigquerytables.Fault{{What: "column ip is BYTES, want STRING", Mend: []string{
-		"ALTER TABLE `p.logs.raw` ALTER COLUMN ip DROP NOT NULL;",
-		"ALTER TABLE `p.logs.raw` RENAME COLUMN ip TO ip_old;",
-		"ALTER TABLE `p.logs.raw` ADD COLUMN ip STRING;",
+		"ALTER TABLE `p.logs.raw` ALTER COLUMN `ip` DROP NOT NULL;",
+		"ALTER TABLE `p.logs.raw` RENAME COLUMN `ip` TO `ip_old`;",
+		"ALTER TABLE `p.logs.raw` ADD COLUMN `ip` STRING;",
 	}}}
 	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("faults (-want +got):\n%s", diff)
@@ -119,11 +119,11 @@ func TestInspectNamesANarrowedColumn(t *testing.T) {
 	narrow(f.tables["dead_letter"], "data", map[string]any{"maxLength": "1024", "mode": "REQUIRED"})
 	got := serve(t, f, bigquerytables.InsertAll).Inspect(t.Context())[3].Faults
 	want := []bigquerytables.Fault{
-		{What: "column publish_time is TIMESTAMP(12), want TIMESTAMP", Mend: []string{alter + "RENAME COLUMN publish_time TO publish_time_old;", alter + "ADD COLUMN publish_time TIMESTAMP;"}},
-		{What: "column data is BYTES(1024), want BYTES", Mend: []string{alter + "ALTER COLUMN data SET DATA TYPE BYTES;"}},
-		{What: "column data is REQUIRED, want NULLABLE", Mend: []string{alter + "ALTER COLUMN data DROP NOT NULL;"}},
-		{What: "column part is NUMERIC(5, 2), want INTEGER", Mend: []string{alter + "RENAME COLUMN part TO part_old;", alter + "ADD COLUMN part INT64;"}},
-		{What: "column parts is BIGNUMERIC(5), want INTEGER", Mend: []string{alter + "RENAME COLUMN parts TO parts_old;", alter + "ADD COLUMN parts INT64;"}},
+		{What: "column publish_time is TIMESTAMP(12), want TIMESTAMP", Mend: []string{alter + "RENAME COLUMN `publish_time` TO `publish_time_old`;", alter + "ADD COLUMN `publish_time` TIMESTAMP;"}},
+		{What: "column data is BYTES(1024), want BYTES", Mend: []string{alter + "ALTER COLUMN `data` SET DATA TYPE BYTES;"}},
+		{What: "column data is REQUIRED, want NULLABLE", Mend: []string{alter + "ALTER COLUMN `data` DROP NOT NULL;"}},
+		{What: "column part is NUMERIC(5, 2), want INTEGER", Mend: []string{alter + "RENAME COLUMN `part` TO `part_old`;", alter + "ADD COLUMN `part` INT64;"}},
+		{What: "column parts is BIGNUMERIC(5), want INTEGER", Mend: []string{alter + "RENAME COLUMN `parts` TO `parts_old`;", alter + "ADD COLUMN `parts` INT64;"}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("faults (-want +got):\n%s", diff)

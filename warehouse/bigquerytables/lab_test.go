@@ -11,7 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 	"github.com/tidemark-dev/tidemark/internal/test/emulator"
 	"github.com/tidemark-dev/tidemark/internal/test/warehousetest"
 	"github.com/tidemark-dev/tidemark/warehouse"
@@ -47,12 +47,12 @@ func labTables(t *testing.T) bigquerytables.Config {
 	t.Helper()
 	cfg := emulated(t, bigquerytables.StorageWrite)
 	tables := open(t, cfg)
-	w := streamhouse.New(cfg.Names, tables, tables)
+	w := streamhouse.New(cfg.Layout, tables, tables)
 	var rows []warehouse.RawRow
 	for i, lag := range []time.Duration{250 * time.Millisecond, 2500 * time.Millisecond} {
 		at := labStart.Add(time.Duration(i) * time.Minute)
 		rows = append(rows, warehouse.RawRow{
-			Event:          event.Event{UserID: "-6120394857710293846", Timestamp: at, HTTPRequest: `"GET fungi.html HTTP/1.0"`, HTTPResponse: 200, NumBytes: 287},
+			Event:          accesslog.Record{UserID: "-6120394857710293846", Timestamp: at, HTTPRequest: `"GET fungi.html HTTP/1.0"`, HTTPResponse: 200, NumBytes: 287}.Event(),
 			ProcessingTime: at.Add(lag), EventID: "1", MessageID: "1", PublishTime: at, WindowStart: at,
 		})
 	}

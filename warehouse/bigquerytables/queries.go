@@ -26,7 +26,7 @@ func (b *Tables) CountRaw(ctx context.Context, starts []time.Time) ([]int64, err
 	for chunk := range slices.Chunk(starts, maxStarts) {
 		n, err := b.countRaw(ctx, chunk)
 		if err != nil {
-			return nil, fmt.Errorf("count %d windows of %s: %w", len(chunk), b.tableID(b.cfg.Names.Raw), err)
+			return nil, fmt.Errorf("count %d windows of %s: %w", len(chunk), b.tableID(b.cfg.Layout.Raw), err)
 		}
 		counts = append(counts, n...)
 	}
@@ -39,7 +39,7 @@ func (b *Tables) countRaw(ctx context.Context, starts []time.Time) ([]int64, err
 	w.add("window_start IN UNNEST(@starts)", param("starts", starts))
 	w.addEarliest(slices.MinFunc(starts, time.Time.Compare), b.cfg.MaxAhead)
 	rows, err := b.query(ctx, "count_raw", `SELECT window_start, COUNT(DISTINCT event_id)
-FROM `+b.from(b.cfg.Names.Raw)+w.sql()+`
+FROM `+b.from(b.cfg.Layout.Raw)+w.sql()+`
 GROUP BY window_start`, w.parameters)
 	if err != nil {
 		return nil, err
@@ -69,8 +69,8 @@ GROUP BY window_start`, w.parameters)
 func (b *Tables) Audit(ctx context.Context, from, to time.Time, limit int) ([]warehouse.Discrepancy, error) {
 	found, err := b.discrepancies(ctx, from, to, limit)
 	if err != nil {
-		return nil, fmt.Errorf("compare %s with %s from %s to %s: %w", b.tableID(b.cfg.Names.AggLog()),
-			b.tableID(b.cfg.Names.Raw), event.FormatFrom(from), event.FormatTime(to), err)
+		return nil, fmt.Errorf("compare %s with %s from %s to %s: %w", b.tableID(b.cfg.Layout.AggLog()),
+			b.tableID(b.cfg.Layout.Raw), event.FormatFrom(from), event.FormatTime(to), err)
 	}
 	return found, nil
 }
@@ -92,7 +92,7 @@ func (b *Tables) AuditBytes(ctx context.Context, from, to time.Time) (int64, err
 		}
 	}
 	if err != nil {
-		return 0, fmt.Errorf("estimate an audit of %s: %w", b.tableID(b.cfg.Names.Raw), err)
+		return 0, fmt.Errorf("estimate an audit of %s: %w", b.tableID(b.cfg.Layout.Raw), err)
 	}
 	return bytesProcessed(job.LastStatus()), nil
 }
@@ -113,20 +113,20 @@ func (b *Tables) auditQuery(from, to time.Time, limit int) (sql string, paramete
 	raw.addRange("window_start", from, to)
 	raw.addEarliest(from, b.cfg.MaxAhead)
 	log.addRange("timestamp", from, to) // by the parameters that raw has
-	return `SELECT start, page_views, stored
+	return `SELECT start, published, stored
 FROM (
-  SELECT start, MAX(page_views) AS page_views, MAX(stored) AS stored
+  SELECT start, MAX(published) AS published, MAX(stored) AS stored
   FROM (
-    SELECT window_start AS start, 0 AS page_views, COUNT(DISTINCT event_id) AS stored
-    FROM ` + b.from(b.cfg.Names.Raw) + raw.sql() + `
+    SELECT window_start AS start, 0 AS published, COUNT(DISTINCT event_id) AS stored
+    FROM ` + b.from(b.cfg.Layout.Raw) + raw.sql() + `
     GROUP BY window_start
     UNION ALL
-    SELECT timestamp AS start, MAX(page_views) AS page_views, 0 AS stored
-    FROM ` + b.from(b.cfg.Names.AggLog()) + log.sql() + `
+    SELECT timestamp AS start, MAX(` + quote(b.cfg.Layout.Count) + `) AS published, 0 AS stored
+    FROM ` + b.from(b.cfg.Layout.AggLog()) + log.sql() + `
     GROUP BY timestamp)
   GROUP BY start)
-WHERE page_views <> stored
-ORDER BY page_views > stored, start
+WHERE published <> stored
+ORDER BY published > stored, start
 LIMIT @limit`, append(raw.parameters, param("limit", limit))
 }
 
@@ -263,7 +263,6 @@ func nextRow(rows *bigquery.RowIterator) (*row, error) {
 
 func (r *row) time(i int) time.Time { return value[time.Time](r, i).UTC() }
 func (r *row) int(i int) int64      { return value[int64](r, i) }
-func (r *row) text(i int) string    { return value[string](r, i) }
 
 // value returns the i-th value, the type's zero value for NULL.
 func value[T any](r *row, i int) (v T) {

@@ -2,7 +2,6 @@ package bigquerytables
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"iter"
 	"time"
@@ -28,17 +27,18 @@ func storedIn(column string, from, to time.Time) where {
 // partitions of the range.
 func (b *Tables) RawRows(ctx context.Context, from, to time.Time) iter.Seq2[warehouse.RawRow, error] {
 	return func(yield func(warehouse.RawRow, error) bool) {
-		w := storedIn("processing_timestamp", from, to)
-		sql := `SELECT ` + columnList(warehouse.RawTable(b.cfg.Names)) + `
-FROM ` + b.from(b.cfg.Names.Raw) + w.sql() + `
+		w := storedIn(warehouse.ProcessingTimestamp, from, to)
+		table := warehouse.RawTable(b.cfg.Layout)
+		sql := `SELECT ` + columnList(table.Table) + `
+FROM ` + b.from(b.cfg.Layout.Raw) + w.sql() + `
 QUALIFY ` + firstDelivery + ` = 1
 ORDER BY window_start, event_id`
 		err := b.each(ctx, "raw_rows", sql, w.parameters, func(r *row) (bool, error) {
-			raw := rawRow(r)
-			return r.err == nil && yield(raw, nil), r.err
+			raw, err := item(table, r.values)
+			return err == nil && yield(raw, nil), err
 		})
 		if err != nil {
-			yield(warehouse.RawRow{}, fmt.Errorf("read %s: %w", b.tableID(b.cfg.Names.Raw), err))
+			yield(warehouse.RawRow{}, fmt.Errorf("read %s: %w", b.tableID(b.cfg.Layout.Raw), err))
 		}
 	}
 }
@@ -64,24 +64,16 @@ func (b *Tables) each(ctx context.Context, name, sql string, parameters []bigque
 	}
 }
 
-// rawRow reads a row of the columns of the raw table.
-func rawRow(r *row) warehouse.RawRow {
-	return warehouse.RawRow{
-		Event: event.Event{
-			IP: r.text(0), UserID: r.text(1), UserAgent: r.text(2), Lat: r.float(3), Lng: r.float(4),
-			Timestamp: r.time(5), HTTPRequest: r.text(7), HTTPResponse: r.int(8), NumBytes: r.int(9),
-		},
-		ProcessingTime: r.time(6), EventID: r.text(10), MessageID: r.text(11),
-		PublishTime: r.time(12), WindowStart: r.time(13), Late: value[bool](r, 14),
+// item returns what a row of a table's columns is the row of.
+func item[T any](t warehouse.TableOf[T], values []bigquery.Value) (T, error) {
+	row := make(warehouse.Row, len(values))
+	for i, value := range values {
+		if at, ok := value.(time.Time); ok {
+			value = at.UTC()
+		}
+		row[i] = value
 	}
-}
-
-func (r *row) float(i int) *float64 {
-	if r.values[i] == nil {
-		return nil
-	}
-	v := value[float64](r, i)
-	return &v
+	return t.Item(row)
 }
 
 // DeadLetters implements [warehouse.Archive]. It is one query, which reads the
@@ -90,20 +82,22 @@ func (r *row) float(i int) *float64 {
 func (b *Tables) DeadLetters(ctx context.Context, from, to time.Time) iter.Seq2[warehouse.DeadLetter, error] {
 	return func(yield func(warehouse.DeadLetter, error) bool) {
 		w := storedIn("received_at", from, to)
+		table := warehouse.DeadLetterTable(b.cfg.Layout)
 		var letter warehouse.DeadLetter
 		err := b.each(ctx, "dead_letters", b.lettersQuery(w), w.parameters, func(r *row) (bool, error) {
-			next, part, parts, err := deadLetter(r)
+			next, err := item(table, r.values)
 			if err != nil {
-				return false, fmt.Errorf("message %s: %w", r.text(1), err)
+				return false, fmt.Errorf("message %s: %w", next.Message.ID, err)
 			}
-			if part > 1 {
+			if next.Part > 1 {
 				next.Message.Data = append(letter.Message.Data, next.Message.Data...)
 			}
-			letter = next
-			return part < parts || yield(letter, nil), nil
+			letter = next.DeadLetter
+			letter.Message.PublishTimeSource = event.FromMessage
+			return next.Part < next.Parts || yield(letter, nil), nil
 		})
 		if err != nil {
-			yield(warehouse.DeadLetter{}, fmt.Errorf("read %s: %w", b.tableID(b.cfg.Names.DeadLetter), err))
+			yield(warehouse.DeadLetter{}, fmt.Errorf("read %s: %w", b.tableID(b.cfg.Layout.DeadLetter), err))
 		}
 	}
 }
@@ -111,37 +105,15 @@ func (b *Tables) DeadLetters(ctx context.Context, from, to time.Time) iter.Seq2[
 // lettersQuery returns the query for the first whole delivery of each message, part
 // by part. An append that was repeated has stored the parts of one delivery twice.
 func (b *Tables) lettersQuery(w where) string {
-	columns := columnList(warehouse.DeadLetterTable(b.cfg.Names))
+	columns := columnList(warehouse.DeadLetterTable(b.cfg.Layout).Table)
 	return `SELECT ` + columns + `
 FROM (
   SELECT ` + columns + `
-  FROM ` + b.from(b.cfg.Names.DeadLetter) + w.sql() + `
+  FROM ` + b.from(b.cfg.Layout.DeadLetter) + w.sql() + `
   QUALIFY parts = COUNT(DISTINCT part) OVER (PARTITION BY message_id, received_at, parts)
     AND 1 = ROW_NUMBER() OVER (PARTITION BY message_id, received_at, parts, part ORDER BY reason))
 WHERE TRUE
 QUALIFY 1 = ROW_NUMBER() OVER (PARTITION BY message_id, part ORDER BY received_at, parts)
   AND received_at = MIN(received_at) OVER (PARTITION BY message_id)
 ORDER BY message_id, part`
-}
-
-// deadLetter reads a row of the columns of the dead letters: a letter with one part
-// of its data.
-func deadLetter(r *row) (l warehouse.DeadLetter, part, parts int64, err error) {
-	l = warehouse.DeadLetter{
-		ReceivedAt: r.time(0),
-		Message: event.Message{
-			ID: r.text(1), PublishTime: r.time(2), PublishTimeSource: event.FromMessage,
-			Subscription: r.text(3), Data: value[[]byte](r, 5),
-		},
-		Reason: event.Reason(r.text(8)), Err: r.text(9),
-	}
-	attributes := r.text(4)
-	part, parts = r.int(6), r.int(7)
-	if r.err != nil || attributes == "" {
-		return l, part, parts, r.err
-	}
-	if err := json.Unmarshal([]byte(attributes), &l.Message.Attributes); err != nil {
-		return l, part, parts, fmt.Errorf("attributes are not a JSON object of strings: %w", err)
-	}
-	return l, part, parts, nil
 }

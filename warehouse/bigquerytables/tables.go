@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"regexp"
+	"strconv"
 	"strings"
 
 	"cloud.google.com/go/bigquery"
@@ -17,7 +20,7 @@ func (b *Tables) makeAll(ctx context.Context) error {
 	if err := b.makeDataset(ctx); err != nil {
 		return err
 	}
-	for _, t := range warehouse.Tables(b.cfg.Names) {
+	for _, t := range warehouse.Tables(b.cfg.Layout) {
 		if err := b.makeTable(ctx, t); err != nil {
 			return err
 		}
@@ -40,7 +43,7 @@ func (b *Tables) makeViews(ctx context.Context) error {
 // appends to the log of the aggregate, so that no push waits for it, and a count that
 // is published can be read.
 func (b *Tables) haveViews(ctx context.Context, table warehouse.Table) error {
-	if table.Name != b.cfg.Names.AggLog() || b.viewsSeen.Load() {
+	if table.Name != b.cfg.Layout.AggLog() || b.viewsSeen.Load() {
 		return nil
 	}
 	return restError(b.makeViews(ctx))
@@ -152,28 +155,28 @@ func (b *Tables) faults(t warehouse.Table, found bigquery.Schema) []Fault {
 	for _, c := range t.Columns {
 		field := columns[strings.ToLower(c.Name)]
 		delete(columns, strings.ToLower(c.Name))
-		add := alter + "ADD COLUMN " + c.Name + " " + ddlType(c.Type) + ";"
+		add := alter + "ADD COLUMN " + quote(c.Name) + " " + ddlType(c.Type) + ";"
 		switch {
 		case field == nil:
 			fault([]string{add}, "column %s %s is missing", c.Name, c.Type)
 		case field.Type != bigquery.FieldType(c.Type) || field.Repeated || field.TimestampPrecision > microseconds:
-			mend := []string{alter + "RENAME COLUMN " + c.Name + " TO " + c.Name + "_old;", add}
+			mend := []string{alter + "RENAME COLUMN " + quote(c.Name) + " TO " + quote(c.Name+"_old") + ";", add}
 			if field.Required { // or the old column would want a value
-				mend = append([]string{alter + "ALTER COLUMN " + c.Name + " DROP NOT NULL;"}, mend...)
+				mend = append([]string{alter + "ALTER COLUMN " + quote(c.Name) + " DROP NOT NULL;"}, mend...)
 			}
 			fault(mend, "column %s is %s, want %s", c.Name, foundType(field), c.Type)
 		default:
 			if foundType(field) != string(c.Type) { // it has a length, which longer values do not fit
-				fault([]string{alter + "ALTER COLUMN " + c.Name + " SET DATA TYPE " + ddlType(c.Type) + ";"}, "column %s is %s, want %s", c.Name, foundType(field), c.Type)
+				fault([]string{alter + "ALTER COLUMN " + quote(c.Name) + " SET DATA TYPE " + ddlType(c.Type) + ";"}, "column %s is %s, want %s", c.Name, foundType(field), c.Type)
 			}
 			if field.Required && c.Nullable {
-				fault([]string{alter + "ALTER COLUMN " + c.Name + " DROP NOT NULL;"}, "column %s is REQUIRED, want NULLABLE", c.Name)
+				fault([]string{alter + "ALTER COLUMN " + quote(c.Name) + " DROP NOT NULL;"}, "column %s is REQUIRED, want NULLABLE", c.Name)
 			}
 		}
 	}
 	for _, field := range found {
 		if columns[strings.ToLower(field.Name)] != nil && field.Required && field.DefaultValueExpression == "" {
-			fault([]string{alter + "ALTER COLUMN " + field.Name + " DROP NOT NULL;"}, "column %s is REQUIRED, and Tidemark has no value for it", field.Name)
+			fault([]string{alter + "ALTER COLUMN " + quote(field.Name) + " DROP NOT NULL;"}, "column %s is REQUIRED, and Tidemark has no value for it", field.Name)
 		}
 	}
 	return faults
@@ -242,45 +245,75 @@ func schemaOf(t warehouse.Table) bigquery.Schema {
 // A view is the definition of a view.
 type view struct{ name, description, query string }
 
+// viewRevision is raised with each change of a view's query. The description of a view
+// ends with it; a description without one is of revision 1.
+const viewRevision = 2
+
+var revisionOf = regexp.MustCompile(`\(Revision (\d+)\.\)$`)
+
+// stale reports whether the view found is one that this version replaces: of an older
+// revision, or of other columns. One that a later version made stays.
+func (v view) stale(found *bigquery.TableMetadata) bool {
+	revision := 1
+	if text := revisionOf.FindStringSubmatch(found.Description); text != nil {
+		revision, _ = strconv.Atoi(text[1])
+	}
+	return revision < viewRevision || revision == viewRevision && v.differs(found)
+}
+
+// differs reports whether the view found has another query. An emulator need not say
+// which query a view has.
+func (v view) differs(found *bigquery.TableMetadata) bool {
+	return found.ViewQuery != "" && (strings.TrimSpace(found.ViewQuery) != v.query || found.UseLegacySQL)
+}
+
+// makeView creates the view, or replaces a stale one. A service account that may not
+// replace it leaves it: `tidemark check` says so.
 func (b *Tables) makeView(ctx context.Context, v view) error {
 	table := b.table(v.name)
 	found, err := table.Metadata(ctx, bigquery.WithMetadataView(bigquery.BasicMetadataView))
-	if err == nil {
-		return faultsError(b.tableID(v.name), b.viewFaults(v, found))
-	}
-	if isNotFound(err) {
+	switch {
+	case isNotFound(err):
 		err = table.Create(ctx, &bigquery.TableMetadata{Description: v.description, ViewQuery: v.query})
+	case err == nil && b.viewFaults(v, found) != nil:
+		return faultsError(b.tableID(v.name), b.viewFaults(v, found))
+	case err == nil && v.stale(found):
+		_, err = table.Update(ctx, bigquery.TableMetadataToUpdate{Description: v.description, ViewQuery: v.query}, found.ETag)
+		if hasCode(err, http.StatusForbidden, http.StatusPreconditionFailed) { // the latter: another process replaces it
+			return nil
+		}
 	}
 	if err != nil && !isTaken(err) {
-		return fmt.Errorf("make view %s: %w", b.tableID(v.name), err)
+		return fmt.Errorf("create view %s: %w", b.tableID(v.name), err)
 	}
 	return nil
 }
 
 func (b *Tables) views() []view {
-	n := b.cfg.Names
+	l := b.cfg.Layout
+	count := quote(l.Count)
 	return []view{
-		{n.Events(), "Each event once: a counted delivery before a late one, then the earliest published.",
-			`SELECT ` + columnList(warehouse.RawTable(n)) + `
-FROM ` + b.from(n.Raw) + `
+		{l.Events(), "Each event once: a counted delivery before a late one, then the smallest message id, then the earliest published. (Revision 2.)",
+			`SELECT ` + columnList(warehouse.RawTable(l).Table) + `
+FROM ` + b.from(l.Raw) + `
 WHERE TRUE
 QUALIFY ` + firstDelivery + ` = 1`},
-		{n.Agg, "Each window once, with the greatest count published for it; finalized_at is when it was first written as final, and updated_at when it first reached this count.",
+		{l.Agg, "Each window once, with the greatest count published for it; finalized_at is when it was first written as final, and updated_at when it first reached this count. (Revision 2.)",
 			`SELECT
   timestamp,
-  MAX(page_views) AS page_views,
+  MAX(` + count + `) AS ` + count + `,
   MAX(window_end) AS window_end,
   LOGICAL_OR(is_final) AS is_final,
   MIN(IF(is_final, written_at, NULL)) AS finalized_at,
   MIN(IF(is_greatest, written_at, NULL)) AS updated_at
 FROM (
-  SELECT timestamp, page_views, window_end, is_final, written_at,
-    page_views = MAX(page_views) OVER (PARTITION BY timestamp) AS is_greatest
-  FROM ` + b.from(n.AggLog()) + `)
+  SELECT timestamp, ` + count + `, window_end, is_final, written_at,
+    ` + count + ` = MAX(` + count + `) OVER (PARTITION BY timestamp) AS is_greatest
+  FROM ` + b.from(l.AggLog()) + `)
 GROUP BY timestamp`},
-		{n.DeadLetters(), "Each message once (each part of it, if it is large): the earliest received.",
-			`SELECT ` + columnList(warehouse.DeadLetterTable(n)) + `
-FROM ` + b.from(n.DeadLetter) + `
+		{l.DeadLetters(), "Each message once (each part of it, if it is large): the earliest received. (Revision 2.)",
+			`SELECT ` + columnList(warehouse.DeadLetterTable(l).Table) + `
+FROM ` + b.from(l.DeadLetter) + `
 WHERE TRUE
 QUALIFY ROW_NUMBER() OVER (PARTITION BY message_id, part ORDER BY received_at) = 1`},
 	}
@@ -289,14 +322,17 @@ QUALIFY ROW_NUMBER() OVER (PARTITION BY message_id, part ORDER BY received_at) =
 // firstDelivery is the number of a delivery among those of its event.
 const firstDelivery = `ROW_NUMBER() OVER (
   PARTITION BY window_start, event_id
-  ORDER BY is_late, publish_time, processing_timestamp, message_id)`
+  ORDER BY is_late, message_id, publish_time, processing_timestamp)`
+
+// quote returns a column's name as an identifier, which may be a word of SQL.
+func quote(name string) string { return "`" + name + "`" }
 
 // columnList returns the table's columns separated by commas: a table may have
 // others that its owner has added.
 func columnList(t warehouse.Table) string {
 	names := make([]string, len(t.Columns))
 	for i, c := range t.Columns {
-		names[i] = c.Name
+		names[i] = quote(c.Name)
 	}
 	return strings.Join(names, ", ")
 }

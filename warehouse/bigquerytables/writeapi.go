@@ -42,7 +42,7 @@ func newWriter(cfg Config) (*writer, error) {
 		project: cfg.Project, dataset: cfg.Dataset, options: cfg.grpcOptions(),
 		encodings: map[string]encoding{}, streams: map[string]*stream{},
 	}
-	for _, t := range warehouse.Tables(cfg.Names) {
+	for _, t := range warehouse.Tables(cfg.Layout) {
 		e, err := newEncoding(t)
 		if err != nil {
 			return nil, err

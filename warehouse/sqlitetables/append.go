@@ -13,28 +13,24 @@ import (
 // AppendRaw appends the rows in one transaction: all of them or, on an error,
 // none, unless the context ended while they were being committed.
 func (w *Warehouse) AppendRaw(ctx context.Context, rows []warehouse.RawRow) error {
-	return w.append(ctx, w.names.Raw, w.insertRaw, len(rows), func(i int, insert inserter) error {
-		return insert(rows[i].Row())
+	return w.append(ctx, w.layout.Raw, w.insertRaw, len(rows), func(i int, insert inserter) error {
+		return insert(w.raw.Row(&rows[i]))
 	})
 }
 
 // AppendCounts appends the rows in one transaction, as AppendRaw does.
 func (w *Warehouse) AppendCounts(ctx context.Context, rows []warehouse.WindowCount) error {
-	return w.append(ctx, w.names.AggLog(), w.insertCount, len(rows), func(i int, insert inserter) error {
-		return insert(rows[i].Row())
+	return w.append(ctx, w.layout.AggLog(), w.insertCount, len(rows), func(i int, insert inserter) error {
+		return insert(w.counts.Row(&rows[i]))
 	})
 }
 
 // AppendDeadLetters appends the rows of the letters, one for each part of its
 // data, in one transaction, as AppendRaw does.
 func (w *Warehouse) AppendDeadLetters(ctx context.Context, letters []warehouse.DeadLetter) error {
-	return w.append(ctx, w.names.DeadLetter, w.insertDeadLetter, len(letters), func(i int, insert inserter) error {
-		rows, err := letters[i].Rows()
-		if err != nil {
-			return err
-		}
-		for _, row := range rows {
-			if err := insert(row); err != nil {
+	return w.append(ctx, w.layout.DeadLetter, w.insertDeadLetter, len(letters), func(i int, insert inserter) error {
+		for _, part := range letters[i].Parts() {
+			if err := insert(w.letters.Row(&part)); err != nil {
 				return err
 			}
 		}

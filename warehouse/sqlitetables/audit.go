@@ -12,16 +12,16 @@ import (
 // auditQuery returns the query of [Warehouse.Audit], with the bounds and the
 // limit as parameters. Both of its parts read an index in order, and nothing but
 // the index.
-func auditQuery(n warehouse.Names) string {
-	return `SELECT start, max(page_views) AS published, max(raw) AS stored
+func auditQuery(l warehouse.Layout) string {
+	return `SELECT start, max(count) AS published, max(raw) AS stored
 FROM (
-  SELECT window_start AS start, 0 AS page_views, count(DISTINCT event_id) AS raw
-  FROM ` + n.Raw + `
+  SELECT window_start AS start, 0 AS count, count(DISTINCT event_id) AS raw
+  FROM ` + quote(l.Raw) + `
   WHERE window_start >= ?1 AND window_start < ?2 AND is_late = 0
   GROUP BY window_start
   UNION ALL
-  SELECT timestamp, max(page_views), 0
-  FROM ` + n.AggLog() + `
+  SELECT timestamp, max(` + quote(l.Count) + `), 0
+  FROM ` + quote(l.AggLog()) + `
   WHERE timestamp >= ?1 AND timestamp < ?2
   GROUP BY timestamp)
 GROUP BY start
@@ -38,7 +38,7 @@ func (w *Warehouse) Audit(ctx context.Context, from, to time.Time, limit int) ([
 	found, err := w.discrepancies(ctx, from, to, limit)
 	if err != nil {
 		return nil, fmt.Errorf("compare %s with %s from %s to %s in %s: %w",
-			w.names.AggLog(), w.names.Raw, event.FormatFrom(from), event.FormatTime(to), w.path, err)
+			w.layout.AggLog(), w.layout.Raw, event.FormatFrom(from), event.FormatTime(to), w.path, err)
 	}
 	return found, nil
 }

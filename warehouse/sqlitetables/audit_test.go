@@ -7,14 +7,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tidemark-dev/tidemark/warehouse"
+	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 )
 
 // A log that another program has written to may hold what is no time.
 func TestAnAuditNamesAWindowStartItCannotRead(t *testing.T) {
 	t.Parallel()
 	path := newFile(t)
-	w := open(t, path, warehouse.DefaultNames)
+	w := open(t, path, accesslog.Layout())
 	execFile(t, path, "INSERT INTO windowed_traffic_log VALUES ('2026-03-14 noon', '', 1, 1, '')")
 	_, err := w.Audit(t.Context(), time.Time{}, time.Now().AddDate(10, 0, 0), 10)
 	for _, want := range []string{path, "windowed_traffic_log", `"2026-03-14 noon"`} {

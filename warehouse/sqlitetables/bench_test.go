@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 	"github.com/tidemark-dev/tidemark/warehouse"
 	"github.com/tidemark-dev/tidemark/warehouse/sqlitetables"
 )
@@ -21,12 +22,12 @@ func labRows(first, n int) []warehouse.RawRow {
 		id := fmt.Sprint(8_000_000_000_000_000 + first + i)
 		start := time.Unix(int64((first+i)/120)*60, 0).UTC()
 		rows[i] = warehouse.RawRow{
-			Event: event.Event{
+			Event: accesslog.Record{
 				IP: "198.51.100.23", UserID: "-6120394857710293846",
 				UserAgent: "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/534.18.4 (KHTML",
 				Lat:       &lat, Lng: &lng, Timestamp: start.Add(26 * time.Second),
 				HTTPRequest: `"GET fungi.html HTTP/1.0"`, HTTPResponse: 200, NumBytes: 287,
-			},
+			}.Event(),
 			ProcessingTime: start.Add(27 * time.Second), EventID: id, MessageID: id,
 			PublishTime: start.Add(27 * time.Second), WindowStart: start,
 		}
@@ -37,7 +38,7 @@ func labRows(first, n int) []warehouse.RawRow {
 // filled returns a warehouse with n of the lab's rows.
 func filled(b *testing.B, n int) *sqlitetables.Warehouse {
 	b.Helper()
-	w := open(b, filepath.Join(b.TempDir(), "warehouse.db"), warehouse.DefaultNames)
+	w := open(b, filepath.Join(b.TempDir(), "warehouse.db"), accesslog.Layout())
 	if err := w.AppendRaw(context.Background(), labRows(0, n)); err != nil {
 		b.Fatal(err)
 	}

@@ -12,38 +12,41 @@ import (
 )
 
 // check returns a [*warehouse.TableError] for each table or view that exists and
-// is not what rows can be appended to or read from.
-func check(ctx context.Context, tx *sql.Tx, n warehouse.Names) error {
+// is not what rows can be appended to or read from. It also returns the statements that
+// add the columns of new fields of the event.
+func check(ctx context.Context, tx *sql.Tx, l warehouse.Layout) (add []string, err error) {
 	var errs []error
-	for _, t := range warehouse.Tables(n) {
+	for _, t := range warehouse.Tables(l) {
 		kind, err := kindOf(ctx, tx, t.Name)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		switch kind {
-		case "": // to be made
+		case "": // to be created
 		case "table":
 			found, err := columns(ctx, tx, t.Name)
 			if err != nil {
-				return err
+				return nil, err
 			}
-			if err := joined(compare(t, found)); err != nil {
+			faults, missing := compare(t, found)
+			if err := joined(faults); err != nil {
 				errs = append(errs, &warehouse.TableError{Table: t.Name, Err: err})
 			}
+			add = append(add, missing...)
 		default:
 			errs = append(errs, &warehouse.TableError{Table: t.Name, Err: fmt.Errorf("it is a %s, want a table", kind)})
 		}
 	}
-	for _, name := range []string{n.Events(), n.Agg, n.DeadLetters()} {
+	for _, name := range []string{l.Events(), l.Agg, l.DeadLetters()} {
 		kind, err := kindOf(ctx, tx, name)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if kind != "" && kind != "view" {
 			errs = append(errs, &warehouse.TableError{Table: name, Err: fmt.Errorf("it is a %s, want a view", kind)})
 		}
 	}
-	return errors.Join(errs...)
+	return add, errors.Join(errs...)
 }
 
 // kindOf returns what the file has under the name (table, view or index), or
@@ -101,22 +104,25 @@ func joined(faults []Fault) error {
 }
 
 // compare returns every way in which the columns found are not those of the
-// table. A further column is well if a row may leave it out.
-func compare(want warehouse.Table, found []column) []Fault {
+// table, and the statements that add the columns of new fields of the event. A further
+// column is well if a row may leave it out.
+func compare(want warehouse.Table, found []column) (faults []Fault, add []string) {
 	byName := map[string]column{}
 	for _, f := range found {
 		byName[f.name] = f
 	}
 	replace := moveAway(want.Name) // SQLite changes no column's type
-	var faults []Fault
 	fault := func(mend, format string, args ...any) {
 		faults = append(faults, Fault{Table: want.Name, What: fmt.Sprintf(format, args...), Mend: mend})
 	}
 	for _, w := range want.Columns {
-		f, ok := byName[w.Name]
+		f, ok := byName[strings.ToLower(w.Name)]
+		alter := "ALTER TABLE " + quote(want.Name) + " ADD COLUMN " + quote(w.Name) + " " + sqliteType(w.Type)
 		switch typ := sqliteType(w.Type); {
+		case !ok && w.OfEvent && w.Nullable:
+			add = append(add, alter)
 		case !ok:
-			fault("ALTER TABLE "+want.Name+" ADD COLUMN "+w.Name+" "+typ, "column %s is missing, want type %s", w.Name, typ)
+			fault(alter, "column %s is missing, want type %s", w.Name, typ)
 		case !strings.EqualFold(f.typ, typ):
 			fault(replace, "column %s has type %s, want %s", w.Name, f.typ, typ)
 		case f.notNull && w.Nullable:
@@ -124,7 +130,7 @@ func compare(want warehouse.Table, found []column) []Fault {
 		}
 	}
 	for _, f := range found {
-		ours := slices.ContainsFunc(want.Columns, func(w warehouse.Column) bool { return w.Name == f.name })
+		ours := slices.ContainsFunc(want.Columns, func(w warehouse.Column) bool { return strings.EqualFold(w.Name, f.name) })
 		if !ours && f.notNull && !f.hasDefault {
 			fault(replace, "column %s is not in the schema, and no row can leave it out: it is NOT NULL without a default", f.name)
 		}
@@ -135,11 +141,11 @@ func compare(want warehouse.Table, found []column) []Fault {
 			faults[i].Mend = replace
 		}
 	}
-	return faults
+	return faults, add
 }
 
 // moveAway returns the statements that leave the table's name, and its index's, to
 // one that the next Open makes. The views keep to the name.
 func moveAway(table string) string {
-	return "PRAGMA legacy_alter_table = ON; ALTER TABLE " + table + " RENAME TO " + table + "_old; DROP INDEX IF EXISTS " + indexOf(table)
+	return "PRAGMA legacy_alter_table = ON; ALTER TABLE " + quote(table) + " RENAME TO " + quote(table+"_old") + "; DROP INDEX IF EXISTS " + quote(indexOf(table))
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 	"github.com/tidemark-dev/tidemark/internal/sqlitefile/sqlitefault"
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
@@ -45,7 +46,7 @@ func TestAnAppendWhoseCommitFailsIsAnErrorAndStoresNothing(t *testing.T) {
 
 func TestAFileWhoseTablesAreNotCommittedIsNotOpened(t *testing.T) {
 	t.Parallel()
-	config := Config{Path: filepath.Join(t.TempDir(), "warehouse.db"), Names: warehouse.DefaultNames}
+	config := Config{Path: filepath.Join(t.TempDir(), "warehouse.db"), Layout: accesslog.Layout()}
 	allow := sqlitefault.RefuseCommits(config.Path)
 	defer allow()
 	if w, err := Open(t.Context(), config); err == nil {

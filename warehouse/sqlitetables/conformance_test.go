@@ -16,17 +16,17 @@ import (
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	warehousetest.Run(t, warehousetest.Harness{
-		Open: func(t *testing.T, names warehouse.Names) (warehouse.Warehouse, warehousetest.Query) {
+		Open: func(t *testing.T, l warehouse.Layout) (warehouse.Warehouse, warehousetest.Query) {
 			path := filepath.Join(t.TempDir(), "warehouse.db")
-			return open(t, path, names), query(openFile(t, path), names)
+			return open(t, path, l), query(openFile(t, path), l)
 		},
 	})
 }
 
 // open opens a warehouse that is closed when the test ends.
-func open(t testing.TB, path string, names warehouse.Names) *sqlitetables.Warehouse {
+func open(t testing.TB, path string, l warehouse.Layout) *sqlitetables.Warehouse {
 	t.Helper()
-	w, err := sqlitetables.Open(context.Background(), sqlitetables.Config{Path: path, Names: names})
+	w, err := sqlitetables.Open(context.Background(), sqlitetables.Config{Path: path, Layout: l})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,9 +50,9 @@ func openFile(t testing.TB, path string) *sql.DB {
 }
 
 // query returns the suite's way to read the file.
-func query(db *sql.DB, names warehouse.Names) warehousetest.Query {
+func query(db *sql.DB, l warehouse.Layout) warehousetest.Query {
 	types := map[string]warehouse.Type{"finalized_at": warehouse.Timestamp, "updated_at": warehouse.Timestamp}
-	for _, table := range warehouse.Tables(names) {
+	for _, table := range warehouse.Tables(l) {
 		for _, column := range table.Columns {
 			types[column.Name] = column.Type
 		}

@@ -13,8 +13,8 @@ import (
 // countRawQuery returns the query of [Warehouse.CountRaw]. Its parameter is a
 // JSON array of window starts, so that one statement, of one snapshot, counts
 // any number of windows.
-func countRawQuery(n warehouse.Names) string {
-	return `SELECT (SELECT count(DISTINCT event_id) FROM ` + n.Raw + `
+func countRawQuery(l warehouse.Layout) string {
+	return `SELECT (SELECT count(DISTINCT event_id) FROM ` + quote(l.Raw) + `
         WHERE window_start = start.value AND is_late = 0)
 FROM json_each(?) AS start ORDER BY start.key`
 }
@@ -27,7 +27,7 @@ func (w *Warehouse) CountRaw(ctx context.Context, starts []time.Time) ([]int64, 
 	}
 	counts, err := w.count(ctx, starts)
 	if err != nil {
-		return nil, fmt.Errorf("count %d windows of %s in %s: %w", len(starts), w.names.Raw, w.path, err)
+		return nil, fmt.Errorf("count %d windows of %s in %s: %w", len(starts), w.layout.Raw, w.path, err)
 	}
 	return counts, nil
 }

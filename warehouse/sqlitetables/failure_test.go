@@ -13,12 +13,13 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
 func openTemp(t testing.TB) *Warehouse {
 	t.Helper()
-	w, err := Open(context.Background(), Config{Path: filepath.Join(t.TempDir(), "warehouse.db"), Names: warehouse.DefaultNames})
+	w, err := Open(context.Background(), Config{Path: filepath.Join(t.TempDir(), "warehouse.db"), Layout: accesslog.Layout()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +183,7 @@ func TestCountingEndsWithTheContext(t *testing.T) {
 func TestCountRawReadsOnlyTheIndex(t *testing.T) {
 	t.Parallel()
 	w := openTemp(t)
-	rows, err := w.file.Reader.Query("EXPLAIN QUERY PLAN "+countRawQuery(w.names), `["1970-01-01T00:00:00.000000Z"]`)
+	rows, err := w.file.Reader.Query("EXPLAIN QUERY PLAN "+countRawQuery(w.layout), `["1970-01-01T00:00:00.000000Z"]`)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,8 @@ import (
 
 // An Inspection is what [Inspect] found in a file.
 type Inspection struct {
-	Missing []string // tables and views that Open makes
+	Missing []string // tables and views that Open creates
+	New     []string // statements of columns that Open adds
 	Faults  []Fault  // for which Open refuses the file
 	Stale   []Fault  // views of another version, which Open leaves as they are
 }
@@ -22,18 +23,18 @@ type Inspection struct {
 // is a [*sqlitefile.VersionError].
 func Inspect(ctx context.Context, c Config) (Inspection, error) {
 	var found Inspection
-	if err := c.Names.Check(); err != nil {
+	if err := c.Layout.Check(); err != nil {
 		return found, err
 	}
 	schema := sqlitefile.Schema{Version: schemaVersion}
 	err := sqlitefile.Inspect(ctx, c.Path, schema, func(ctx context.Context, tx *sql.Tx) error {
-		for _, t := range warehouse.Tables(c.Names) {
+		for _, t := range warehouse.Tables(c.Layout) {
 			if err := found.addTable(ctx, tx, t); err != nil {
 				return err
 			}
 		}
-		for _, v := range views(c.Names) {
-			if err := found.addView(ctx, tx, v.name, v.create); err != nil {
+		for _, v := range views(c.Layout) {
+			if err := found.addView(ctx, tx, v); err != nil {
 				return err
 			}
 		}
@@ -58,37 +59,43 @@ func (i *Inspection) addTable(ctx context.Context, tx *sql.Tx, t warehouse.Table
 		if err != nil {
 			return err
 		}
-		i.Faults = append(i.Faults, compare(t, columns)...)
+		faults, add := compare(t, columns)
+		i.Faults = append(i.Faults, faults...)
+		i.New = append(i.New, add...)
 	default:
 		i.Faults = append(i.Faults, wrongKind(t.Name, kind, "table"))
 	}
 	return nil
 }
 
-func (i *Inspection) addView(ctx context.Context, tx *sql.Tx, name, create string) error {
-	kind, err := kindOf(ctx, tx, name)
+func (i *Inspection) addView(ctx context.Context, tx *sql.Tx, v view) error {
+	kind, err := kindOf(ctx, tx, v.name)
 	if err != nil {
 		return err
 	}
 	switch kind {
 	case "":
-		i.Missing = append(i.Missing, name)
+		i.Missing = append(i.Missing, v.name)
 	case "view":
-		var text string
-		if err := tx.QueryRowContext(ctx, "SELECT sql FROM sqlite_schema WHERE name = ? COLLATE NOCASE", name).Scan(&text); err != nil {
-			return fmt.Errorf("read the definition of %s: %w", name, err)
+		found, err := definitionOf(ctx, tx, v.name)
+		if err != nil {
+			return err
 		}
-		if text != strings.Replace(create, "IF NOT EXISTS ", "", 1) { // which SQLite does not keep
-			i.Stale = append(i.Stale, Fault{Table: name, What: "its query is not the one of this version of tidemark", Mend: "DROP VIEW " + name})
+		switch {
+		case !v.differs(found):
+		case foundRevision(found) > viewRevision:
+			i.Stale = append(i.Stale, Fault{Table: v.name, What: "a later version of tidemark made it", Mend: "DROP VIEW " + quote(v.name)})
+		default:
+			i.Missing = append(i.Missing, v.name) // the next start creates it again
 		}
 	default:
-		i.Faults = append(i.Faults, wrongKind(name, kind, "view"))
+		i.Faults = append(i.Faults, wrongKind(v.name, kind, "view"))
 	}
 	return nil
 }
 
 func wrongKind(name, kind, want string) Fault {
-	f := Fault{Table: name, What: fmt.Sprintf("it is a %s, want a %s", kind, want), Mend: "DROP " + strings.ToUpper(kind) + " " + name}
+	f := Fault{Table: name, What: fmt.Sprintf("it is a %s, want a %s", kind, want), Mend: "DROP " + strings.ToUpper(kind) + " " + quote(name)}
 	if kind == "table" { // which may hold rows
 		f.Mend = moveAway(name)
 	}

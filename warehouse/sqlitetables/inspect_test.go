@@ -10,14 +10,14 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 	"github.com/tidemark-dev/tidemark/internal/sqlitefile"
-	"github.com/tidemark-dev/tidemark/warehouse"
 	"github.com/tidemark-dev/tidemark/warehouse/sqlitetables"
 )
 
 func inspect(t *testing.T, path string) sqlitetables.Inspection {
 	t.Helper()
-	found, err := sqlitetables.Inspect(t.Context(), sqlitetables.Config{Path: path, Names: warehouse.DefaultNames})
+	found, err := sqlitetables.Inspect(t.Context(), sqlitetables.Config{Path: path, Layout: accesslog.Layout()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,12 +34,12 @@ func TestInspectFindsWhatMendMends(t *testing.T) {
 		stale  bool // no fault: it still works
 	}{
 		{"DROP INDEX raw_by_window; DROP VIEW events; ALTER TABLE raw DROP COLUMN message_id", "column message_id is missing", false},
-		{"DROP VIEW events; ALTER TABLE raw RENAME COLUMN ip TO address", "column address is not in the schema", false},
+		{"DROP VIEW events; ALTER TABLE raw RENAME COLUMN ip TO address", "column ip is missing", false},
 		{"DROP TABLE raw; CREATE TABLE raw (ip INTEGER NOT NULL, event_timestamp TEXT) STRICT", "column ip has type INTEGER, want TEXT", false},
 		{"DROP TABLE dead_letter; CREATE TABLE dead_letter (data BLOB NOT NULL) STRICT", "column data is NOT NULL, want it nullable", false},
 		{"DROP VIEW windowed_traffic; CREATE TABLE windowed_traffic (timestamp TEXT, page_views INTEGER)", "it is a table, want a view", false},
 		{"DROP TABLE raw; CREATE VIEW raw AS SELECT 1", "it is a view, want a table", false},
-		{"DROP VIEW events; CREATE VIEW events AS SELECT * FROM raw", "its query is not the one of this version", true},
+		{"DROP VIEW events; CREATE VIEW events AS\n-- Revision 99.\nSELECT * FROM raw", "a later version of tidemark made it", true},
 	} {
 		path := newFile(t)
 		execFile(t, path, test.damage)
@@ -93,7 +93,7 @@ func TestInspectChangesNothing(t *testing.T) {
 		t.Errorf("files %v, %v; want the one", files, err)
 	}
 	absent := filepath.Join(t.TempDir(), "absent.db")
-	_, err = sqlitetables.Inspect(t.Context(), sqlitetables.Config{Path: absent, Names: warehouse.DefaultNames})
+	_, err = sqlitetables.Inspect(t.Context(), sqlitetables.Config{Path: absent, Layout: accesslog.Layout()})
 	if !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("without a file: %v", err)
 	}
@@ -106,7 +106,7 @@ func TestInspectRefusesALaterVersion(t *testing.T) {
 	t.Parallel()
 	path := newFile(t)
 	execFile(t, path, "PRAGMA user_version = 99")
-	_, err := sqlitetables.Inspect(t.Context(), sqlitetables.Config{Path: path, Names: warehouse.DefaultNames})
+	_, err := sqlitetables.Inspect(t.Context(), sqlitetables.Config{Path: path, Layout: accesslog.Layout()})
 	if _, later := errors.AsType[*sqlitefile.VersionError](err); !later {
 		t.Errorf("%v, want a VersionError", err)
 	}

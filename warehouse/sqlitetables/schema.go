@@ -3,7 +3,11 @@ package sqlitetables
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/tidemark-dev/tidemark/warehouse"
@@ -12,13 +16,19 @@ import (
 // schemaVersion is the version of the tables and views.
 const schemaVersion = 1
 
-// makeTables makes what the file does not have, once it is known that what it has
-// fits.
-func makeTables(ctx context.Context, tx *sql.Tx, n warehouse.Names) error {
-	if err := check(ctx, tx, n); err != nil {
+// makeTables creates what the file does not have, and a column for each new field of
+// the event, once it is known that what the file has fits. It replaces views of another
+// definition, unless a later version of the program made them.
+func makeTables(ctx context.Context, tx *sql.Tx, l warehouse.Layout) error {
+	added, err := check(ctx, tx, l)
+	if err != nil {
 		return err
 	}
-	for _, statement := range statements(n) {
+	stale, err := staleViews(ctx, tx, l)
+	if err != nil {
+		return err
+	}
+	for _, statement := range slices.Concat(added, stale, statements(l)) {
 		if _, err := tx.ExecContext(ctx, statement); err != nil {
 			return fmt.Errorf("%s: %w", firstLine(statement), err)
 		}
@@ -26,96 +36,151 @@ func makeTables(ctx context.Context, tx *sql.Tx, n warehouse.Names) error {
 	return nil
 }
 
-// statements returns what makes the tables, indexes and views where they do not
-// exist.
-func statements(n warehouse.Names) []string {
+// statements returns what creates the tables, indexes and views that do not exist.
+func statements(l warehouse.Layout) []string {
 	var all []string
-	for _, t := range warehouse.Tables(n) {
+	for _, t := range warehouse.Tables(l) {
 		all = append(all, createTable(t))
 	}
 	all = append(all,
 		// CountRaw reads this and nothing else, and events is in its order.
-		"CREATE INDEX IF NOT EXISTS "+indexOf(n.Raw)+" ON "+n.Raw+" (window_start, event_id, is_late)",
-		"CREATE INDEX IF NOT EXISTS "+indexOf(n.AggLog())+" ON "+n.AggLog()+" (timestamp, page_views, written_at)")
-	for _, v := range views(n) {
+		"CREATE INDEX IF NOT EXISTS "+quote(indexOf(l.Raw))+" ON "+quote(l.Raw)+" (window_start, event_id, is_late)",
+		"CREATE INDEX IF NOT EXISTS "+quote(indexOf(l.AggLog()))+" ON "+quote(l.AggLog())+" (timestamp, "+quote(l.Count)+", written_at)")
+	for _, v := range views(l) {
 		all = append(all, v.create)
 	}
 	return all
 }
 
+// quote returns a name as an identifier, which may be a word of SQL.
+func quote(name string) string { return `"` + name + `"` }
+
 // indexOf returns the name of the table's index, if it has one.
 func indexOf(table string) string { return table + "_by_window" }
 
-// A view is a view's name and the statement that makes it where it does not exist.
+// A view is a view's name and the statement that creates it if it does not exist.
 type view struct{ name, create string }
 
-func views(n warehouse.Names) []view {
-	return []view{{n.Events(), createEvents(n)}, {n.Agg, createAgg(n)}, {n.DeadLetters(), createDeadLetters(n)}}
+// viewRevision is raised with each change of a view. The definition of a view has it in
+// its first comment; a definition without one is of revision 1.
+const viewRevision = 2
+
+var revisionOf = regexp.MustCompile(`-- Revision (\d+)\.`)
+
+// foundRevision returns the revision of a view's definition.
+func foundRevision(definition string) int {
+	revision := 1
+	if found := revisionOf.FindStringSubmatch(definition); found != nil {
+		revision, _ = strconv.Atoi(found[1])
+	}
+	return revision
+}
+
+func views(l warehouse.Layout) []view {
+	return []view{{l.Events(), createEvents(l)}, {l.Agg, createAgg(l)}, {l.DeadLetters(), createDeadLetters(l)}}
+}
+
+// staleViews returns the statements that drop the views whose definition is not this
+// version's, so that they are created again.
+func staleViews(ctx context.Context, tx *sql.Tx, l warehouse.Layout) ([]string, error) {
+	var drop []string
+	for _, v := range views(l) {
+		found, err := definitionOf(ctx, tx, v.name)
+		if err != nil {
+			return nil, err
+		}
+		if found != "" && v.differs(found) && foundRevision(found) <= viewRevision {
+			drop = append(drop, "DROP VIEW "+quote(v.name))
+		}
+	}
+	return drop, nil
+}
+
+// differs reports whether the definition that the file has is another.
+func (v view) differs(found string) bool {
+	return found != strings.Replace(v.create, "IF NOT EXISTS ", "", 1) // which SQLite does not keep
+}
+
+// definitionOf returns the statement that created a view; empty if there is none.
+func definitionOf(ctx context.Context, tx *sql.Tx, name string) (definition string, err error) {
+	err = tx.QueryRowContext(ctx, "SELECT sql FROM sqlite_schema WHERE type = 'view' AND name = ? COLLATE NOCASE", name).Scan(&definition)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("read the definition of %s: %w", name, err)
+	}
+	return definition, nil
 }
 
 // createTable returns the statement for a table. SQLite keeps its text, comments
 // and all, for whoever asks the shell for the schema.
 func createTable(t warehouse.Table) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "CREATE TABLE IF NOT EXISTS %s (\n  -- %s\n", t.Name, t.Description)
+	fmt.Fprintf(&b, "CREATE TABLE IF NOT EXISTS %s (\n  -- %s\n", quote(t.Name), t.Description)
 	for i, c := range t.Columns {
-		definition := c.Name + " " + sqliteType(c.Type)
-		if !c.Nullable {
+		definition := quote(c.Name) + " " + sqliteType(c.Type)
+		// A later pipeline file may leave out a field of the event.
+		if !c.Nullable && !c.OfEvent {
 			definition += " NOT NULL"
 		}
 		if i < len(t.Columns)-1 {
 			definition += ","
 		}
-		fmt.Fprintf(&b, "  %-36s -- %s\n", definition, c.Description)
+		fmt.Fprintf(&b, "  %s\n", strings.TrimRight(fmt.Sprintf("%-36s -- %s", definition, c.Description), " -"))
 	}
 	b.WriteString(") STRICT")
 	return b.String()
 }
 
-func createEvents(n warehouse.Names) string {
+func createEvents(l warehouse.Layout) string {
 	return fmt.Sprintf(`CREATE VIEW IF NOT EXISTS %s AS
--- Each event once: a counted delivery before a late one, then the earliest published.
+-- Revision %d. Each event once: a counted delivery before a late one, then the smallest
+-- message id, then the earliest published.
 SELECT %s
 FROM (
   SELECT *, row_number() OVER (
     PARTITION BY window_start, event_id
-    ORDER BY is_late, publish_time, processing_timestamp, message_id) AS delivery
+    ORDER BY %s) AS "delivery number" -- which is the name of no field
   FROM %s)
-WHERE delivery = 1`, n.Events(), columnList(warehouse.RawTable(n)), n.Raw)
+WHERE "delivery number" = 1`, quote(l.Events()), viewRevision, columnList(warehouse.RawTable(l).Table), firstDelivery, quote(l.Raw))
 }
 
-func createAgg(n warehouse.Names) string {
+// firstDelivery is the order of the deliveries of one event. The first one is the event.
+const firstDelivery = "is_late, message_id, publish_time, processing_timestamp"
+
+func createAgg(l warehouse.Layout) string {
 	return fmt.Sprintf(`CREATE VIEW IF NOT EXISTS %[1]s AS
--- Each window once, with the greatest count published for it; finalized_at is when it
--- was first written as final, and updated_at when it first reached this count.
-SELECT timestamp, page_views, window_end, is_final, finalized_at,
+-- Revision %[4]d. Each window once, with the greatest count published for it; finalized_at is
+-- when it was first written as final, and updated_at when it first reached this count.
+SELECT timestamp, %[3]s, window_end, is_final, finalized_at,
   (SELECT min(written_at) FROM %[2]s AS log
-   WHERE log.timestamp = w.timestamp AND log.page_views = w.page_views) AS updated_at
+   WHERE log.timestamp = w.timestamp AND log.%[3]s = w.%[3]s) AS updated_at
 FROM (
   SELECT timestamp,
-    max(page_views) AS page_views,
+    max(%[3]s) AS %[3]s,
     max(window_end) AS window_end,
     max(is_final) AS is_final,
     min(written_at) FILTER (WHERE is_final = 1) AS finalized_at
   FROM %[2]s
-  GROUP BY timestamp) AS w`, n.Agg, n.AggLog())
+  GROUP BY timestamp) AS w`, quote(l.Agg), quote(l.AggLog()), quote(l.Count), viewRevision)
 }
 
-func createDeadLetters(n warehouse.Names) string {
+func createDeadLetters(l warehouse.Layout) string {
 	return fmt.Sprintf(`CREATE VIEW IF NOT EXISTS %s AS
--- Each message once (each part of it, if it is large): the earliest received.
+-- Revision %d. Each message once (each part of it, if it is large): the earliest received.
 SELECT %s
 FROM (
   SELECT *, row_number() OVER (
     PARTITION BY message_id, part
     ORDER BY received_at) AS delivery
   FROM %s)
-WHERE delivery = 1`, n.DeadLetters(), columnList(warehouse.DeadLetterTable(n)), n.DeadLetter)
+WHERE delivery = 1`, quote(l.DeadLetters()), viewRevision, columnList(warehouse.DeadLetterTable(l).Table), quote(l.DeadLetter))
 }
 
 func insertInto(t warehouse.Table) string {
 	marks := strings.TrimSuffix(strings.Repeat("?, ", len(t.Columns)), ", ")
-	return "INSERT INTO " + t.Name + " (" + columnList(t) + ") VALUES (" + marks + ")"
+	return "INSERT INTO " + quote(t.Name) + " (" + columnList(t) + ") VALUES (" + marks + ")"
 }
 
 // columnList returns the table's columns separated by commas: a table may have
@@ -123,7 +188,7 @@ func insertInto(t warehouse.Table) string {
 func columnList(t warehouse.Table) string {
 	names := make([]string, len(t.Columns))
 	for i, c := range t.Columns {
-		names[i] = c.Name
+		names[i] = quote(c.Name)
 	}
 	return strings.Join(names, ", ")
 }

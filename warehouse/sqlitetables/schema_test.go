@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 	"github.com/tidemark-dev/tidemark/warehouse"
 	"github.com/tidemark-dev/tidemark/warehouse/sqlitetables"
 )
@@ -24,7 +25,7 @@ func row(id string) warehouse.RawRow {
 		ProcessingTime: start.Add(27 * time.Second), EventID: id, MessageID: id,
 		PublishTime: start.Add(27 * time.Second), WindowStart: start,
 	}
-	r.Timestamp = start.Add(26 * time.Second)
+	r.Event = accesslog.Record{Timestamp: start.Add(26 * time.Second)}.Event()
 	return r
 }
 
@@ -50,7 +51,7 @@ func execFile(t *testing.T, path string, statements ...string) {
 }
 
 func reopen(path string) error {
-	w, err := sqlitetables.Open(context.Background(), sqlitetables.Config{Path: path, Names: warehouse.DefaultNames})
+	w, err := sqlitetables.Open(context.Background(), sqlitetables.Config{Path: path, Layout: accesslog.Layout()})
 	if err != nil {
 		return err
 	}
@@ -71,7 +72,7 @@ func TestRowsOutliveTheProcess(t *testing.T) {
 	t.Parallel()
 	path := newFile(t)
 	for i := range 3 {
-		w := open(t, path, warehouse.DefaultNames)
+		w := open(t, path, accesslog.Layout())
 		if err := w.AppendRaw(t.Context(), []warehouse.RawRow{row(fmt.Sprint(i))}); err != nil {
 			t.Fatal(err)
 		}
@@ -134,7 +135,8 @@ func TestProcessesMayOpenANewFileAtOnce(t *testing.T) {
 func TestPipelinesMayShareAFile(t *testing.T) {
 	t.Parallel()
 	path := newFile(t)
-	other := warehouse.Names{Raw: "visits", Agg: "hits", DeadLetter: "bad"}
+	other := accesslog.Layout()
+	other.Names = warehouse.Names{Raw: "visits", Agg: "hits", DeadLetter: "bad"}
 	if err := open(t, path, other).AppendRaw(t.Context(), []warehouse.RawRow{row("1")}); err != nil {
 		t.Fatal(err)
 	}
@@ -146,8 +148,9 @@ func TestPipelinesMayShareAFile(t *testing.T) {
 func TestBadNamesAreRefused(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "warehouse.db")
-	names := warehouse.Names{Raw: "raw; --", Agg: "agg", DeadLetter: "dead"}
-	if _, err := sqlitetables.Open(t.Context(), sqlitetables.Config{Path: path, Names: names}); err == nil {
+	l := accesslog.Layout()
+	l.Names = warehouse.Names{Raw: "raw; --", Agg: "agg", DeadLetter: "dead"}
+	if _, err := sqlitetables.Open(t.Context(), sqlitetables.Config{Path: path, Layout: l}); err == nil {
 		t.Error("opened with a table name that is no identifier")
 	}
 }
@@ -192,7 +195,7 @@ func TestATableThatIsNotAsItMustBeIsNamed(t *testing.T) {
 		want   string // empty: it opens
 	}{
 		"missing column": {
-			[]string{"DROP VIEW events", "ALTER TABLE raw DROP COLUMN lat"}, "raw", "column lat is missing, want type REAL"},
+			[]string{"DROP VIEW events", "ALTER TABLE raw DROP COLUMN ip"}, "raw", "column ip is missing, want type TEXT"},
 		"another type": {
 			[]string{"ALTER TABLE raw DROP COLUMN num_bytes", "ALTER TABLE raw ADD COLUMN num_bytes TEXT"}, "raw", "column num_bytes has type TEXT, want INTEGER"},
 		"not nullable": {
@@ -241,7 +244,7 @@ func TestAttributesAreReadableInOrderOfTheirNames(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "warehouse.db")
 	letter := warehouse.DeadLetter{Message: event.Message{ID: "1", Attributes: map[string]string{"b": "<&>", "a": "é", "c": `"`}}}
-	if err := open(t, path, warehouse.DefaultNames).AppendDeadLetters(t.Context(), []warehouse.DeadLetter{letter}); err != nil {
+	if err := open(t, path, accesslog.Layout()).AppendDeadLetters(t.Context(), []warehouse.DeadLetter{letter}); err != nil {
 		t.Fatal(err)
 	}
 	var got string

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
@@ -35,11 +36,11 @@ func shell(t *testing.T, dir, sql string) string {
 func TestTheShellReadsTheFileWhileItIsOpen(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	w := open(t, filepath.Join(dir, "warehouse.db"), warehouse.DefaultNames)
+	w := open(t, filepath.Join(dir, "warehouse.db"), accesslog.Layout())
 	r := row("1")
-	r.UserID = "-6120394857710293846"
-	r.Timestamp = time.Date(2026, time.March, 14, 9, 26, 53, 589_793_000, time.UTC)
-	r.ProcessingTime = r.Timestamp.Add(1204 * time.Millisecond)
+	happened := time.Date(2026, time.March, 14, 9, 26, 53, 589_793_000, time.UTC)
+	r.Event = accesslog.Record{UserID: "-6120394857710293846", Timestamp: happened}.Event()
+	r.ProcessingTime = happened.Add(1204 * time.Millisecond)
 	if err := w.AppendRaw(t.Context(), []warehouse.RawRow{r}); err != nil {
 		t.Fatal(err)
 	}
@@ -91,15 +92,16 @@ func lagQuery(t *testing.T) string {
 func TestTheLagQueryShowsTheNewestEvents(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "warehouse.db")
-	w := open(t, path, warehouse.DefaultNames)
+	w := open(t, path, accesslog.Layout())
 	start := time.Date(2026, time.March, 14, 9, 0, 0, 0, time.UTC)
 	var rows []warehouse.RawRow
 	for i := range 2400 {
 		r := row(strconv.Itoa(i))
-		r.Timestamp = start.Add(time.Duration(i) * time.Second)
-		r.ProcessingTime = r.Timestamp.Add(100 * time.Millisecond)
+		happened := start.Add(time.Duration(i) * time.Second)
+		r.Event = accesslog.Record{Timestamp: happened}.Event()
+		r.ProcessingTime = happened.Add(100 * time.Millisecond)
 		if i >= 2000 && i%4 == 0 { // the newer events lag, and are delivered twice
-			r.ProcessingTime = r.Timestamp.Add(time.Minute)
+			r.ProcessingTime = happened.Add(time.Minute)
 			rows = append(rows, r)
 		}
 		rows = append(rows, r)

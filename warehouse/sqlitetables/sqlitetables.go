@@ -26,16 +26,19 @@ type Config struct {
 	// Path is the database file, which is made if it does not exist, in a
 	// directory that does.
 	Path string
-	// Names are the names of the tables. Several pipelines may share a file under
-	// different names.
-	Names warehouse.Names
+	// Layout has the names and the columns of the tables. Several pipelines may share a
+	// file under different names.
+	Layout warehouse.Layout
 }
 
 // A Warehouse is a [warehouse.Warehouse] in a SQLite file.
 type Warehouse struct {
-	path  string
-	names warehouse.Names
-	file  *sqlitefile.File
+	path    string
+	layout  warehouse.Layout
+	raw     warehouse.TableOf[warehouse.RawRow]
+	counts  warehouse.TableOf[warehouse.WindowCount]
+	letters warehouse.TableOf[warehouse.LetterPart]
+	file    *sqlitefile.File
 
 	insertRaw, insertCount, insertDeadLetter *sql.Stmt // of the writer
 	countRaw, audit                          *sql.Stmt // of the reader
@@ -57,23 +60,26 @@ func Open(ctx context.Context, c Config) (*Warehouse, error) {
 }
 
 func open(ctx context.Context, c Config) (*Warehouse, error) {
-	if err := c.Names.Check(); err != nil {
+	if err := c.Layout.Check(); err != nil {
 		return nil, err
 	}
 	file, err := sqlitefile.Open(ctx, c.Path, sqlitefile.Schema{
 		Version: schemaVersion,
-		Make:    func(ctx context.Context, tx *sql.Tx, _ int) error { return makeTables(ctx, tx, c.Names) },
+		Make:    func(ctx context.Context, tx *sql.Tx, _ int) error { return makeTables(ctx, tx, c.Layout) },
 	})
 	if err != nil {
 		return nil, err
 	}
-	w := &Warehouse{path: c.Path, names: c.Names, file: file}
+	w := &Warehouse{
+		path: c.Path, layout: c.Layout, file: file,
+		raw: warehouse.RawTable(c.Layout), counts: warehouse.AggLogTable(c.Layout), letters: warehouse.DeadLetterTable(c.Layout),
+	}
 	err = sqlitefile.Prepare(ctx,
-		sqlitefile.Prepared{Statement: &w.insertRaw, DB: file.Writer, SQL: insertInto(warehouse.RawTable(w.names))},
-		sqlitefile.Prepared{Statement: &w.insertCount, DB: file.Writer, SQL: insertInto(warehouse.AggLogTable(w.names))},
-		sqlitefile.Prepared{Statement: &w.insertDeadLetter, DB: file.Writer, SQL: insertInto(warehouse.DeadLetterTable(w.names))},
-		sqlitefile.Prepared{Statement: &w.countRaw, DB: file.Reader, SQL: countRawQuery(w.names)},
-		sqlitefile.Prepared{Statement: &w.audit, DB: file.Reader, SQL: auditQuery(w.names)},
+		sqlitefile.Prepared{Statement: &w.insertRaw, DB: file.Writer, SQL: insertInto(w.raw.Table)},
+		sqlitefile.Prepared{Statement: &w.insertCount, DB: file.Writer, SQL: insertInto(w.counts.Table)},
+		sqlitefile.Prepared{Statement: &w.insertDeadLetter, DB: file.Writer, SQL: insertInto(w.letters.Table)},
+		sqlitefile.Prepared{Statement: &w.countRaw, DB: file.Reader, SQL: countRawQuery(w.layout)},
+		sqlitefile.Prepared{Statement: &w.audit, DB: file.Reader, SQL: auditQuery(w.layout)},
 	)
 	if err != nil {
 		return nil, errors.Join(err, file.Close())

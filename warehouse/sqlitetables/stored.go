@@ -1,9 +1,9 @@
 package sqlitetables
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
@@ -39,10 +39,10 @@ func keyOf(r warehouse.RawRow) rawKey { return rawKey{event.FormatTime(r.WindowS
 // It goes along the index on keys and sorts no more than the deliveries of one
 // event, so it costs what is read of it. (The view itself would sort the whole
 // table for each page.)
-func rawPageQuery(n warehouse.Names) string {
-	return `SELECT ` + columnList(warehouse.RawTable(n)) + ` FROM ` + n.Raw + ` INDEXED BY ` + n.Raw + `_by_window
+func rawPageQuery(l warehouse.Layout) string {
+	return `SELECT ` + columnList(warehouse.RawTable(l).Table) + ` FROM ` + quote(l.Raw) + ` INDEXED BY ` + quote(indexOf(l.Raw)) + `
 WHERE (window_start, event_id) > (?, ?) AND processing_timestamp >= ? AND processing_timestamp < ?
-ORDER BY window_start, event_id, is_late, publish_time, processing_timestamp, message_id`
+ORDER BY window_start, event_id, ` + firstDelivery
 }
 
 // RawRows implements [warehouse.Archive]. The table is read through once,
@@ -50,7 +50,7 @@ ORDER BY window_start, event_id, is_late, publish_time, processing_timestamp, me
 func (w *Warehouse) RawRows(ctx context.Context, from, to time.Time) iter.Seq2[warehouse.RawRow, error] {
 	return func(yield func(warehouse.RawRow, error) bool) {
 		fail := func(err error) {
-			yield(warehouse.RawRow{}, fmt.Errorf("read %s in %s: %w", w.names.Raw, w.path, err))
+			yield(warehouse.RawRow{}, fmt.Errorf("read %s in %s: %w", w.layout.Raw, w.path, err))
 		}
 		var after rawKey // before all others, since no time is an empty text
 		for {
@@ -80,14 +80,14 @@ func (w *Warehouse) RawRows(ctx context.Context, from, to time.Time) iter.Seq2[w
 // there may be more.
 func (w *Warehouse) rawPage(ctx context.Context, after rawKey, from, to time.Time) (page []warehouse.RawRow, more bool, err error) {
 	first, end := storedRange(from, to)
-	rows, err := w.file.Reader.QueryContext(ctx, rawPageQuery(w.names), after.window, after.id, first, end)
+	rows, err := w.file.Reader.QueryContext(ctx, rawPageQuery(w.layout), after.window, after.id, first, end)
 	if err != nil {
 		return nil, false, err
 	}
 	defer rows.Close()
 	bytes := 0
 	for rows.Next() {
-		row, err := scanRaw(rows)
+		row, err := scan(rows, w.raw)
 		if err != nil {
 			return nil, false, err
 		}
@@ -95,7 +95,7 @@ func (w *Warehouse) rawPage(ctx context.Context, after rawKey, from, to time.Tim
 			after = key
 			page = append(page, row)
 		}
-		bytes += len(row.IP) + len(row.UserID) + len(row.UserAgent) + len(row.HTTPRequest) + len(row.EventID) + len(row.MessageID)
+		bytes += sizeOf(row)
 		if bytes >= rawPageBytes || len(page) == rawPageRows {
 			return page, true, nil // the next page begins after the other deliveries of its last event
 		}
@@ -103,26 +103,53 @@ func (w *Warehouse) rawPage(ctx context.Context, after rawKey, from, to time.Tim
 	return page, false, rows.Err()
 }
 
-// scanRaw reads a row of the columns of the raw table.
-func scanRaw(rows *sql.Rows) (r warehouse.RawRow, err error) {
-	err = rows.Scan(
-		&r.IP, &r.UserID, &r.UserAgent, &r.Lat, &r.Lng,
-		timeText{&r.Timestamp}, timeText{&r.ProcessingTime},
-		&r.HTTPRequest, &r.HTTPResponse, &r.NumBytes,
-		&r.EventID, &r.MessageID, timeText{&r.PublishTime}, timeText{&r.WindowStart}, &r.Late)
-	return r, err
+// sizeOf returns about how many bytes of text a row holds.
+func sizeOf(r warehouse.RawRow) int {
+	n := len(r.EventID) + len(r.MessageID) + len(r.Rest)
+	for _, value := range r.Values {
+		if text, ok := value.(string); ok {
+			n += len(text)
+		}
+	}
+	return n
 }
 
-// timeText scans a TIMESTAMP.
-type timeText struct{ t *time.Time }
-
-func (s timeText) Scan(value any) (err error) {
-	text, ok := value.(string)
-	if !ok {
-		return fmt.Errorf("a time is %T, want text", value)
+// scan reads a row of the table's columns.
+func scan[T any](rows *sql.Rows, t warehouse.TableOf[T]) (item T, err error) {
+	row := make(warehouse.Row, len(t.Columns))
+	into := make([]any, len(row))
+	for i, c := range t.Columns {
+		into[i] = &scanned{c.Type, &row[i]}
 	}
-	*s.t, err = event.ParseTime(text)
-	return err
+	if err := rows.Scan(into...); err != nil {
+		return item, err
+	}
+	return t.Item(row)
+}
+
+// scanned scans a value of a column's type as a [warehouse.Row] has it.
+type scanned struct {
+	typ   warehouse.Type
+	value *any
+}
+
+func (s *scanned) Scan(value any) (err error) {
+	switch v := value.(type) {
+	case string:
+		if s.typ == warehouse.Timestamp {
+			*s.value, err = event.ParseTime(v)
+			return err
+		}
+	case int64:
+		if s.typ == warehouse.Boolean {
+			*s.value = v != 0
+			return nil
+		}
+	case []byte:
+		value = bytes.Clone(v) // the driver's until the next row
+	}
+	*s.value = value
+	return nil
 }
 
 // A letterKey says which delivery of a message is the first, and where it is.
@@ -131,19 +158,19 @@ type letterKey struct {
 	rowID                 int64 // of its first part; the others follow it
 }
 
-func letterKeysQuery(n warehouse.Names) string {
+func letterKeysQuery(l warehouse.Layout) string {
 	return `SELECT message_id, received_at, row FROM (
   SELECT message_id, received_at, rowid AS row, row_number() OVER (
     PARTITION BY message_id ORDER BY received_at, rowid) AS delivery
-  FROM ` + n.DeadLetter + `
+  FROM ` + quote(l.DeadLetter) + `
   WHERE message_id > ? AND received_at >= ? AND received_at < ?)
 WHERE delivery = 1 ORDER BY message_id LIMIT ?`
 }
 
 // letterQuery reads the parts of one delivery. They were inserted together, so
 // they are found without a search.
-func letterQuery(n warehouse.Names) string {
-	return `SELECT ` + columnList(warehouse.DeadLetterTable(n)) + ` FROM ` + n.DeadLetter + `
+func letterQuery(l warehouse.Layout) string {
+	return `SELECT ` + columnList(warehouse.DeadLetterTable(l).Table) + ` FROM ` + quote(l.DeadLetter) + `
 WHERE rowid >= ? AND message_id = ? AND received_at = ? ORDER BY rowid`
 }
 
@@ -152,7 +179,7 @@ WHERE rowid >= ? AND message_id = ? AND received_at = ? ORDER BY rowid`
 func (w *Warehouse) DeadLetters(ctx context.Context, from, to time.Time) iter.Seq2[warehouse.DeadLetter, error] {
 	return func(yield func(warehouse.DeadLetter, error) bool) {
 		fail := func(err error) {
-			yield(warehouse.DeadLetter{}, fmt.Errorf("read %s in %s: %w", w.names.DeadLetter, w.path, err))
+			yield(warehouse.DeadLetter{}, fmt.Errorf("read %s in %s: %w", w.layout.DeadLetter, w.path, err))
 		}
 		after := ""
 		for {
@@ -181,7 +208,7 @@ func (w *Warehouse) DeadLetters(ctx context.Context, from, to time.Time) iter.Se
 
 func (w *Warehouse) letterKeys(ctx context.Context, after string, from, to time.Time) ([]letterKey, error) {
 	first, end := storedRange(from, to)
-	rows, err := w.file.Reader.QueryContext(ctx, letterKeysQuery(w.names), after, first, end, letterPageKeys)
+	rows, err := w.file.Reader.QueryContext(ctx, letterKeysQuery(w.layout), after, first, end, letterPageKeys)
 	if err != nil {
 		return nil, err
 	}
@@ -199,22 +226,24 @@ func (w *Warehouse) letterKeys(ctx context.Context, after string, from, to time.
 
 // letter reads one dead letter and puts its parts together.
 func (w *Warehouse) letter(ctx context.Context, key letterKey) (letter warehouse.DeadLetter, err error) {
-	rows, err := w.file.Reader.QueryContext(ctx, letterQuery(w.names), key.rowID, key.messageID, key.receivedAt)
+	rows, err := w.file.Reader.QueryContext(ctx, letterQuery(w.layout), key.rowID, key.messageID, key.receivedAt)
 	if err != nil {
 		return letter, err
 	}
 	defer rows.Close()
-	for n := 1; rows.Next(); n++ {
+	for n := int64(1); rows.Next(); n++ {
 		data := letter.Message.Data
-		var part, parts int
-		if letter, part, parts, err = scanLetter(rows); err != nil {
+		part, err := scan(rows, w.letters)
+		if err != nil {
 			return letter, err
 		}
-		if part != n {
-			return letter, fmt.Errorf("part %d of %d stands where part %d must be", part, parts, n)
+		letter = part.DeadLetter
+		if part.Part != n {
+			return letter, fmt.Errorf("part %d of %d stands where part %d must be", part.Part, part.Parts, n)
 		}
+		letter.Message.PublishTimeSource = event.FromMessage
 		letter.Message.Data = append(data, letter.Message.Data...)
-		if part == parts {
+		if part.Part == part.Parts {
 			return letter, nil
 		}
 	}
@@ -222,25 +251,4 @@ func (w *Warehouse) letter(ctx context.Context, key letterKey) (letter warehouse
 		return letter, err
 	}
 	return letter, errors.New("parts of it are gone: was the file vacuumed, or rows deleted, in the meantime?")
-}
-
-// scanLetter reads a row of the columns of the dead letters: a letter with one
-// part of its data.
-func scanLetter(rows *sql.Rows) (l warehouse.DeadLetter, part, parts int, err error) {
-	var subscription, attributes, detail sql.NullString
-	err = rows.Scan(
-		timeText{&l.ReceivedAt}, &l.Message.ID, timeText{&l.Message.PublishTime},
-		&subscription, &attributes, &l.Message.Data, &part, &parts,
-		&l.Reason, &detail)
-	if err != nil {
-		return l, 0, 0, err
-	}
-	l.Message.PublishTimeSource = event.FromMessage
-	l.Message.Subscription, l.Err = subscription.String, detail.String
-	if attributes.Valid {
-		if err := json.Unmarshal([]byte(attributes.String), &l.Message.Attributes); err != nil {
-			return l, 0, 0, fmt.Errorf("attributes are not a JSON object of strings: %w", err)
-		}
-	}
-	return l, part, parts, nil
 }

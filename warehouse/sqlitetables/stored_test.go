@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
@@ -25,7 +26,7 @@ func TestABrokenDeadLetterIsAnErrorThatNamesIt(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			path := filepath.Join(t.TempDir(), "warehouse.db")
-			w := open(t, path, warehouse.DefaultNames)
+			w := open(t, path, accesslog.Layout())
 			now := time.Now()
 			err := w.AppendDeadLetters(t.Context(), []warehouse.DeadLetter{{
 				ReceivedAt: now, Reason: event.BadJSON,

@@ -34,29 +34,31 @@ type Queries interface {
 // Warehouse is a [warehouse.Warehouse] over streams and queries.
 type Warehouse struct {
 	Queries
-	streams                 Streams
-	raw, aggLog, deadLetter warehouse.Table
+	streams Streams
+	raw     warehouse.TableOf[warehouse.RawRow]
+	counts  warehouse.TableOf[warehouse.WindowCount]
+	letters warehouse.TableOf[warehouse.LetterPart]
 }
 
 var _ warehouse.Warehouse = (*Warehouse)(nil)
 
-// New returns a warehouse of the given table names. Closing the streams and
+// New returns a warehouse of the layout. Closing the streams and
 // queries is up to the caller.
-func New(names warehouse.Names, streams Streams, queries Queries) *Warehouse {
+func New(l warehouse.Layout, streams Streams, queries Queries) *Warehouse {
 	return &Warehouse{
 		Queries: queries, streams: streams,
-		raw: warehouse.RawTable(names), aggLog: warehouse.AggLogTable(names), deadLetter: warehouse.DeadLetterTable(names),
+		raw: warehouse.RawTable(l), counts: warehouse.AggLogTable(l), letters: warehouse.DeadLetterTable(l),
 	}
 }
 
 // AppendRaw implements [warehouse.Ingester].
 func (w *Warehouse) AppendRaw(ctx context.Context, rows []warehouse.RawRow) error {
-	return appendRows(ctx, w.streams, w.raw, rows, warehouse.RawRow.Row)
+	return appendRows(ctx, w.streams, w.raw, rows)
 }
 
 // AppendCounts implements [warehouse.Aggregate].
 func (w *Warehouse) AppendCounts(ctx context.Context, rows []warehouse.WindowCount) error {
-	return appendRows(ctx, w.streams, w.aggLog, rows, warehouse.WindowCount.Row)
+	return appendRows(ctx, w.streams, w.counts, rows)
 }
 
 // AppendDeadLetters implements [warehouse.Ingester].
@@ -64,16 +66,12 @@ func (w *Warehouse) AppendDeadLetters(ctx context.Context, letters []warehouse.D
 	var rows []warehouse.Row
 	var letterOf []int // index of the letter, by that of the row
 	for i, letter := range letters {
-		parts, err := letter.Rows()
-		if err != nil {
-			return err
-		}
-		for _, part := range parts {
-			rows = append(rows, part)
+		for _, part := range letter.Parts() {
+			rows = append(rows, w.letters.Row(&part))
 			letterOf = append(letterOf, i)
 		}
 	}
-	err := appendAll(ctx, w.streams, w.deadLetter, rows)
+	err := appendAll(ctx, w.streams, w.letters.Table, rows)
 	var refused *warehouse.RefusedError
 	if errors.As(err, &refused) {
 		return byLetter(refused, letterOf)
@@ -96,12 +94,12 @@ func byLetter(refused *warehouse.RefusedError, letterOf []int) error {
 // Close implements [warehouse.Warehouse]: there is nothing of its own to release.
 func (w *Warehouse) Close() error { return nil }
 
-func appendRows[T any](ctx context.Context, streams Streams, table warehouse.Table, items []T, row func(T) warehouse.Row) error {
+func appendRows[T any](ctx context.Context, streams Streams, table warehouse.TableOf[T], items []T) error {
 	rows := make([]warehouse.Row, len(items))
-	for i, item := range items {
-		rows[i] = row(item)
+	for i := range items {
+		rows[i] = table.Row(&items[i])
 	}
-	return appendAll(ctx, streams, table, rows)
+	return appendAll(ctx, streams, table.Table, rows)
 }
 
 func appendAll(ctx context.Context, streams Streams, table warehouse.Table, rows []warehouse.Row) error {

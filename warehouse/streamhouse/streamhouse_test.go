@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 	"github.com/tidemark-dev/tidemark/warehouse"
 	"github.com/tidemark-dev/tidemark/warehouse/streamhouse"
 )
@@ -55,7 +56,7 @@ func TestARefusalOfPartsNamesTheirLetters(t *testing.T) {
 			refusal.Rows[i] = errors.New("bad value")
 		}
 		s := &streams{err: refusal}
-		err := streamhouse.New(warehouse.DefaultNames, s, nil).AppendDeadLetters(t.Context(), letters)
+		err := streamhouse.New(accesslog.Layout(), s, nil).AppendDeadLetters(t.Context(), letters)
 		got, ok := errors.AsType[*warehouse.RefusedError](err)
 		if !ok || len(s.rows) != 8 {
 			t.Fatalf("%d rows appended: %v, want 8 and a RefusedError", len(s.rows), err)
@@ -82,27 +83,25 @@ func TestAppendsGoToTheirTables(t *testing.T) {
 	raw := warehouse.RawRow{EventID: "1", PublishTime: at}
 	count := warehouse.WindowCount{Start: at, PageViews: 1}
 	dead := warehouse.DeadLetter{ReceivedAt: at, Message: event.Message{ID: "1", Attributes: map[string]string{"a": "1"}}}
-	letters, err := dead.Rows()
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := accesslog.Layout()
+	letter := warehouse.LetterPart{DeadLetter: dead, Part: 1, Parts: 1}
 	for table, tc := range map[string]struct {
 		append func(*streamhouse.Warehouse) error
 		rows   []warehouse.Row
 	}{
 		"raw": {func(w *streamhouse.Warehouse) error {
 			return w.AppendRaw(t.Context(), []warehouse.RawRow{raw})
-		}, []warehouse.Row{raw.Row()}},
+		}, []warehouse.Row{warehouse.RawTable(l).Row(&raw)}},
 		"windowed_traffic_log": {func(w *streamhouse.Warehouse) error {
 			return w.AppendCounts(t.Context(), []warehouse.WindowCount{count})
-		}, []warehouse.Row{count.Row()}},
+		}, []warehouse.Row{warehouse.AggLogTable(l).Row(&count)}},
 		"dead_letter": {func(w *streamhouse.Warehouse) error {
 			return w.AppendDeadLetters(t.Context(), []warehouse.DeadLetter{dead})
-		}, letters},
+		}, []warehouse.Row{warehouse.DeadLetterTable(l).Row(&letter)}},
 	} {
 		for _, fails := range []error{nil, &warehouse.TableError{Table: table, Err: errors.New("no column ip")}} {
 			s := &streams{err: fails}
-			err := tc.append(streamhouse.New(warehouse.DefaultNames, s, nil))
+			err := tc.append(streamhouse.New(accesslog.Layout(), s, nil))
 			if diff := cmp.Diff(tc.rows, s.rows); s.table != table || diff != "" {
 				t.Errorf("%s: appended to %s (-want +got):\n%s", table, s.table, diff)
 			}

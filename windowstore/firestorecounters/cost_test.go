@@ -16,6 +16,7 @@ import (
 	"github.com/tidemark-dev/tidemark/event"
 	"github.com/tidemark-dev/tidemark/flush"
 	"github.com/tidemark-dev/tidemark/ingest"
+	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 	"github.com/tidemark-dev/tidemark/internal/lab/generator"
 	"github.com/tidemark-dev/tidemark/internal/test/memdocs"
 	"github.com/tidemark-dev/tidemark/warehouse"
@@ -94,7 +95,7 @@ type service struct {
 	docs       *billed
 	committer  *ingest.Committer
 	flusher    *flush.Flusher
-	classifier event.Classifier
+	classifier *event.Classifier
 	aggregate  *counts
 	events     atomic.Int64
 }
@@ -106,7 +107,7 @@ func newService() *service {
 	aggregate := &counts{}
 	return &service{
 		docs: docs, aggregate: aggregate,
-		classifier: event.Classifier{Windows: windows, MaxClockSkew: 5 * time.Minute},
+		classifier: event.NewClassifier(event.Rules{Schema: accesslog.Schema(), Windows: windows, MaxClockSkew: 5 * time.Minute}),
 		committer: ingest.New(ingest.Config{
 			Warehouse: rows{}, Counter: store, IDKind: "message",
 			Interval: 200 * time.Millisecond, QueueLength: 10_000, QueueBytes: 1 << 30, BatchRows: 1000, BatchBytes: 4 << 20,

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 	"github.com/tidemark-dev/tidemark/window"
 )
 
@@ -53,7 +54,7 @@ func TestDuplicatesAreTheSameMessageLater(t *testing.T) {
 
 func TestMalformedShareAndReasons(t *testing.T) {
 	t.Parallel()
-	classifier := event.Classifier{Windows: window.Fixed{Duration: time.Minute, AllowedLateness: 24 * time.Hour}}
+	classifier := event.NewClassifier(event.Rules{Schema: accesslog.Schema(), Windows: window.Fixed{Duration: time.Minute, AllowedLateness: 24 * time.Hour}})
 	const count = 20_000
 	for _, share := range []float64{0, 0.3, 1} {
 		reasons := map[event.Reason]int{}
@@ -92,7 +93,7 @@ func TestEachFaultIsForItsReason(t *testing.T) {
 	for _, f := range faults() {
 		for _, d := range simulate(t, config(100, nil), start) {
 			d.Message.Data = f.spoil(d.Message.Data, random)
-			v := event.Classifier{Windows: window.Fixed{Duration: time.Minute}}.Classify(d.Message)
+			v := event.NewClassifier(event.Rules{Schema: accesslog.Schema(), Windows: window.Fixed{Duration: time.Minute}}).Classify(d.Message)
 			if reason, ok := got[f.name]; ok && reason != v.Reason {
 				t.Errorf("%s is both %s and %s", f.name, reason, v.Reason)
 			}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/tidemark-dev/tidemark/event"
 	"github.com/tidemark-dev/tidemark/internal/envelope"
+	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 	"github.com/tidemark-dev/tidemark/window"
 )
 
@@ -112,13 +113,13 @@ func TestAnotherStartHasOtherIDs(t *testing.T) {
 	}
 }
 
-func parseEvent(t testing.TB, d Delivery) event.Event {
+func parseEvent(t testing.TB, d Delivery) accesslog.Record {
 	t.Helper()
-	v := event.Classifier{Windows: window.Fixed{Duration: time.Minute}}.Classify(d.Message)
+	v := event.NewClassifier(event.Rules{Schema: accesslog.Schema(), Windows: window.Fixed{Duration: time.Minute}}).Classify(d.Message)
 	if v.Status == event.DeadLetter {
 		t.Fatalf("message %s is no event: %v\n%s", d.Message.ID, v.Err, d.Message.Data)
 	}
-	return v.Event
+	return accesslog.Of(v.Event)
 }
 
 func TestEveryMessageIsAValidEventInTheLabsFormat(t *testing.T) {

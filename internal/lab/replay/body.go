@@ -37,14 +37,8 @@ func classify(line []byte) (kind, map[string]json.RawMessage) {
 }
 
 // pushBodyOf returns the push body for a line that is not a push body itself. The line is
-// number copy among equal lines. An event is published at its own time. If publishNow is set
-// or the event has no time, it is published at now.
-func pushBodyOf(line []byte, copy int, publishNow bool, now time.Time) []byte {
-	_, object := classify(line)
-	publishTime := now
-	if t, ok := timeMember(object, "timestamp"); ok && !publishNow {
-		publishTime = t
-	}
+// number copy among equal lines.
+func pushBodyOf(line []byte, copy int, publishTime time.Time) []byte {
 	var attributes map[string]string // for the id only; the message has no attributes
 	if copy > 1 {
 		attributes = map[string]string{"copy": strconv.Itoa(copy)}
@@ -54,6 +48,12 @@ func pushBodyOf(line []byte, copy int, publishNow bool, now time.Time) []byte {
 		PublishTime: publishTime,
 		Data:        line,
 	})
+}
+
+// timestampOf returns the time in the member timestamp of a bare event.
+func timestampOf(line []byte) (time.Time, bool) {
+	_, object := classify(line)
+	return timeMember(object, "timestamp")
 }
 
 // copies counts equal lines that are not push bodies, because two events may have equal

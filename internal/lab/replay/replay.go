@@ -45,6 +45,9 @@ type Options struct {
 	// PublishTime is the publish time of bare events: PublishAtEvent or PublishNow. Empty
 	// means PublishAtEvent.
 	PublishTime string
+	// TimeOf returns the event time in the data of a bare event; nil is the member
+	// timestamp.
+	TimeOf func(data []byte) (time.Time, bool)
 	// ShiftToNow moves all times so that the latest publish time is now.
 	ShiftToNow bool
 	// Anyway sends the input even if none of its first lines is an event.
@@ -365,7 +368,17 @@ func (r *run) body(j job) []byte {
 	if j.copy == 0 {
 		return text
 	}
-	return pushBodyOf(text, j.copy, r.options.PublishTime == PublishNow, r.now())
+	published := r.now()
+	if r.options.PublishTime != PublishNow {
+		timeOf := r.options.TimeOf
+		if timeOf == nil {
+			timeOf = timestampOf
+		}
+		if t, ok := timeOf(text); ok {
+			published = t
+		}
+	}
+	return pushBodyOf(text, j.copy, published)
 }
 
 // A pacer spaces lines evenly. Only one goroutine may use it.

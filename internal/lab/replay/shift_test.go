@@ -237,6 +237,6 @@ func FuzzShiftLine(f *testing.F) {
 		if before != garbage && !json.Valid(shifted) {
 			t.Fatalf("%q became %q, which is not JSON", line, shifted)
 		}
-		pushBodyOf(line, 1, false, now)
+		pushBodyOf(line, 1, now)
 	})
 }

@@ -32,7 +32,7 @@ type hooks struct {
 	writer    string // of every process
 	store     func(next windowstore.Store, documents sharded.Documents) windowstore.Store
 	warehouse func(next warehouse.Warehouse, counters windowstore.Store, idKind string) warehouse.Warehouse
-	classify  func(p *process, c event.Classifier, m event.Message) event.Verdict
+	classify  func(p *process, r event.Rules, m event.Message) event.Verdict
 	submitter func(next ingest.Submitter) ingest.Submitter
 	flush     func(*flush.Config)
 
@@ -126,8 +126,8 @@ var Bugs = []Bug{
 		}
 	}},
 	{"count late events", func(h *hooks) {
-		h.classify = func(_ *process, c event.Classifier, m event.Message) event.Verdict {
-			v := c.Classify(m)
+		h.classify = func(_ *process, r event.Rules, m event.Message) event.Verdict {
+			v := event.NewClassifier(r).Classify(m)
 			if v.Status == event.Late {
 				v.Status = event.Counted
 			}
@@ -135,16 +135,16 @@ var Bugs = []Bug{
 		}
 	}},
 	{"late by the process's clock", func(h *hooks) {
-		h.classify = func(p *process, c event.Classifier, m event.Message) event.Verdict {
+		h.classify = func(p *process, r event.Rules, m event.Message) event.Verdict {
 			m.PublishTime = p.now()
-			return c.Classify(m)
+			return event.NewClassifier(r).Classify(m)
 		}
 	}},
 	{"late as the first delivery of the message was", func(h *hooks) {
 		var mu sync.Mutex
 		first := map[string]event.Status{}
-		h.classify = func(_ *process, c event.Classifier, m event.Message) event.Verdict {
-			v := c.Classify(m)
+		h.classify = func(_ *process, r event.Rules, m event.Message) event.Verdict {
+			v := event.NewClassifier(r).Classify(m)
 			mu.Lock()
 			defer mu.Unlock()
 			if status, ok := first[m.ID]; ok && status != event.DeadLetter && v.Status != event.DeadLetter {
@@ -157,23 +157,23 @@ var Bugs = []Bug{
 	{"an allowed lateness that cannot be changed", func(h *hooks) {
 		var once sync.Once
 		var first time.Duration
-		h.classify = func(_ *process, c event.Classifier, m event.Message) event.Verdict {
-			once.Do(func() { first = c.Windows.AllowedLateness })
-			c.Windows.AllowedLateness = first
-			return c.Classify(m)
+		h.classify = func(_ *process, r event.Rules, m event.Message) event.Verdict {
+			once.Do(func() { first = r.Windows.AllowedLateness })
+			r.Windows.AllowedLateness = first
+			return event.NewClassifier(r).Classify(m)
 		}
 	}},
 	{"windows of a minute, however long they are to be", func(h *hooks) {
-		h.classify = func(_ *process, c event.Classifier, m event.Message) event.Verdict {
-			c.Windows.Duration = time.Minute
-			return c.Classify(m)
+		h.classify = func(_ *process, r event.Rules, m event.Message) event.Verdict {
+			r.Windows.Duration = time.Minute
+			return event.NewClassifier(r).Classify(m)
 		}
 	}},
 	{"window by publish time", func(h *hooks) {
-		h.classify = func(_ *process, c event.Classifier, m event.Message) event.Verdict {
-			v := c.Classify(m)
+		h.classify = func(_ *process, r event.Rules, m event.Message) event.Verdict {
+			v := event.NewClassifier(r).Classify(m)
 			if v.Status == event.Counted {
-				v.Window = c.Windows.Start(m.PublishTime)
+				v.Window = r.Windows.Start(m.PublishTime)
 			}
 			return v
 		}
@@ -378,8 +378,8 @@ var Bugs = []Bug{
 		}
 	}},
 	{"an event id that differs between deliveries", func(h *hooks) {
-		h.classify = func(p *process, c event.Classifier, m event.Message) event.Verdict {
-			v := c.Classify(m)
+		h.classify = func(p *process, r event.Rules, m event.Message) event.Verdict {
+			v := event.NewClassifier(r).Classify(m)
 			v.EventID += p.name
 			return v
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/tidemark-dev/tidemark/event"
 	"github.com/tidemark-dev/tidemark/flush"
 	"github.com/tidemark-dev/tidemark/ingest"
+	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 	"github.com/tidemark-dev/tidemark/warehouse"
 	"github.com/tidemark-dev/tidemark/warehouse/streamhouse"
 	"github.com/tidemark-dev/tidemark/window"
@@ -116,10 +117,12 @@ func (w *world) start() {
 		house = w.hooks.warehouse(house, counters, ids.String())
 	}
 
-	classifier := event.Classifier{Windows: p.windows, MaxClockSkew: w.config.maxClockSkew, EventTime: w.timeSource(), EventID: ids}
-	p.classify = classifier.Classify
+	rules := event.Rules{
+		Schema: accesslog.Schema(), Windows: p.windows, MaxClockSkew: w.config.maxClockSkew, EventTime: w.timeSource(), EventID: ids,
+	}
+	p.classify = event.NewClassifier(rules).Classify
 	if w.hooks.classify != nil {
-		p.classify = func(m event.Message) event.Verdict { return w.hooks.classify(p, classifier, m) }
+		p.classify = func(m event.Message) event.Verdict { return w.hooks.classify(p, rules, m) }
 	}
 	p.committer = ingest.New(ingest.Config{
 		Warehouse: house, Counter: counters, IDKind: ids.String(),

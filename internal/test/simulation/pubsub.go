@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 	"github.com/tidemark-dev/tidemark/window"
 )
 
@@ -131,8 +132,8 @@ func (w *world) lag() time.Duration {
 	}
 }
 
-func (w *world) record(at time.Time) *event.Event {
-	return &event.Event{
+func (w *world) record(at time.Time) *accesslog.Record {
+	return &accesslog.Record{
 		IP: "192.0.2.1", UserID: "1", UserAgent: "simulation", Timestamp: at.UTC().Truncate(time.Microsecond),
 		HTTPRequest: fmt.Sprintf("GET /%d HTTP/1.1", w.made), HTTPResponse: 200, NumBytes: w.rng.Int64N(1000),
 	}
@@ -140,7 +141,7 @@ func (w *world) record(at time.Time) *event.Event {
 
 // publish makes a message of an event, or of something that is none, and works out
 // what it is.
-func (w *world) publish(record *event.Event, now time.Time) *message {
+func (w *world) publish(record *accesslog.Record, now time.Time) *message {
 	n := len(w.messages) + 1
 	m := &message{Message: event.Message{
 		ID: fmt.Sprintf("m%03d", n), PublishTime: now.Truncate(time.Microsecond), PublishTimeSource: event.FromMessage,
@@ -153,7 +154,7 @@ func (w *world) publish(record *event.Event, now time.Time) *message {
 	}
 	m.Data = []byte("{ no event")
 	if record != nil {
-		data, err := event.Encode(*record)
+		data, err := record.Data()
 		if err != nil {
 			panic(err)
 		}

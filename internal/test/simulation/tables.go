@@ -8,13 +8,14 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
 // tables is the model of the warehouse: rows that were appended, in order, and the
 // queries over them. It has no faults; see faultyTables.
 type tables struct {
-	names   warehouse.Names
+	names   warehouse.Layout
 	rows    map[string][]warehouse.Row // by table
 	refuses func(warehouse.Row) bool   // rows of the raw table that are refused for their own value
 	naming  bool                       // whether a refusal names the rows
@@ -24,29 +25,29 @@ type tables struct {
 	counts func(late []bool) int64 // what an event counts, by which of its stored deliveries are late
 }
 
-func newTables(names warehouse.Names) *tables {
+func newTables(names warehouse.Layout) *tables {
 	return &tables{names: names, rows: map[string][]warehouse.Row{}, counts: onceIfOnTime}
 }
 
 // The columns that the queries read.
 var (
-	rawTable     = warehouse.RawTable(warehouse.DefaultNames)
-	logTable     = warehouse.AggLogTable(warehouse.DefaultNames)
-	letterTable  = warehouse.DeadLetterTable(warehouse.DefaultNames)
-	rawEventID   = column(rawTable, "event_id")
-	rawMessageID = column(rawTable, "message_id")
-	rawPublished = column(rawTable, "publish_time")
-	rawWindow    = column(rawTable, "window_start")
-	rawLate      = column(rawTable, "is_late")
-	rawUserAgent = column(rawTable, "user_agent")
-	rawNumBytes  = column(rawTable, "num_bytes")
-	logStart     = column(logTable, "timestamp")
-	logPageViews = column(logTable, "page_views")
-	logFinal     = column(logTable, "is_final")
-	logWrittenAt = column(logTable, "written_at")
-	letterID     = column(letterTable, "message_id")
-	letterData   = column(letterTable, "data")
-	letterReason = column(letterTable, "reason")
+	rawTable     = warehouse.RawTable(accesslog.Layout())
+	logTable     = warehouse.AggLogTable(accesslog.Layout())
+	letterTable  = warehouse.DeadLetterTable(accesslog.Layout())
+	rawEventID   = column(rawTable.Table, "event_id")
+	rawMessageID = column(rawTable.Table, "message_id")
+	rawPublished = column(rawTable.Table, "publish_time")
+	rawWindow    = column(rawTable.Table, "window_start")
+	rawLate      = column(rawTable.Table, "is_late")
+	rawUserAgent = column(rawTable.Table, "user_agent")
+	rawNumBytes  = column(rawTable.Table, "num_bytes")
+	logStart     = column(logTable.Table, "timestamp")
+	logPageViews = column(logTable.Table, "page_views")
+	logFinal     = column(logTable.Table, "is_final")
+	logWrittenAt = column(logTable.Table, "written_at")
+	letterID     = column(letterTable.Table, "message_id")
+	letterData   = column(letterTable.Table, "data")
+	letterReason = column(letterTable.Table, "reason")
 )
 
 func column(table warehouse.Table, name string) int {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 	"slices"
 	"strings"
 	"testing/synctest"
@@ -95,7 +96,7 @@ type world struct {
 func newWorld(seed uint64) *world {
 	w := &world{
 		scheduler: newScheduler(seed),
-		tables:    newTables(warehouse.DefaultNames),
+		tables:    newTables(accesslog.Layout()),
 		database:  memdocs.New(time.Now),
 		quiet:     map[time.Time]bool{},
 		seen:      map[time.Time]windowValue{},

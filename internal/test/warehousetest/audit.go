@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
@@ -193,7 +194,8 @@ func countsAreAuditedAtTheirExtremes(t *testing.T, f fixture) {
 
 func theAuditAgreesWithCountRaw(t *testing.T, f fixture) {
 	r := f.raw(minute(0), id(1)) // with its window by an event time of its own
-	r.Timestamp, r.PublishTime = minute(7), minute(8)
+	edit(&r, func(a *accesslog.Record) { a.Timestamp = minute(7) })
+	r.PublishTime = minute(8)
 	f.appendRaw(t, r, late(f.raw(minute(0), id(2))))
 	for _, id := range []string{"", "a", "A", "a ", "1", "01", "é", "e\u0301"} {
 		f.appendRaw(t, f.raw(minute(0), id), f.raw(minute(1), id))

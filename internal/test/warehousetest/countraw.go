@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
@@ -133,7 +134,8 @@ func windowsAtTheEndsOfTimeAreCounted(t *testing.T, f fixture) {
 func rowsAreCountedByWindowNotByTheirOtherTimes(t *testing.T, f fixture) {
 	// With an event time of its own, a row's window need not hold its timestamp.
 	r := f.raw(minute(0), id(1))
-	r.Timestamp, r.PublishTime = minute(7), minute(8)
+	edit(&r, func(a *accesslog.Record) { a.Timestamp = minute(7) })
+	r.PublishTime = minute(8)
 	f.appendRaw(t, r)
 	f.wantCounts(t, []time.Time{minute(0), minute(7), minute(8)}, 1, 0, 0)
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
@@ -42,10 +43,10 @@ func everyRawColumnIsStoredAsGiven(t *testing.T, f fixture) {
 func missingCoordinatesAreNullAndZeroOnesAreNot(t *testing.T, f fixture) {
 	zero := 0.0
 	noLat, noLng, neither, zeros := f.raw(minute(0), id(1)), f.raw(minute(0), id(2)), f.raw(minute(0), id(3)), f.raw(minute(0), id(4))
-	noLat.Lat = nil
-	noLng.Lng = nil
-	neither.Lat, neither.Lng = nil, nil
-	zeros.Lat, zeros.Lng = &zero, &zero
+	edit(&noLat, func(a *accesslog.Record) { a.Lat = nil })
+	edit(&noLng, func(a *accesslog.Record) { a.Lng = nil })
+	edit(&neither, func(a *accesslog.Record) { a.Lat, a.Lng = nil, nil })
+	edit(&zeros, func(a *accesslog.Record) { a.Lat, a.Lng = &zero, &zero })
 	f.wantRaw(t, noLat, noLng, neither, zeros)
 }
 
@@ -62,7 +63,8 @@ func stringsAreStoredAsGiven(t *testing.T, f fixture) {
 		strings.Repeat("long ", 20_000),
 	} {
 		r := f.raw(minute(0), id(i))
-		r.IP, r.UserID, r.UserAgent, r.HTTPRequest, r.MessageID = s, s, s, s, s
+		edit(&r, func(a *accesslog.Record) { a.IP, a.UserID, a.UserAgent, a.HTTPRequest = s, s, s, s })
+		r.MessageID = s
 		rows = append(rows, r)
 	}
 	f.wantRaw(t, rows...)
@@ -72,7 +74,7 @@ func timesAreStoredToTheMicrosecond(t *testing.T, f fixture) {
 	var rows []warehouse.RawRow
 	for i, fraction := range []time.Duration{0, 1, 10, 100_000, 123_456, 589_790, 999_999} {
 		r := f.raw(minute(0), id(i))
-		r.Timestamp = minute(0).Add(fraction * time.Microsecond)
+		edit(&r, func(a *accesslog.Record) { a.Timestamp = minute(0).Add(fraction * time.Microsecond) })
 		r.PublishTime = minute(1).Add(fraction * time.Microsecond)
 		r.ProcessingTime = f.now.Truncate(time.Second).Add(fraction * time.Microsecond)
 		rows = append(rows, r)
@@ -88,11 +90,15 @@ var (
 
 func timesOfTheFirstAndLastYearAreStored(t *testing.T, f fixture) {
 	first := f.raw(firstWindow, id(1))
-	first.Timestamp, first.PublishTime = firstWindow, firstWindow
+	edit(&first, func(a *accesslog.Record) { a.Timestamp = firstWindow })
+	first.PublishTime = firstWindow
 	last := f.raw(lastWindow, id(2))
-	last.Timestamp, last.PublishTime = lastInstant, lastInstant
+	edit(&last, func(a *accesslog.Record) { a.Timestamp = lastInstant })
+	last.PublishTime = lastInstant
 	beforeEpoch := f.raw(time.Date(1969, time.December, 31, 23, 59, 0, 0, time.UTC), id(3))
-	beforeEpoch.Timestamp = time.Date(1969, time.December, 31, 23, 59, 59, 999_999_000, time.UTC)
+	edit(&beforeEpoch, func(a *accesslog.Record) {
+		a.Timestamp = time.Date(1969, time.December, 31, 23, 59, 59, 999_999_000, time.UTC)
+	})
 	f.wantRaw(t, first, last, beforeEpoch)
 	f.wantRows(t, "SELECT event_id FROM raw ORDER BY event_timestamp",
 		Row{"event_id": id(1)}, Row{"event_id": id(3)}, Row{"event_id": id(2)})
@@ -102,12 +108,12 @@ func numbersAreStoredAtTheirExtremes(t *testing.T, f fixture) {
 	var rows []warehouse.RawRow
 	for i, n := range []int64{math.MinInt64, -1 << 53, -1, 0, 1<<53 + 1, math.MaxInt64} {
 		r := f.raw(minute(0), id(i))
-		r.HTTPResponse, r.NumBytes = n, n
+		edit(&r, func(a *accesslog.Record) { a.HTTPResponse, a.NumBytes = n, n })
 		rows = append(rows, r)
 	}
 	for i, x := range []float64{-math.MaxFloat64, -90, -math.SmallestNonzeroFloat64, 48, 0.1, math.Pi, 1 << 53, math.MaxFloat64} {
 		r := f.raw(minute(0), id(10+i))
-		r.Lat, r.Lng = &x, &x
+		edit(&r, func(a *accesslog.Record) { a.Lat, a.Lng = &x, &x })
 		rows = append(rows, r)
 	}
 	f.wantRaw(t, rows...)
@@ -131,7 +137,7 @@ func everyRowOfALargeAppendIsStored(t *testing.T, f fixture) {
 var eventsTests = []func(*testing.T, fixture){
 	anEventIsOnceInTheView,
 	aCountedDeliveryIsShownBeforeALateOne,
-	theEarliestPublishedDeliveryIsShown,
+	ofAnEventTheSmallestMessageIsShownAndOfThatTheEarliestDelivery,
 	theSameIDInTwoWindowsIsTwoEvents,
 	theViewOfNoRowsIsEmpty,
 }
@@ -165,17 +171,18 @@ func aCountedDeliveryIsShownBeforeALateOne(t *testing.T, f fixture) {
 	f.wantEvents(t, []warehouse.RawRow{early, counted, after}, counted)
 }
 
-func theEarliestPublishedDeliveryIsShown(t *testing.T, f fixture) {
-	delivery := func(n int, at time.Duration) warehouse.RawRow {
+func ofAnEventTheSmallestMessageIsShownAndOfThatTheEarliestDelivery(t *testing.T, f fixture) {
+	delivery := func(n int, message string, at time.Duration) warehouse.RawRow {
 		r := published(f.raw(minute(0), id(n)), minute(0).Add(at))
-		r.MessageID = at.String()
+		r.MessageID = message
 		return r
 	}
 	deliveries := []warehouse.RawRow{
-		delivery(1, 30*time.Second), delivery(1, 10*time.Second+time.Microsecond), delivery(1, 10*time.Second), delivery(1, 20*time.Second),
-		late(delivery(2, 9*time.Minute)), late(delivery(2, 8*time.Minute)), late(delivery(2, 10*time.Minute)),
+		delivery(1, "b", 10*time.Second), delivery(1, "a", 30*time.Second), delivery(1, "a", 20*time.Second), delivery(1, "a", 20*time.Second+time.Microsecond),
+		delivery(1, "a0", 5*time.Second), late(delivery(1, "A", time.Second)),
+		late(delivery(2, "9", 9*time.Minute)), late(delivery(2, "10", 10*time.Minute)), late(delivery(2, "10", 8*time.Minute)), // as text
 	}
-	f.wantEvents(t, deliveries, deliveries[2], deliveries[5])
+	f.wantEvents(t, deliveries, deliveries[2], deliveries[8])
 }
 
 func theSameIDInTwoWindowsIsTwoEvents(t *testing.T, f fixture) {

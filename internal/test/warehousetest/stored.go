@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
@@ -78,12 +79,14 @@ func storedRowsComeBackAsTheyWere(t *testing.T, f fixture) {
 	f.wantStoredRaw(t, beginning, noEnd)
 	zero := 0.0
 	whole, other, noLat, noLng := f.raw(minute(0), id(1)), late(f.raw(minute(0), id(2))), f.raw(minute(0), id(3)), f.raw(minute(0), id(4))
-	noLat.Lat, noLat.Lng = nil, &zero
-	noLng.Lat, noLng.Lng = &zero, nil
-	other.Event = event.Event{Timestamp: minute(7).Add(time.Microsecond), HTTPResponse: -1 << 63, NumBytes: 1<<63 - 1}
-	other.IP = "zero \x00, '日本語'\n"
+	edit(&noLat, func(a *accesslog.Record) { a.Lat, a.Lng = nil, &zero })
+	edit(&noLng, func(a *accesslog.Record) { a.Lat, a.Lng = &zero, nil })
+	other.Event = accesslog.Record{
+		IP: "zero \x00, '日本語'\n", Timestamp: minute(7).Add(time.Microsecond), HTTPResponse: -1 << 63, NumBytes: 1<<63 - 1,
+	}.Event()
 	first, last := f.raw(firstWindow, ""), f.raw(lastWindow, id(1))
-	first.PublishTime, last.PublishTime, last.Timestamp = firstWindow, lastInstant, lastInstant
+	first.PublishTime, last.PublishTime = firstWindow, lastInstant
+	edit(&last, func(a *accesslog.Record) { a.Timestamp = lastInstant })
 	f.appendRaw(t, last, noLng, noLat, other, whole, first)
 	f.wantStoredRaw(t, beginning, noEnd, first, whole, other, noLat, noLng, last)
 }
@@ -251,7 +254,7 @@ func largeStoredRowsComeBack(t *testing.T, f fixture) {
 	var want []warehouse.RawRow
 	for i := range 7 {
 		r := f.raw(minute(0), id(i))
-		r.UserAgent = strings.Repeat(fmt.Sprint(i), 1_500_000)
+		edit(&r, func(a *accesslog.Record) { a.UserAgent = strings.Repeat(fmt.Sprint(i), 1_500_000) })
 		want = append(want, r)
 	}
 	f.appendRaw(t, want...)

@@ -16,17 +16,17 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
 // A Harness makes the warehouses that the suite runs against.
 type Harness struct {
-	// Open returns a fresh warehouse whose tables are empty and have the given
-	// names, and a way to query them. It ends the test where it cannot. What it
+	// Open returns a fresh warehouse whose tables are empty and of the given
+	// layout, and a way to query them. It ends the test where it cannot. What it
 	// returns lasts until the test ends and is then closed by the harness.
 	// Sub-tests run in parallel, each with a warehouse of its own.
-	Open func(t *testing.T, names warehouse.Names) (warehouse.Warehouse, Query)
+	Open func(t *testing.T, l warehouse.Layout) (warehouse.Warehouse, Query)
 }
 
 // A Query runs one SELECT and returns its rows in order. The suite uses only SQL
@@ -60,15 +60,16 @@ func Run(t *testing.T, h Harness) {
 			for _, test := range group.tests {
 				t.Run(promise(test), func(t *testing.T) {
 					t.Parallel()
-					test(t, h.open(t, warehouse.DefaultNames))
+					test(t, h.open(t, accesslog.Layout()))
 				})
 			}
 		})
 	}
 	t.Run("TablesHaveTheNamesGiven", func(t *testing.T) {
 		t.Parallel()
-		names := warehouse.Names{Raw: "Visits", Agg: "hits_2", DeadLetter: "bad"}
-		tablesHaveTheNamesGiven(t, h.open(t, names), names)
+		l := accesslog.Layout()
+		l.Names = warehouse.Names{Raw: "Visits", Agg: "hits_2", DeadLetter: "bad"}
+		tablesHaveTheNamesGiven(t, h.open(t, l), l.Names)
 	})
 }
 
@@ -87,8 +88,8 @@ type fixture struct {
 	now   time.Time
 }
 
-func (h Harness) open(t *testing.T, names warehouse.Names) fixture {
-	w, query := h.Open(t, names)
+func (h Harness) open(t *testing.T, l warehouse.Layout) fixture {
+	w, query := h.Open(t, l)
 	return fixture{w, query, time.Now().UTC().Truncate(time.Microsecond)}
 }
 
@@ -101,7 +102,7 @@ func minute(i int) time.Time {
 func (f fixture) raw(start time.Time, id string) warehouse.RawRow {
 	lat, lng := 48.8566, 2.3522
 	return warehouse.RawRow{
-		Event: event.Event{
+		Event: accesslog.Record{
 			IP:           "198.51.100.23",
 			UserID:       "-6120394857710293846",
 			UserAgent:    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/534.18.4 (KHTML",
@@ -111,7 +112,7 @@ func (f fixture) raw(start time.Time, id string) warehouse.RawRow {
 			HTTPRequest:  `"GET fungi.html HTTP/1.0"`,
 			HTTPResponse: 200,
 			NumBytes:     287,
-		},
+		}.Event(),
 		ProcessingTime: f.now,
 		EventID:        id,
 		MessageID:      "message of " + id,
@@ -132,21 +133,29 @@ func published(r warehouse.RawRow, t time.Time) warehouse.RawRow {
 	return r
 }
 
+// edit changes the record of an event.
+func edit(r *warehouse.RawRow, change func(*accesslog.Record)) {
+	record := accesslog.Of(r.Event)
+	change(&record)
+	r.Event = record.Event()
+}
+
 // rawColumns returns the row as a query of the raw table must.
 func rawColumns(r warehouse.RawRow) Row {
+	a := accesslog.Of(r.Event)
 	row := Row{
-		"ip": r.IP, "user_id": r.UserID, "user_agent": r.UserAgent,
+		"ip": a.IP, "user_id": a.UserID, "user_agent": a.UserAgent,
 		"lat": nil, "lng": nil,
-		"event_timestamp": r.Timestamp, "processing_timestamp": r.ProcessingTime,
-		"http_request": r.HTTPRequest, "http_response": r.HTTPResponse, "num_bytes": r.NumBytes,
+		"event_timestamp": a.Timestamp, "processing_timestamp": r.ProcessingTime,
+		"http_request": a.HTTPRequest, "http_response": a.HTTPResponse, "num_bytes": a.NumBytes,
 		"event_id": r.EventID, "message_id": r.MessageID, "publish_time": r.PublishTime,
 		"window_start": r.WindowStart, "is_late": r.Late,
 	}
-	if r.Lat != nil {
-		row["lat"] = *r.Lat
+	if a.Lat != nil {
+		row["lat"] = *a.Lat
 	}
-	if r.Lng != nil {
-		row["lng"] = *r.Lng
+	if a.Lng != nil {
+		row["lng"] = *a.Lng
 	}
 	return row
 }

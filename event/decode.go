@@ -1,0 +1,244 @@
+package event
+
+import (
+	"encoding/json"
+	"errors"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/tidemark-dev/tidemark/internal/strictjson"
+)
+
+// A Decoder reads events by a schema. It may be used concurrently.
+//
+// encoding/json on a struct would let bad events through: it matches keys in any case,
+// takes a missing key or a null for a zero value, and replaces broken UTF-8. So keys
+// are matched exactly, at every depth, and each value is checked by its type.
+type Decoder struct {
+	schema    Schema
+	selection *strictjson.Selection // of the fields' values, then of the objects around them
+	objects   []string              // keys of the objects around fields, joined by points
+	around    [][]int               // by field: the indexes in objects of those around it
+	taken     map[string]bool       // keys of the outermost object that a field takes whole
+	scratch   sync.Pool             // of *[]json.RawMessage
+}
+
+// NewDecoder returns a decoder of events of the schema.
+func NewDecoder(s Schema) *Decoder {
+	d := &Decoder{schema: s, around: make([][]int, len(s.Fields)), taken: map[string]bool{}}
+	paths := make([]string, len(s.Fields))
+	for i, f := range s.Fields {
+		paths[i] = f.Key()
+		if len(f.Path) == 1 {
+			d.taken[f.Path[0]] = true
+		}
+		for depth := 1; depth < len(f.Path); depth++ {
+			d.around[i] = append(d.around[i], d.object(strings.Join(f.Path[:depth], ".")))
+		}
+	}
+	d.selection = strictjson.Select(append(paths, d.objects...)...)
+	d.scratch.New = func() any {
+		values := make([]json.RawMessage, len(paths)+len(d.objects))
+		return &values
+	}
+	return d
+}
+
+// object returns the index of a path in objects, to which it adds a new one.
+func (d *Decoder) object(path string) int {
+	if i := slices.Index(d.objects, path); i >= 0 {
+		return i
+	}
+	d.objects = append(d.objects, path)
+	return len(d.objects) - 1
+}
+
+// Decode reads an event from a message's data. The event shares no memory with data.
+// Every error is an *invalid.
+func (d *Decoder) Decode(data []byte) (Event, error) {
+	if len(data) == 0 {
+		return Event{}, invalidf(Empty, "the message has no data")
+	}
+	if !utf8.Valid(data) {
+		return Event{}, invalidf(BadUTF8, "data is not UTF-8: first bad byte at offset %d", firstBadByte(data))
+	}
+	scratch := d.scratch.Get().(*[]json.RawMessage)
+	defer d.scratch.Put(scratch)
+	defer clear(*scratch) // so that the pool keeps no data
+	rest := restBuilder{data: data}
+	var visit func(strictjson.Member)
+	if d.schema.Rest != "" {
+		visit = func(m strictjson.Member) {
+			if !d.taken[string(rest.key(m))] {
+				rest.members = append(rest.members, m)
+			}
+		}
+	}
+	err := d.selection.Read(data, *scratch, visit)
+	if errors.Is(err, strictjson.ErrNotObject) {
+		return Event{}, invalidf(NotAnObject, "data is not a JSON object: %w", err)
+	}
+	if err != nil {
+		return Event{}, invalidf(BadJSON, "data is not one JSON object: %w", err)
+	}
+	values, err := d.values(*scratch)
+	if err != nil {
+		return Event{}, err
+	}
+	e := Event{Values: values}
+	if d.schema.Rest != "" {
+		e.Rest = rest.object()
+	}
+	return e, nil
+}
+
+// NewTimeReader returns a function that reads the payload's event time, whatever else is
+// wrong with the data. It returns false if there is none.
+func NewTimeReader(s Schema) func(data []byte) (time.Time, bool) {
+	at := s.Index(s.Time)
+	if at < 0 {
+		return func([]byte) (time.Time, bool) { return time.Time{}, false }
+	}
+	decoder := NewDecoder(Schema{Fields: s.Fields[at : at+1]})
+	return func(data []byte) (time.Time, bool) {
+		e, err := decoder.Decode(data)
+		if err != nil {
+			return time.Time{}, false
+		}
+		return e.Values[0].(time.Time), true
+	}
+}
+
+// values decodes the values found. All keys are looked for before any type is checked,
+// and times are read last, so that the reason does not depend on the order of the
+// fields.
+func (d *Decoder) values(found []json.RawMessage) ([]any, error) {
+	raw, objects := found[:len(d.schema.Fields)], found[len(d.schema.Fields):]
+	for i, f := range d.schema.Fields {
+		if f.Required && raw[i] == nil && d.notObject(i, objects) < 0 {
+			return nil, invalidf(MissingField, "required key %q is missing", f.Key())
+		}
+	}
+	values := make([]any, len(raw))
+	for i, f := range d.schema.Fields {
+		if at := d.notObject(i, objects); at >= 0 {
+			return nil, wrongType(d.objects[at], objects[at], "an object")
+		}
+		if raw[i] == nil || !f.Required && string(raw[i]) == "null" {
+			continue
+		}
+		var err error
+		if values[i], err = f.value(raw[i]); err != nil {
+			return nil, err
+		}
+	}
+	for i, f := range d.schema.Fields {
+		if text, ok := values[i].(string); ok && f.Type == Timestamp {
+			t, err := ParseTime(text)
+			if err != nil {
+				return nil, invalidf(BadTime, "%s: %w", f.Key(), err)
+			}
+			values[i] = t
+		}
+	}
+	return values, nil
+}
+
+// notObject returns the index of the outermost object around the field that is there
+// and is no object, or -1. Null is as good as absent.
+func (d *Decoder) notObject(field int, objects []json.RawMessage) int {
+	for _, at := range d.around[field] {
+		if value := objects[at]; value != nil && value[0] != '{' && string(value) != "null" {
+			return at
+		}
+	}
+	return -1
+}
+
+// value decodes one value, which is there. A time that is text stays text.
+func (f Field) value(raw json.RawMessage) (any, error) {
+	switch f.Type {
+	case Integer:
+		n, ok := integer(raw)
+		if !ok {
+			return nil, f.wrongType(raw, "an integer of at most 64 bits, without point or exponent")
+		}
+		return n, nil
+	case Float:
+		// Of all JSON values ParseFloat takes numbers only, and only those that fit.
+		x, err := strconv.ParseFloat(string(raw), 64)
+		if err != nil {
+			return nil, f.wrongType(raw, "a number")
+		}
+		return x, nil
+	case Boolean:
+		if text := string(raw); text == "true" || text == "false" {
+			return text == "true", nil
+		}
+		return nil, f.wrongType(raw, "true or false")
+	}
+	if f.Type == Timestamp && f.Format != RFC3339 {
+		return f.epochTime(raw)
+	}
+	text, err := strictjson.String(raw)
+	if err != nil {
+		return nil, f.wrongType(raw, "a string")
+	}
+	return text, nil
+}
+
+// epochTime reads an integer that counts from the Unix epoch.
+func (f Field) epochTime(raw json.RawMessage) (any, error) {
+	n, ok := integer(raw)
+	if !ok {
+		return nil, f.wrongType(raw, "an integer, as format: "+string(f.Format)+" says")
+	}
+	t := time.Unix(n, 0)
+	if f.Format == UnixMilli {
+		t = time.UnixMilli(n)
+	}
+	// Beyond these seconds the calendar overflows, and no year can be told.
+	if n < math.MinInt64/2 || n > math.MaxInt64/2 {
+		return nil, invalidf(BadTime, "%s: %d is not a time: years go from 1 to 9999 in UTC", f.Key(), n)
+	}
+	t, err := inRange(strconv.FormatInt(n, 10), t)
+	if err != nil {
+		return nil, invalidf(BadTime, "%s: %w", f.Key(), err)
+	}
+	return t, nil
+}
+
+// integer reads a JSON number without point or exponent that fits in 64 bits.
+func integer(raw json.RawMessage) (n int64, ok bool) {
+	// ParseInt is wider than JSON only in a leading + and leading zeros, which the
+	// JSON decoder has already refused.
+	n, err := strconv.ParseInt(string(raw), 10, 64)
+	return n, err == nil
+}
+
+func (f Field) wrongType(raw json.RawMessage, want string) error {
+	if !f.Required {
+		want += ", null or nothing"
+	}
+	return wrongType(f.Key(), raw, want)
+}
+
+func wrongType(key string, raw json.RawMessage, want string) error {
+	return invalidf(WrongType, "%s is %s, want %s", key, strictjson.Quote(string(raw)), want)
+}
+
+func firstBadByte(data []byte) int {
+	for i := 0; i < len(data); {
+		r, size := utf8.DecodeRune(data[i:])
+		if r == utf8.RuneError && size == 1 {
+			return i
+		}
+		i += size
+	}
+	return len(data)
+}

@@ -1,0 +1,197 @@
+package service_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/internal/envelope"
+	"github.com/tidemark-dev/tidemark/service"
+	"github.com/tidemark-dev/tidemark/settings"
+	"github.com/tidemark-dev/tidemark/warehouse"
+	"github.com/tidemark-dev/tidemark/windowstore"
+)
+
+const ordersFile = `
+name: orders
+event:
+  time: created_at
+  id: field:order
+  fields:
+    - {name: order,      type: STRING,    mode: REQUIRED, from: order.id}
+    - {name: created_at, type: TIMESTAMP, mode: REQUIRED, from: order.created, format: unix_ms}
+    - {name: group,      type: STRING,    from: customer.address.country}
+    - {name: amount,     type: INTEGER,   mode: REQUIRED}
+    - {name: ms,         type: FLOAT}
+  rest: payload
+aggregate:
+  columns:
+    - {name: select, count: true}
+`
+
+var ordersStart = time.Date(2026, 3, 14, 9, 26, 0, 0, time.UTC)
+
+// orderBodies returns pushes of orders, each order in two messages, and what SQL must
+// say of them: how many orders each minute has, and the amount and the rest of each.
+func orderBodies() (bodies [][]byte, counts, amounts map[string]int64, rests map[string]string) {
+	counts, amounts, rests = map[string]int64{}, map[string]int64{}, map[string]string{}
+	for i := range 200 {
+		created := ordersStart.Add(time.Duration(i) * 1377 * time.Millisecond)
+		country := []string{`"FR"`, "null", `"DE"`}[i%3]
+		rest := fmt.Sprintf(`{"order":{"id":"o-%[1]d","created":%[2]d},"customer":{"id":%[1]d,"address":{"country":%[3]s}},"tags":["a",{"b":1e400}]}`, i, created.UnixMilli(), country)
+		data := fmt.Sprintf(`{"amount":1,"amount":%d,"ms":%d,%s`, i, i%7, rest[1:])
+		counts[event.FormatTime(created.Truncate(time.Minute))]++
+		amounts[fmt.Sprintf("o-%d", i)], rests[fmt.Sprintf("o-%d", i)] = int64(i), rest
+		for copy := range 2 {
+			bodies = append(bodies, envelope.Encode(event.Message{
+				ID: fmt.Sprintf("%d-%d", i, copy), PublishTime: created.Add(time.Second), Data: []byte(data),
+			}))
+		}
+	}
+	return bodies, counts, amounts, rests
+}
+
+func TestEventsOfAPipelineFileAreStoredAndCounted(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := map[string]string{"pipeline-file": ordersFile}
+	bodies, counts, amounts, rests := orderBodies()
+	for range 3 { // redelivered, in another order, to a process that knows nothing of the others
+		s := startOn(t, dir, file)
+		rand.Shuffle(len(bodies), func(i, j int) { bodies[i], bodies[j] = bodies[j], bodies[i] })
+		s.pushAll(t, bodies, 16)
+		s.flushAll(t)
+	}
+	s := startOn(t, dir, file)
+	if diff := cmp.Diff(counts, s.query(t, `SELECT timestamp, "select" FROM orders`)); diff != "" {
+		t.Errorf("counts (-want +got)\n%s", diff)
+	}
+	if diff := cmp.Diff(amounts, s.query(t, `SELECT "order", amount FROM orders_raw_events`)); diff != "" {
+		t.Errorf("amounts (-want +got)\n%s", diff)
+	}
+	if got := s.query(t, `SELECT ifnull("group", 'none'), count(*) FROM orders_raw_events GROUP BY 1`); got["FR"] != 67 || got["none"] != 67 || got["DE"] != 66 {
+		t.Errorf("countries %v", got)
+	}
+	if report := s.audit(t, "GET"); !report.Clean() || len(report.Waiting) > 0 {
+		t.Errorf("audit: %+v", report)
+	}
+	tables, loaded := ordersTables(t, dir, ordersFile)
+	var again [][]byte
+	for row, err := range tables.RawRows(t.Context(), time.Time{}, time.Time{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if row.Rest != rests[row.EventID] || row.MessageID != strings.TrimPrefix(row.EventID, "o-")+"-0" {
+			t.Errorf("event %s of message %s has the rest %s, want %s", row.EventID, row.MessageID, row.Rest, rests[row.EventID])
+		}
+		m, err := row.Message(loaded.PipelineFile.Schema, loaded.EventID, loaded.EventTime)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again = append(again, envelope.Encode(m))
+	}
+	// What is stored, sent to an empty place, gives the same table.
+	copied := startOn(t, t.TempDir(), file)
+	copied.pushAll(t, again, 16)
+	copied.flushAll(t)
+	if diff := cmp.Diff(counts, copied.query(t, `SELECT timestamp, "select" FROM orders`)); diff != "" {
+		t.Errorf("counts of the stored rows (-want +got)\n%s", diff)
+	}
+}
+
+func TestAFlushNamesTheCountOfThePipelineFile(t *testing.T) {
+	t.Parallel()
+	s := startOn(t, t.TempDir(), map[string]string{"pipeline-file": ordersFile})
+	bodies, _, _, _ := orderBodies()
+	s.pushAll(t, bodies[:2], 1)
+	text, err := json.Marshal(s.Flush(t.Context()))
+	if err != nil || !strings.Contains(string(text), `"windows":[{"window_start":"2026-03-14T09:26:00.000000Z","select":1,"is_final":true}]`) {
+		t.Errorf("report %s, %v", text, err)
+	}
+}
+
+// The fields may change: one is new, one is gone, one need no longer be there.
+func TestTheFieldsOfAPipelineFileMayChange(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	bodies, counts, _, _ := orderBodies()
+	half := len(bodies) / 2
+	startOn(t, dir, map[string]string{"pipeline-file": ordersFile}).pushAll(t, bodies[:half], 4)
+	changed := strings.NewReplacer(
+		"type: INTEGER,   mode: REQUIRED}", "type: INTEGER}\n    - {name: customer, type: INTEGER, from: customer.id}",
+		"    - {name: ms,         type: FLOAT}\n", "").Replace(ordersFile)
+	s := startOn(t, dir, map[string]string{"pipeline-file": changed})
+	s.pushAll(t, bodies[half:], 4)
+	s.flushAll(t)
+	if diff := cmp.Diff(counts, s.query(t, `SELECT timestamp, "select" FROM orders`)); diff != "" {
+		t.Errorf("counts (-want +got)\n%s", diff)
+	}
+	want := map[string]int64{"-": int64(half), "ms": int64(half), "customer": int64(len(bodies) - half)}
+	got := s.query(t, `SELECT 'ms', count(ms) FROM orders_raw UNION SELECT 'customer', count(customer) FROM orders_raw UNION SELECT '-', count(*) - count(customer) FROM orders_raw`)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("values (-want +got)\n%s", diff)
+	}
+	if s.query(t, `SELECT 'customer', count(customer) FROM orders_raw_events`)["customer"] == 0 {
+		t.Error("the view events does not have the new field")
+	}
+	if without := s.push(t, "/push/raw", []byte(`{"order": {"id": "x", "created": 1773480413589}}`)); without.Status == event.DeadLetter {
+		t.Errorf("an event without amount is %v", without)
+	}
+}
+
+func TestAPipelineFileOfAnotherMeaningIsRefused(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	bodies, _, _, _ := orderBodies()
+	startOn(t, dir, map[string]string{"pipeline-file": ordersFile}).pushAll(t, bodies[:1], 1)
+	for change, want := range map[[2]string]string{
+		{"time: created_at", "time: shipped_at"}:          "EVENT_TIME is payload:created_at on record and payload:shipped_at in this process",
+		{"id: field:order", "id: message"}:                "EVENT_ID is field:order on record and message in this process",
+		{"name: orders\n", "name: orders\nwindow: 10s\n"}: "WINDOW_DURATION is 60s on record and 10s in this process",
+		{"type: INTEGER", "type: FLOAT"}:                  "column amount has type INTEGER, want REAL",
+		{"name: select, count", "name: total, count"}:     "column total is missing",
+	} {
+		text := strings.Replace(ordersFile, change[0], change[1], 1)
+		if strings.Contains(text, "shipped_at") {
+			text = strings.Replace(text, "  rest:", "    - {name: shipped_at, type: TIMESTAMP, mode: REQUIRED}\n  rest:", 1)
+		}
+		s, err := settings.Load(map[string]string{"data-dir": dir, "pipeline-file": text}, func(string) (string, bool) { return "", false })
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = service.New(t.Context(), s, slog.New(slog.NewTextHandler(io.Discard, nil)))
+		_, isMeaning := errors.AsType[*windowstore.MeaningError](err)
+		_, isTable := errors.AsType[*warehouse.TableError](err)
+		if err == nil || !isMeaning && !isTable || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: %v, want %s", slices.Collect(slices.Values(change[:])), err, want)
+		}
+	}
+}
+
+func ordersTables(t *testing.T, dir, file string) (warehouse.Archive, settings.Settings) {
+	t.Helper()
+	s, err := settings.Load(map[string]string{"data-dir": dir, "pipeline-file": file}, func(string) (string, bool) { return "", false })
+	if err != nil {
+		t.Fatal(err)
+	}
+	tables, err := service.OpenWarehouse(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := tables.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return tables, s
+}
