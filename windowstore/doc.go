@@ -3,11 +3,11 @@
 //
 // # Model
 //
-// A window's counter is a grow-only set of event keys ([Key]). It is kept in
-// shards, each a part of the set; the window's count is the size of the union of
-// all its shards. A shard is pending from the moment it is written until a flush
-// has settled it, which says: everything that this version of the shard holds
-// has reached the aggregate. Only settled shards expire.
+// A window's counter is a grow-only set of event keys ([Key]). The set is kept in
+// shards, and each shard holds a part of the set. The window's count is the size of
+// the union of all its shards. A shard is pending from the moment it is written until
+// a flush settles it. A settled version of a shard means: everything that this
+// version holds has reached the aggregate. Only settled shards expire.
 //
 //	Add      S[shard] ∪= keys; pending; no expiry
 //	Pending  windows of a range with a pending shard, with the version of each such shard
@@ -17,26 +17,26 @@
 //
 // # Why no lock is needed
 //
-// Adding a key that is there changes nothing, so an Add may be repeated, whether
-// or not an earlier try was applied, and Adds commute. The aggregate is a
-// max-register: publishing a smaller or equal count changes nothing, so publishes
-// may be repeated, and commute too. What is left is that no count may be lost, and
-// for that it is enough that a shard never stops being pending before a count that
-// covers it has been published:
+// Adding a key that is already in the set changes nothing. So an Add may be repeated,
+// whether or not an earlier try was applied, and Adds commute. The aggregate is a
+// max-register: publishing a smaller or equal count changes nothing. So publishes may
+// be repeated and commute, too. What remains is that no count may be lost. For this
+// it is enough that a shard never stops being pending before a count that covers the
+// shard is published:
 //
 //  1. A flush reads the versions of a window's pending shards, then counts. The
 //     sets only grow, so the count covers every version it read.
 //  2. It publishes the count, and settles only after that has succeeded.
-//  3. A shard is settled only in the version that was read. A shard that has been
-//     added to since has another version, stays pending, and the next flush
-//     counts it.
+//  3. A shard is settled only in the version that was read. If keys were added to
+//     the shard after the read, its version differs: the shard stays pending, and
+//     the next flush counts it.
 //
-// Two flushes at once each follow these steps; whichever settles a shard has
-// itself published a count that covers it. So there is no lease and no leader,
-// and two flushes cost only a superfluous row.
+// Two flushes at the same time each follow these steps. Whichever flush settles a
+// shard has itself published a count that covers the shard. So there is no lease and
+// no leader, and two flushes cost only a superfluous row.
 //
-// A version must not repeat for a shard's name, or step 3 could settle a shard
-// that was deleted and made anew between the read and the settle.
+// A version must never repeat for the name of a shard. Otherwise step 3 could settle
+// a shard that was deleted and created again between the read and the settle.
 //
 // # Failures
 //
@@ -60,6 +60,5 @@
 //	                                           the raw rows have more
 //	two processes of different settings        the second is refused: see Meaning
 //
-// Package windowstoretest is the same contract as a test suite. Every implementation
-// runs it.
+// Package windowstoretest tests this contract. Every implementation runs its tests.
 package windowstore

@@ -14,12 +14,12 @@ import (
 	"github.com/tidemark-dev/tidemark/internal/durations"
 )
 
-// A Key stands for an event id in a window's set: 16 bytes, so that a set is
-// small and every id costs the same.
+// A Key stands for an event id in a window's set. A key has 16 bytes, so that a set
+// is small and every id costs the same.
 type Key [16]byte
 
-// KeyOf returns the key of the event id of the given kind (the EVENT_ID
-// setting): the first half of the SHA-256 of both.
+// KeyOf returns the key of an event id: the first half of the SHA-256 of the kind of
+// the id (the EVENT_ID setting) and the id.
 func KeyOf(kind, id string) Key {
 	sum := sha256.Sum256([]byte(kind + "\x00" + id))
 	return Key(sum[:16])
@@ -32,15 +32,15 @@ type Increment struct {
 	Keys   []Key
 }
 
-// A Shard is what is known of one shard of a window's counter without its keys,
-// as it was at one instant.
+// A Shard describes one shard of a window's counter at one instant, without its keys.
 type Shard struct {
 	Window  time.Time // start of the window, UTC
-	Name    string    // unique in the pipeline; means something to the store only
+	Name    string    // unique in the pipeline; only the store interprets it
 	Version int64     // changed by every write of the shard; never repeats for a name
-	// CreatedAt and WrittenAt are by the store's clock: when the shard was made,
-	// or, where the store knows that, made pending again after it had been
-	// settled; and when it was last added to.
+	// CreatedAt and WrittenAt are times of the store's clock. CreatedAt is when the
+	// shard was created. If the shard became pending again after it was settled,
+	// CreatedAt is the time of that, provided the store knows it. WrittenAt is when
+	// keys were last added to the shard.
 	CreatedAt, WrittenAt time.Time
 }
 
@@ -49,7 +49,7 @@ type Shard struct {
 type PendingWindow struct {
 	Start    time.Time // UTC
 	ReadTime time.Time // by the store's clock; later for later windows, never earlier
-	Shards   []Shard   // those that are pending: at least one
+	Shards   []Shard   // the pending ones: at least one
 }
 
 // LastWritten returns when keys were last added to the window.
@@ -57,74 +57,76 @@ func (w PendingWindow) LastWritten() time.Time {
 	return slices.MaxFunc(w.Shards, func(a, b Shard) int { return a.WrittenAt.Compare(b.WrittenAt) }).WrittenAt
 }
 
-// ErrTooManyKeys is returned by [Store.Count] for a window that holds more keys
-// than the store can count within its memory. The warehouse can.
+// ErrTooManyKeys is returned by [Store.Count] if the window holds more keys than the
+// store can count within its memory. The warehouse can count such a window.
 var ErrTooManyKeys = errors.New("window holds more event ids than the counter store can count")
 
-// A Store holds, for one pipeline, a grow-only set of event keys per window. All
-// methods may be called concurrently, from any number of goroutines and, where
-// the implementation says so, processes.
+// A Store holds a grow-only set of event keys for each window of one pipeline. Any
+// number of goroutines may call all methods concurrently. If an implementation says
+// so, any number of processes may do so, too.
 //
-// Every method stays on its context: when that ends, it returns within moments
-// with an error. No method retries after the context ended, and the caller may
-// repeat any call that failed: see the package comment for why that is safe.
+// Every method obeys its context: when the context ends, the method returns within
+// moments with an error. No method retries after its context ended. The caller may
+// repeat any call that failed: the package comment says why this is safe.
 type Store interface {
-	// Register records the pipeline's [Meaning] if the pipeline is not on record.
-	// Where what is on record does not fit it writes nothing and returns a
-	// [*MeaningError]. Once it has succeeded it costs nothing. Whoever stores
-	// something for the pipeline elsewhere registers first.
+	// Register records the pipeline's [Meaning] if the pipeline is not on record. If
+	// the record does not fit the Meaning, Register writes nothing and returns a
+	// [*MeaningError]. After the first success Register costs nothing. A caller that
+	// stores something for the pipeline elsewhere calls Register first.
 	Register(ctx context.Context) error
 
-	// Add adds the keys of each increment to its window's set and marks the
-	// shards it wrote as pending, removing their expiry. When it returns nil all
-	// of it is durable. On an error any part of it may have been applied, now or
-	// later; each window's part is applied whole or not at all.
+	// Add adds the keys of each increment to the set of the increment's window. It
+	// marks the shards that it wrote as pending and removes their expiry. When Add
+	// returns nil, everything is durable. If Add returns an error, any part of the
+	// increments may have been applied, or may be applied later; the part of each
+	// window is applied whole or not at all.
 	//
-	// It registers first, and writes nothing where that fails.
+	// Add calls Register first, and writes nothing if Register fails.
 	Add(ctx context.Context, increments []Increment) error
 
-	// Pending yields the windows that start at from or later and at through or
-	// before, and have pending shards: oldest first, each once. The zero time as
-	// from is before every window; a through before from is an empty range. Every
-	// Add that had returned before the sequence was ranged over is seen. Pending
-	// holds a bounded number of windows in memory and reads no further ahead than
-	// that, so a caller that stops early has not paid for the rest. The caller may
-	// use the store between two windows. An error ends the sequence.
+	// Pending yields the windows that start at or after from and at or before through
+	// and that have pending shards: oldest first, each once. If from is the zero time,
+	// the range has no beginning; if through is before from, the range is empty.
+	// Pending sees every Add that returned before the caller began to range over the
+	// sequence. Pending holds a bounded number of windows in memory and reads no
+	// further ahead, so a caller that stops early does not pay for the rest. The
+	// caller may use the store between two windows. An error ends the sequence.
 	Pending(ctx context.Context, from, through time.Time) iter.Seq2[PendingWindow, error]
 
-	// Count returns how many distinct keys the window that starts at start holds,
-	// over all its shards, pending or not. It sees every Add that had returned
-	// before it was called, and so at least what any earlier Pending saw. It
-	// returns ErrTooManyKeys, perhaps wrapped, where the set is too large.
+	// Count returns how many distinct keys the window that starts at start holds, over
+	// all its shards, pending or not. Count sees every Add that returned before the
+	// call, and so at least what any earlier Pending saw. If the set is too large,
+	// Count returns ErrTooManyKeys, perhaps wrapped.
 	Count(ctx context.Context, start time.Time) (int64, error)
 
-	// KeepAtLeast records that from now on no shard is settled to expire sooner
-	// than keep after the end of its window, and returns the least that was ever
-	// recorded for the pipeline. So it is known of which windows shards may have
-	// expired, whatever the settings were when they were settled. A flush calls it
-	// before it counts or settles anything. It writes only where keep is less than
-	// what is on record.
+	// KeepAtLeast records that from now on no shard is settled to expire sooner than
+	// keep after the end of its window. It returns the smallest value that was ever
+	// recorded for the pipeline. This value tells of which windows shards may have
+	// expired, whatever the settings were when the shards were settled. A flush calls
+	// KeepAtLeast before it counts or settles anything. KeepAtLeast writes only if
+	// keep is smaller than the recorded value.
 	KeepAtLeast(ctx context.Context, keep time.Duration) (least time.Duration, err error)
 
-	// Settle unmarks each of the given shards as pending and sets it to expire at
-	// expireAt, each on its own and only if its version is still the given one. A
-	// shard that was written since, or is already gone, is left as it is, and
-	// that is no error. On an error any of them may have been settled.
+	// Settle removes the pending mark of each given shard and sets the shard to expire
+	// at expireAt. Each shard is settled on its own, and only if its version is still
+	// the given version. A shard that was written since, or that no longer exists, is
+	// left alone without an error. If Settle returns an error, any of the shards may
+	// have been settled.
 	Settle(ctx context.Context, shards []Shard, expireAt time.Time) error
 
-	// DeleteExpired deletes settled shards whose expiry is at or before now, as
-	// far as the store does not do so by itself, and returns how many. It may
-	// leave some of them for the next call.
+	// DeleteExpired deletes settled shards whose expiry is at or before now, and
+	// returns how many it deleted. A store that deletes such shards by itself need not
+	// do so here. DeleteExpired may leave some shards for the next call.
 	DeleteExpired(ctx context.Context, now time.Time) (int, error)
 
-	// Close releases the store's resources. Nothing else may be called during or
-	// after it.
+	// Close releases the store's resources. No other method may be called during or
+	// after Close.
 	Close() error
 }
 
-// A Meaning is what a pipeline's counters mean. It is recorded with the pipeline
-// when the pipeline first stores something and never changes: counters of two
-// meanings must not mix.
+// A Meaning says what a pipeline's counters mean. The Meaning is recorded when the
+// pipeline first stores something. It never changes after that, since counters with
+// different meanings must not mix.
 type Meaning struct {
 	WindowDuration time.Duration
 	EventTime      string // the EVENT_TIME setting
@@ -133,11 +135,11 @@ type Meaning struct {
 	AggTable       string // the AGG_TABLE setting
 }
 
-// A MeaningError reports a process whose settings do not fit the pipelines on
-// record. It is permanent: nothing was written, and nobody should retry.
+// A MeaningError reports that the settings of a process do not fit the pipelines on
+// record. The error is permanent: nothing was written, and no caller should retry.
 type MeaningError struct {
 	Pipeline string
-	Problems []string // each names the setting, and both values
+	Problems []string // each names the setting and both values
 }
 
 func (e *MeaningError) Error() string {
@@ -145,11 +147,11 @@ func (e *MeaningError) Error() string {
 		e.Pipeline, strings.Join(e.Problems, "; "))
 }
 
-// CheckMeaning returns a [*MeaningError] where a process that gives the pipeline
-// the meaning m does not fit the pipelines on record, by name. A pipeline that
-// is not on record fits if no other has its tables: the raw table says in which
-// windows of one pipeline its rows are, and the aggregate has one count per
-// window start, so neither can serve two.
+// CheckMeaning returns a [*MeaningError] if the meaning m of the pipeline does not
+// fit the pipelines on record, which are given by name. A pipeline that is not on
+// record fits if no other pipeline has its tables. Two pipelines cannot share a
+// table: the raw table says in which windows of one pipeline its rows are, and the
+// aggregate has one count for each window start.
 func CheckMeaning(pipeline string, m Meaning, recorded map[string]Meaning) error {
 	var problems []string
 	if old, ok := recorded[pipeline]; ok {

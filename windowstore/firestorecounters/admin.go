@@ -13,15 +13,15 @@ import (
 	"google.golang.org/api/iterator"
 )
 
-// An Admin looks at how a database is set up, by the Firestore Admin API, and
-// changes nothing. Emulators do not have that API.
+// An Admin reads how a database is set up, by the Firestore Admin API. It changes
+// nothing. Emulators do not have this API.
 type Admin struct {
 	client  *admin.FirestoreAdminClient
 	path    string
 	timeout time.Duration
 }
 
-// OpenAdmin returns the database's Admin. It connects with the first call.
+// OpenAdmin returns the database's Admin. The first call connects.
 func OpenAdmin(ctx context.Context, config Config) (*Admin, error) {
 	a := &Admin{path: config.path(), timeout: config.timeout()}
 	options, err := clientOptions(config)
@@ -39,12 +39,12 @@ func (a *Admin) Close() error { return a.client.Close() }
 
 // A DatabaseState is how a database is set up.
 type DatabaseState struct {
-	Native     bool // and not in Datastore mode
+	Native     bool // not in Datastore mode
 	Enterprise bool // the edition, which indexes nothing by itself
 }
 
-// Database returns how the database is set up. The error's status is NotFound if
-// there is none.
+// Database returns how the database is set up. If there is no database, the error's
+// status is NotFound.
 func (a *Admin) Database(ctx context.Context) (DatabaseState, error) {
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
@@ -61,13 +61,13 @@ func (a *Admin) Database(ctx context.Context) (DatabaseState, error) {
 // A FieldState is how a database is set up for a field of the shards.
 type FieldState struct {
 	Field
-	Indexed   bool // there is a single-field index of it
-	Ascending bool // and one of them is what the shards' queries need
-	TTLSet    bool // documents expire by it
+	Indexed   bool // the field has a single-field index
+	Ascending bool // the field has the index that the shards' queries need
+	TTLSet    bool // documents expire by the field
 }
 
-// Fields returns how the database is set up for each field of the shards, and for
-// any other by which documents of their collection group expire.
+// Fields returns how the database is set up for each field of the shards. It adds any
+// other field by which documents of the shards' collection group expire.
 func (a *Admin) Fields(ctx context.Context) ([]FieldState, error) {
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
@@ -75,7 +75,7 @@ func (a *Admin) Fields(ctx context.Context) ([]FieldState, error) {
 	if err != nil {
 		return nil, err
 	}
-	// What fields have that are not set for themselves.
+	// The indexes of fields that have no setting of their own.
 	defaults, err := a.overrides(ctx, "__default__")
 	if err != nil {
 		return nil, err
@@ -88,7 +88,7 @@ func (a *Admin) Fields(ctx context.Context) ([]FieldState, error) {
 	for _, f := range ShardFields() {
 		state := FieldState{Field: f, TTLSet: set[f.Name].GetTtlConfig() != nil}
 		indexes := byDefault
-		// The index of a field that is being reverted is on its way back.
+		// While a field is being reverted, its default indexes are being built again.
 		if config := set[f.Name].GetIndexConfig(); config != nil && !config.UsesAncestorConfig && !config.Reverting {
 			indexes = config.Indexes
 		}
@@ -107,7 +107,7 @@ func (a *Admin) Fields(ctx context.Context) ([]FieldState, error) {
 	return states, nil
 }
 
-// automatic stands for the indexes that Firestore makes of a field by itself.
+// automatic stands for the indexes that Firestore creates for a field by default.
 var automatic = []*adminpb.Index{ascending}
 
 var ascending = &adminpb.Index{
@@ -123,8 +123,8 @@ func isAscending(index *adminpb.Index) bool {
 		index.Fields[0].GetOrder() == adminpb.Index_IndexField_ASCENDING
 }
 
-// overrides returns the fields of a collection group that are set up in another way
-// than by default, by name.
+// overrides returns, by name, the fields of a collection group whose setup differs
+// from the default.
 func (a *Admin) overrides(ctx context.Context, group string) (map[string]*adminpb.Field, error) {
 	fields := a.client.ListFields(ctx, &adminpb.ListFieldsRequest{
 		Parent: a.path + "/collectionGroups/" + group,

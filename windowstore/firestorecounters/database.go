@@ -22,21 +22,23 @@ import (
 // Config says which database to open.
 type Config struct {
 	Project  string
-	Database string // "(default)" where it is empty
-	// EmulatorHost is the host and port of an emulator, which is asked without
-	// credentials; empty is the service.
+	Database string // "(default)" if empty
+	// EmulatorHost is the host and port of an emulator, which is called without
+	// credentials. If it is empty, the service is called.
 	EmulatorHost string
-	// CallTimeout bounds each call, on top of the caller's deadline; a minute where
-	// it is 0.
+	// CallTimeout bounds each call, in addition to the caller's deadline. If it is 0,
+	// the bound is a minute.
 	CallTimeout time.Duration
-	// CountTimeout bounds the read of all shards of a window in CallTimeout's place,
-	// if it is longer: that read takes as long as the window is large.
+	// CountTimeout replaces CallTimeout for the read of all shards of a window, if it
+	// is longer: the larger the window, the longer the read.
 	CountTimeout time.Duration
-	// ClockAhead, unless it is nil, is told with each answer how far the service's clock
-	// is ahead of this process's at least, or behind if negative: 0 if the answer's time
-	// lies within the call. It may be called concurrently.
+	// ClockAhead, unless nil, is called for each answer with the least amount by which
+	// the service's clock is ahead of this process's clock; the amount is negative if
+	// the service's clock is behind. The amount is 0 if the answer's time lies within
+	// the call. ClockAhead may be called concurrently.
 	ClockAhead func(time.Duration)
-	// DialOptions are for the connection, after those that this package sets.
+	// DialOptions are options of the connection. They follow the options that this
+	// package sets.
 	DialOptions []grpc.DialOption
 }
 
@@ -47,17 +49,17 @@ type Database struct {
 	path   string // projects/<project>/databases/<database>
 
 	mu         sync.Mutex
-	connection *connection // the one that new calls use
+	connection *connection // new calls use this connection
 }
 
-// A connection is a client of the API with a connection of its own.
+// A connection is a client of the API with its own network connection.
 type connection struct {
 	client *firestore.Client
-	calls  int // that are under way
+	calls  int // under way
 }
 
-// Open returns the database. It connects with the first call, so an error is one
-// of the configuration or of the credentials.
+// Open returns the database. The first call connects, so an error of Open is about
+// the configuration or the credentials.
 func Open(ctx context.Context, config Config) (*Database, error) {
 	db := &Database{config: config, path: config.path()}
 	var err error
@@ -79,7 +81,8 @@ func connect(ctx context.Context, config Config) (*connection, error) {
 	return &connection{client: client}, nil
 }
 
-// take returns the connection for one call, which the caller gives back with leave.
+// take returns the connection for one call. The caller returns the connection by
+// leave.
 func (db *Database) take() *connection {
 	db.mu.Lock()
 	defer db.mu.Unlock()
@@ -87,21 +90,21 @@ func (db *Database) take() *connection {
 	return db.connection
 }
 
-// leave ends a call. If the call got no answer, calls that begin later use another
-// connection: this one may be dead without a sign of it. Calls that are under way
-// keep it, and the last of them closes it.
+// leave ends a call. If the call got no answer, later calls use another connection,
+// because this connection may be dead without a sign. Calls that are under way keep
+// the connection, and the last of them closes it.
 func (db *Database) leave(c *connection, answered bool) {
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	if !answered && c == db.connection {
-		// Not in the call's context: the connection outlives the call. Without new
-		// credentials the old connection is the best there is.
+		// The connection outlives the call, so it does not use the call's context. If
+		// a new connection fails, for want of credentials, the old one stays in use.
 		if next, err := connect(context.Background(), db.config); err == nil {
 			db.connection = next
 		}
 	}
 	if c.calls--; c.calls == 0 && c != db.connection {
-		c.client.Close() // no call is left that its error could matter to
+		c.client.Close() // the error matters to no call any more
 	}
 }
 
@@ -112,8 +115,8 @@ func (c Config) path() string {
 
 func (c Config) timeout() time.Duration { return cmp.Or(c.CallTimeout, time.Minute) }
 
-// compareClocks compares the service's time of an answer that is there now with when
-// its call was sent.
+// compareClocks compares the service's time in an answer that has just arrived with
+// the time at which the call was sent and with the present time.
 func (db *Database) compareClocks(sent, served time.Time) {
 	if db.config.ClockAhead == nil {
 		return
@@ -127,8 +130,8 @@ func (db *Database) compareClocks(sent, served time.Time) {
 	db.config.ClockAhead(ahead)
 }
 
-// keepAlive finds out that a connection has died while calls wait on it, which TCP
-// alone would take many minutes for.
+// keepAlive detects a connection that died while calls wait for it. TCP alone would
+// take many minutes.
 var keepAlive = keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}
 
 func clientOptions(config Config) ([]option.ClientOption, error) {
@@ -148,8 +151,8 @@ func clientOptions(config Config) ([]option.ClientOption, error) {
 	return options, nil
 }
 
-// emulatorOwner is the credential by which an emulator knows an administrator,
-// whom no rules bind.
+// emulatorOwner is the credential of an emulator's administrator, who is exempt from
+// security rules.
 type emulatorOwner struct{}
 
 func (emulatorOwner) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
@@ -163,10 +166,10 @@ func (db *Database) Pipeline(name string) sharded.Documents {
 	return &documents{Database: db, name: name}
 }
 
-// Close closes the connection. Nothing else may be called during or after it.
+// Close closes the connection. No other method may be called during or after Close.
 func (db *Database) Close() error { return db.connection.client.Close() }
 
-// bound returns the context of one call: with a deadline in any case, and with
+// bound returns the context of one call. The context always has a deadline, and has
 // the header by which the service finds the database.
 func (db *Database) bound(ctx context.Context) (context.Context, context.CancelFunc) {
 	return db.boundBy(ctx, db.config.timeout())
@@ -184,7 +187,7 @@ type documents struct {
 
 var _ sharded.Documents = (*documents)(nil)
 
-// root is what top-level collections are under.
+// root is the parent of top-level collections.
 func (d *documents) root() string { return d.path + "/documents" }
 
 func (d *documents) pipelinePath() string {

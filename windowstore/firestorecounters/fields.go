@@ -4,8 +4,8 @@ package firestorecounters
 const (
 	pipelinesCollection = "pipelines"
 	tablesCollection    = "tables"
-	// ShardsCollection is the collection group of the shards, which field
-	// overrides (TTL, index exemptions) are set for.
+	// ShardsCollection is the collection group of the shards. Field overrides (TTL,
+	// index exemptions) are set for this group.
 	ShardsCollection = "counter_shards"
 )
 
@@ -20,17 +20,17 @@ const (
 
 // Fields of a pipeline's record, and of a table's claim.
 const (
-	fieldWindowDuration = "window_duration" // as time.ParseDuration reads it, and so is least_kept
+	fieldWindowDuration = "window_duration" // in the format of time.ParseDuration, as is least_kept
 	fieldEventTime      = "event_time"
 	fieldEventID        = "event_id"
 	fieldRawTable       = "raw_table"
 	fieldAggTable       = "agg_table"
 	fieldLeastKept      = "least_kept" // absent before the first flush
 
-	fieldPipeline = "pipeline" // of a claim: whose it is
+	fieldPipeline = "pipeline" // of a claim: the pipeline that owns the table
 )
 
-// fieldName is what queries call the document's name.
+// fieldName is the name of the document's name in queries.
 const fieldName = "__name__"
 
 // An Index says what a field's single-field index is for.
@@ -40,11 +40,11 @@ type Index string
 const (
 	// IndexNeeded: a query filters or orders by the field, in ascending order.
 	IndexNeeded Index = "needed"
-	// IndexExempt: an index would do harm. That of batches would have entries for
-	// each batch; that of expire_at ascends with time, so that all would write its
-	// end.
+	// IndexExempt: an index would do harm. An index of batches would have entries for
+	// each batch. An index of expire_at ascends with time, so all writes would go to
+	// its end.
 	IndexExempt Index = "exempt"
-	// IndexUnused: nothing needs the index that Firestore makes by itself.
+	// IndexUnused: nothing needs the index that Firestore creates by default.
 	IndexUnused Index = "unused"
 )
 

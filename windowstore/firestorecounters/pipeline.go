@@ -15,9 +15,9 @@ import (
 	"github.com/tidemark-dev/tidemark/windowstore/sharded"
 )
 
-// Pipelines implements [sharded.Documents]. A document that is no record is
-// somebody else's, who shares the database, and no pipeline: it is left out, unless it
-// has the name of this one.
+// Pipelines implements [sharded.Documents]. A document that is not a record belongs
+// to somebody else who shares the database, and is left out. But if such a document
+// has the name of this pipeline, Pipelines returns an error.
 func (d *documents) Pipelines(ctx context.Context) (map[string]sharded.PipelineRecord, error) {
 	ctx, cancel := d.bound(ctx)
 	defer cancel()

@@ -30,8 +30,9 @@ func (d *documents) QueryPending(ctx context.Context, after sharded.Cursor, thro
 	return page, readTime, nil
 }
 
-// pendingQuery asks for the window only: a projection costs the same and leaves
-// out the batches. A document without the field pending is not in its index.
+// pendingQuery requests only the field window: a projection costs the same and leaves
+// out the batches. A document without the field pending is not in the index of
+// pending.
 func (d *documents) pendingQuery(after sharded.Cursor, through time.Time, limit int) *pb.StructuredQuery {
 	start := &pb.Cursor{Values: []*pb.Value{timeValue(after.Window)}, Before: true}
 	if after.Name != "" {
@@ -65,7 +66,7 @@ func shardInfo(doc *pb.Document) (sharded.ShardInfo, error) {
 	return info, nil
 }
 
-// errStopped ends a query whose reader wants no more.
+// errStopped ends a query whose reader stopped reading.
 var errStopped = errors.New("stopped")
 
 // QueryWindow implements [sharded.Documents].
@@ -90,8 +91,8 @@ func windowQuery(start time.Time) *pb.StructuredQuery {
 	}
 }
 
-// eachBatch calls yield with the document's batches. A batch of another type is
-// an error: without it the count would be too small.
+// eachBatch calls yield with the document's batches. If a batch has another type,
+// eachBatch returns an error: without this batch the count would be too small.
 func eachBatch(doc *pb.Document, yield func([]byte) bool) error {
 	batches, ok := doc.Fields[fieldBatches].GetValueType().(*pb.Value_MapValue)
 	if !ok {
@@ -109,9 +110,10 @@ func eachBatch(doc *pb.Document, yield func([]byte) bool) error {
 	return nil
 }
 
-// query calls each with the documents that the query finds, all of one snapshot,
-// whose time it returns. It repeats the query until the first document is there;
-// from then on it cannot, as that might be another snapshot.
+// query calls each with every document that the query finds, all from one snapshot,
+// and returns the time of the snapshot. It repeats the query until the first document
+// arrives. After that it does not repeat, because a repeat might read another
+// snapshot.
 func (d *documents) query(ctx context.Context, parent string, query *pb.StructuredQuery, each func(*pb.Document) error) (readTime time.Time, err error) {
 	request := &pb.RunQueryRequest{Parent: parent, QueryType: &pb.RunQueryRequest_StructuredQuery{StructuredQuery: query}}
 	var final error // not to be repeated

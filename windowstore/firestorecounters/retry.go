@@ -20,15 +20,14 @@ func once() gax.CallOption {
 	return gax.WithRetry(func() gax.Retryer { return nil })
 }
 
-// retry makes the call until it succeeds, fails for good, or ctx ends; then the
-// error is both the context's and the last answer.
+// retry makes the call until the call succeeds or fails permanently, or ctx ends. If
+// ctx ends, the error has both the context's error and the last answer.
 //
-// An attempt that gets no answer is given up after half of the time that is left,
-// and so is its connection. Without that, one connection that died without a sign
-// would use up the whole time of every call. The last attempt has an eighth of the
-// time at least.
+// An attempt that gets no answer is given up after half of the remaining time, and so
+// is its connection. Otherwise one connection that died without a sign would use up
+// the whole time of every call. The last attempt has at least an eighth of the time.
 func (db *Database) retry(ctx context.Context, call func(*attempt) error) error {
-	deadline, _ := ctx.Deadline() // bound has set one
+	deadline, _ := ctx.Deadline() // bound set a deadline
 	least := time.Until(deadline) / 8
 	backoff := gax.Backoff{Initial: 50 * time.Millisecond, Max: 5 * time.Second, Multiplier: 2}
 	for {
@@ -44,15 +43,15 @@ func (db *Database) retry(ctx context.Context, call func(*attempt) error) error 
 
 // An attempt is one try of a call.
 type attempt struct {
-	ctx    context.Context // of the try
+	ctx    context.Context // of this attempt
 	db     *Database
 	client *firestore.Client
 	sent   time.Time
 	limit  *time.Timer // cancels ctx
 }
 
-// answered says that an answer has come, or a part of it, with the service's time. What
-// is still to come has until the call's deadline.
+// answered records that an answer, or a part of it, arrived with the service's time.
+// The rest of the answer may take until the call's deadline.
 func (a *attempt) answered(served *timestamppb.Timestamp) {
 	first := a.limit.Stop()
 	if first && served.IsValid() {
@@ -60,10 +59,12 @@ func (a *attempt) answered(served *timestamppb.Timestamp) {
 	}
 }
 
-// errNoAnswer is the cause for which an attempt's context ends when its limit is up.
+// errNoAnswer is the cause of the end of an attempt's context when the attempt
+// reaches its limit.
 var errNoAnswer = errors.New("no answer")
 
-// try makes one attempt, and gives it up if there is no answer within the limit.
+// try makes one attempt. It gives the attempt up if no answer arrives within the
+// limit.
 func (db *Database) try(ctx context.Context, limit time.Duration, call func(*attempt) error) (err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -83,7 +84,7 @@ func (db *Database) try(ctx context.Context, limit time.Duration, call func(*att
 	return call(a)
 }
 
-// ended adds to the last answer that ctx has ended, where it has.
+// ended returns the last answer. If ctx ended, the error also says so.
 func ended(ctx context.Context, last error) error {
 	if ctx.Err() == nil {
 		return last
@@ -91,9 +92,9 @@ func ended(ctx context.Context, last error) error {
 	return fmt.Errorf("%w; last answer: %w", context.Cause(ctx), last)
 }
 
-// passing reports whether the same call may well succeed later. An aborted write
-// lost against another; ResourceExhausted may be a quota, or a request that is
-// too large, which the error does not tell apart.
+// passing reports whether the same call may succeed later. An aborted write lost
+// against another write. ResourceExhausted may mean a quota or a request that is too
+// large; the error does not distinguish the two.
 func passing(err error) bool {
 	switch status.Code(err) {
 	case codes.Unavailable, codes.Aborted, codes.ResourceExhausted, codes.Internal, codes.DeadlineExceeded, codes.Canceled:

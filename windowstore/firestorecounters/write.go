@@ -17,15 +17,16 @@ import (
 )
 
 const (
-	// settleChunk is how many shards one request settles, and settleParallel how
-	// many requests are under way at a time. The API takes 500; the service works
-	// them off one by one, and smaller requests are answered sooner.
+	// settleChunk is how many shards one request settles. settleParallel is how many
+	// requests are under way at the same time. The API takes 500 shards in a request.
+	// But the service handles them one by one, so smaller requests are answered
+	// sooner.
 	settleChunk    = 100
 	settleParallel = 8
 )
 
-// Merge implements [sharded.Documents]: one Commit without a transaction,
-// whose writes the service applies all or none.
+// Merge implements [sharded.Documents] by one Commit without a transaction. The
+// service applies all writes of the Commit or none.
 func (d *documents) Merge(ctx context.Context, writes []sharded.ShardWrite) error {
 	request := make([]*pb.Write, len(writes))
 	for i, w := range writes {
@@ -37,9 +38,10 @@ func (d *documents) Merge(ctx context.Context, writes []sharded.ShardWrite) erro
 	return nil
 }
 
-// mergeWrite sets each field that its mask names, of the map only the batch's own
-// key, and deletes the one that the mask names and that has no value. The count only
-// rises: set, it would fall back if this commit is applied once more after a later one.
+// mergeWrite sets each field that its mask names; of the map it sets only the key of
+// the batch. It deletes the field that the mask names and that has no value. The
+// count can only rise. If the write set the count, a repeat of this commit after a
+// later commit would lower the count.
 func (d *documents) mergeWrite(w sharded.ShardWrite) *pb.Write {
 	return &pb.Write{
 		Operation: &pb.Write_Update{Update: &pb.Document{
@@ -65,7 +67,7 @@ func (d *documents) mergeWrite(w sharded.ShardWrite) *pb.Write {
 	}
 }
 
-// commit applies the writes, all or none.
+// commit applies all writes or none.
 func (d *documents) commit(ctx context.Context, writes []*pb.Write) error {
 	ctx, cancel := d.bound(ctx)
 	defer cancel()
@@ -79,10 +81,10 @@ func (d *documents) commit(ctx context.Context, writes []*pb.Write) error {
 	})
 }
 
-// TryWrite returns an error where the caller may not make and change documents of
-// the pipeline. It makes and changes none: it asks for both in one atomic commit
-// that is refused in any case, because the document to be changed does not exist;
-// whether the caller may is found out before that.
+// TryWrite returns an error if the caller may not create and change documents of the
+// pipeline. It creates and changes nothing. It requests both in one atomic commit
+// that is always refused, because the document to be changed does not exist. The
+// service checks the permissions before that.
 func (db *Database) TryWrite(ctx context.Context, pipeline string) error {
 	d := &documents{Database: db, name: pipeline}
 	absent := d.shardPath("check-" + sharded.NewWriter())
@@ -102,8 +104,8 @@ func (db *Database) TryWrite(ctx context.Context, pipeline string) error {
 	return fmt.Errorf("try a commit: %w", err)
 }
 
-// Settle implements [sharded.Documents] with a BatchWrite for every hundred
-// shards, several at a time.
+// Settle implements [sharded.Documents] by a BatchWrite for every hundred shards,
+// several at the same time.
 func (d *documents) Settle(ctx context.Context, shards []sharded.ShardInfo, expireAt time.Time) []error {
 	errs := make([]error, len(shards))
 	underWay := make(chan struct{}, settleParallel)
@@ -120,12 +122,12 @@ func (d *documents) Settle(ctx context.Context, shards []sharded.ShardInfo, expi
 	return errs
 }
 
-// settleAll settles the shards in one request, repeats it with those that failed
-// for a passing reason, and sets errs to what became of each.
+// settleAll settles the shards in one request, and repeats the request with the
+// shards that failed for a passing reason. It sets errs to the result for each shard.
 func (d *documents) settleAll(ctx context.Context, shards []sharded.ShardInfo, expireAt time.Time, errs []error) {
 	ctx, cancel := d.bound(ctx)
 	defer cancel()
-	left := make([]int, len(shards)) // indexes of the shards that are not answered for
+	left := make([]int, len(shards)) // indexes of the shards without a final answer
 	for i := range left {
 		left[i] = i
 	}
@@ -177,12 +179,12 @@ func unchangedSince(updateTime time.Time) *pb.Precondition {
 	return &pb.Precondition{ConditionType: &pb.Precondition_UpdateTime{UpdateTime: timestamppb.New(updateTime)}}
 }
 
-// precondition makes the answers for a document that has changed, or is gone,
-// [sharded.ErrPrecondition].
+// precondition wraps [sharded.ErrPrecondition] if err says that a document has
+// changed or does not exist.
 func precondition(err error) error {
 	switch code := status.Code(err); {
 	case code == codes.FailedPrecondition, code == codes.NotFound,
-		// So says the emulator where the update time is later than the document's.
+		// The emulator's error if the update time is later than the document's.
 		code == codes.InvalidArgument && strings.Contains(err.Error(), "base version"):
 		return fmt.Errorf("%w: %w", sharded.ErrPrecondition, err)
 	}

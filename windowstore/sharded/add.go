@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// maxBatchKeys is how many ids fit into an empty document, with a key of the
-	// greatest length.
+	// maxBatchKeys is how many ids fit into an empty document if the batch's key has
+	// the greatest length.
 	maxBatchKeys = (maxShardBytes - emptyShardBytes - 16) / keyLen
 	// maxCommitBytes is what one commit holds at most.
 	maxCommitBytes = 3_500_000
@@ -24,13 +24,13 @@ const (
 	maxCommitKeys = maxCommitBytes / maxShardBytes * maxBatchKeys
 )
 
-// Add implements [windowstore.Store]. Windows share atomic commits, as many as fit
-// into one, oldest first. Where a shared commit is refused, each of its windows is
-// tried alone, so that none is held up by another. Only a window's part of more
-// than 196,000 ids is several commits, each applied whole or not at all.
+// Add implements [windowstore.Store]. One atomic commit takes as many windows as fit,
+// oldest first. If a shared commit is refused, Add tries each of its windows alone,
+// so that no window blocks another. If a window's part has more than 196,000 ids, it
+// takes several commits; each is applied whole or not at all.
 //
-// An Add that brings no new id writes all the same. It does not know that; and a
-// window that is still used must not expire.
+// An Add that brings no new id writes, too: Add does not know which ids are new, and
+// a window that is still used must not expire.
 func (s *Store) Add(ctx context.Context, increments []windowstore.Increment) error {
 	merged, err := mergeWindows(increments)
 	if err != nil {
@@ -66,9 +66,9 @@ func (s *Store) addAll(ctx context.Context, increments []windowstore.Increment) 
 	return errs
 }
 
-// addEach adds each part in a commit of its own, after one of them all has
-// failed. That one may have been applied, or be applied later; adding the keys
-// again changes nothing.
+// addEach adds each part in a commit of its own, after a commit of all parts failed.
+// That commit may have been applied, or may be applied later. Adding the keys again
+// changes nothing.
 func (s *Store) addEach(ctx context.Context, parts []windowstore.Increment) (errs []error) {
 	for i := range parts {
 		errs = append(errs, s.addAll(ctx, parts[i:i+1])...)
@@ -76,8 +76,8 @@ func (s *Store) addEach(ctx context.Context, parts []windowstore.Increment) (err
 	return errs
 }
 
-// pack divides the increments into commits, in order. An increment is in one
-// commit unless it is too large for any.
+// pack divides the increments into commits, in order. An increment is in one commit
+// unless it is too large for any commit.
 func (s *Store) pack(increments []windowstore.Increment) (commits [][]windowstore.Increment) {
 	var bytes, writes int // of the last commit
 	for _, inc := range increments {

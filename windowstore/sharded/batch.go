@@ -7,8 +7,7 @@ import (
 	"github.com/tidemark-dev/tidemark/windowstore"
 )
 
-// batchVersion is the first byte of a packed batch, and says how the rest is to
-// be read.
+// batchVersion is the first byte of a packed batch. It says how to read the rest.
 const batchVersion = 1
 
 const keyLen = len(windowstore.Key{})
@@ -25,8 +24,9 @@ func packBatch(keys []windowstore.Key) []byte {
 
 func packedLen(keys int) int { return 1 + keys*keyLen }
 
-// unpackBatch calls add with each key of the batch. It adds none of a batch that
-// it cannot read: skipping it would publish a count that is too small.
+// unpackBatch calls add with each key of the batch. If it cannot read the batch, it
+// adds no key and returns an error: a flush that skipped the batch would publish a
+// count that is too small.
 func unpackBatch(batch []byte, add func(windowstore.Key)) error {
 	if len(batch) == 0 {
 		return errors.New("batch is empty, without even its version")

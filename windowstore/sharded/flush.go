@@ -13,12 +13,12 @@ import (
 // pageSize is how many documents one query for pending shards returns at most.
 const pageSize = 300
 
-// Pending implements [windowstore.Store]. It holds one page of shards and one
-// window at a time.
+// Pending implements [windowstore.Store]. It holds one page of shards and one window
+// at a time.
 //
-// The shards of a window may come from two pages or more, each read later than
-// the one before; the window's ReadTime is that of the first. No shard comes
-// twice and none is missed, as a shard's place in the order never changes.
+// The shards of a window may come from two or more pages, each read later than the
+// page before. The window's ReadTime is the time of the first page. Each shard comes
+// exactly once, because the place of a shard in the order never changes.
 func (s *Store) Pending(ctx context.Context, from, through time.Time) iter.Seq2[windowstore.PendingWindow, error] {
 	// Windows start at whole seconds.
 	from, through = time.Unix(from.Add(-1).Unix()+1, 0).UTC(), time.Unix(through.Unix(), 0).UTC()
@@ -29,8 +29,8 @@ func (s *Store) Pending(ctx context.Context, from, through time.Time) iter.Seq2[
 	}
 }
 
-// eachPending calls yield with each pending window, until it returns false, and
-// never with an error.
+// eachPending calls yield with each pending window until yield returns false. It
+// returns an error instead of passing one to yield.
 func (s *Store) eachPending(ctx context.Context, from, through time.Time, yield func(windowstore.PendingWindow, error) bool) error {
 	var window windowstore.PendingWindow // the last one found; the next page may have more of it
 	after := Cursor{Window: from}
@@ -69,9 +69,10 @@ func (s *Store) eachPending(ctx context.Context, from, through time.Time, yield 
 	}
 }
 
-// shardOf returns a document as the contract's shard. CreatedAt is when the
-// document was made, and stays so when its writer makes it pending again after
-// it was settled, which the writer cannot know.
+// shardOf returns the document as a [windowstore.Shard]. CreatedAt is when the
+// document was created. CreatedAt stays the same if the writer makes a settled
+// document pending again, because the writer cannot know that the document was
+// settled.
 func shardOf(info ShardInfo) windowstore.Shard {
 	return windowstore.Shard{
 		Window:    info.Window.UTC(),
@@ -82,9 +83,9 @@ func shardOf(info ShardInfo) windowstore.Shard {
 	}
 }
 
-// Count implements [windowstore.Store]. It reads all of the window's documents
-// and holds every id that it reads in memory, 16 bytes each. Of several counts at
-// once, one at a time goes on when it holds more than largeKeys ids.
+// Count implements [windowstore.Store]. It reads all documents of the window and
+// holds every id that it reads in memory, 16 bytes each. If several counts hold more
+// than largeKeys ids, one of them at a time continues.
 func (s *Store) Count(ctx context.Context, start time.Time) (int64, error) {
 	n, err := s.count(ctx, start)
 	if err != nil {
@@ -139,7 +140,7 @@ func (s *Store) Settle(ctx context.Context, shards []windowstore.Shard, expireAt
 	}
 	var errs []error
 	for i, err := range results {
-		// A shard that has changed, or is gone, is as it should be.
+		// A shard that has changed, or no longer exists, needs no settling.
 		if err != nil && !errors.Is(err, ErrPrecondition) {
 			errs = append(errs, fmt.Errorf("shard %s: %w", shards[i].Name, err))
 		}

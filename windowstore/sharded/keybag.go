@@ -9,17 +9,17 @@ import (
 const (
 	// defaultMaxKeys is how many ids Count reads at most: 320 MB of them.
 	defaultMaxKeys = 20_000_000
-	// largeKeys is how many of them several counts may hold at once, each: 4 MiB.
+	// largeKeys is how many ids each of several simultaneous counts may hold: 4 MiB.
 	largeKeys = 1 << 18
-	// chunkKeys is how many keys are allocated at a time, 1 KiB.
+	// chunkKeys is for how many keys memory is allocated at a time: 1 KiB.
 	chunkKeys = 64
 )
 
-// A keyBag collects keys, repeated ones too, and tells how many of them are
-// distinct. It never moves a key to make room for others, which for a while
-// would take the memory twice. Instead it divides them by their first byte, over
-// which hashes are spread evenly, and keeps each part in chunks of a fixed size;
-// only one part at a time is copied, to be sorted.
+// A keyBag collects keys, including repeated keys, and tells how many of them are
+// distinct. It never moves a key to gain room for others, since for a while this
+// would take twice the memory. Instead it divides the keys by their first byte, which
+// spreads hashes evenly, and keeps each part in chunks of a fixed size. To sort the
+// keys, it copies only one part at a time.
 type keyBag struct {
 	len   int
 	parts [256][][]windowstore.Key

@@ -9,8 +9,7 @@ import (
 	"github.com/tidemark-dev/tidemark/windowstore"
 )
 
-// Register implements [windowstore.Store]. Several calls may record or compare at
-// the same time.
+// Register implements [windowstore.Store]. Several calls may run at the same time.
 func (s *Store) Register(ctx context.Context) error {
 	if s.registered.Load() {
 		return nil
@@ -28,14 +27,14 @@ func (s *Store) Register(ctx context.Context) error {
 	return nil
 }
 
-// Check returns a [*windowstore.MeaningError] where the settings do not fit what is
-// on record. It records nothing, so it is for whoever only reads.
+// Check returns a [*windowstore.MeaningError] if the settings do not fit the record.
+// Check records nothing, so a caller that only reads may use it.
 func (s *Store) Check(ctx context.Context) error {
 	_, err := s.Recorded(ctx)
 	return err
 }
 
-// Recorded is Check that also reports whether the pipeline is on record.
+// Recorded does what Check does, and reports whether the pipeline is on record.
 func (s *Store) Recorded(ctx context.Context) (bool, error) {
 	recorded, err := s.checkRecord(ctx)
 	if err != nil {
@@ -45,7 +44,7 @@ func (s *Store) Recorded(ctx context.Context) (bool, error) {
 }
 
 // checkRecord reports whether the pipeline is on record. It returns a
-// [*windowstore.MeaningError] where what is on record does not fit.
+// [*windowstore.MeaningError] if the settings do not fit the record.
 func (s *Store) checkRecord(ctx context.Context) (recorded bool, err error) {
 	records, err := s.config.Documents.Pipelines(ctx)
 	if err != nil {
@@ -67,8 +66,9 @@ func (s *Store) record(ctx context.Context) error {
 	if err == nil {
 		return nil
 	}
-	// Since the check somebody recorded this pipeline, perhaps this very call,
-	// whose answer was lost and which was repeated; or another with its tables.
+	// Somebody recorded a pipeline after the check. Perhaps this very call did so: its
+	// answer was lost, and the call was repeated. Or another process recorded this
+	// pipeline, or one with the same tables.
 	recorded, checkErr := s.checkRecord(ctx)
 	if checkErr != nil {
 		return checkErr
@@ -80,9 +80,9 @@ func (s *Store) record(ctx context.Context) error {
 	return nil
 }
 
-// KeepAtLeast implements [windowstore.Store]. It writes only where keep is less
-// than what is on record. For a pipeline that is not on record, of which nothing
-// can have been settled, it returns keep and records nothing.
+// KeepAtLeast implements [windowstore.Store]. It writes only if keep is smaller than
+// the recorded value. If the pipeline is not on record, nothing of it can have been
+// settled: KeepAtLeast returns keep and records nothing.
 func (s *Store) KeepAtLeast(ctx context.Context, keep time.Duration) (time.Duration, error) {
 	least, err := s.keepAtLeast(ctx, keep)
 	if err != nil {
@@ -114,6 +114,6 @@ func (s *Store) keepAtLeast(ctx context.Context, keep time.Duration) (time.Durat
 		if !errors.Is(err, ErrPrecondition) {
 			return 0, err
 		}
-		// Another flush was first. It has lowered the value, so this ends.
+		// Another flush was first. It lowered the value, so this loop ends.
 	}
 }

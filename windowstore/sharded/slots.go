@@ -12,19 +12,20 @@ import (
 const (
 	// maxShardBytes is what a document holds at most, by the store's estimate.
 	maxShardBytes = 512 << 10
-	// emptyShardBytes is the estimate of a document without batches: its name and
-	// the other fields. It is generous.
+	// emptyShardBytes estimates a document without batches: its name and the other
+	// fields. The estimate is generous.
 	emptyShardBytes = 1 << 10
-	// reuseAfter is how long a slot rests after a write.
+	// reuseAfter is how long the writer waits after a write before it uses the slot
+	// again.
 	reuseAfter = time.Second
-	// quietAfter is how long a window is unwritten until its slots are forgotten,
-	// and sweepEvery how often such windows are looked for.
+	// quietAfter is for how long a window must be unwritten before its slots are
+	// forgotten. sweepEvery is how often the writer looks for such windows.
 	quietAfter = 5 * time.Minute
 	sweepEvery = time.Minute
 )
 
-// slots is what a writer knows of the documents that it may write again, and the
-// numbers that it has given away.
+// slots is what a writer knows of the documents that it may write again, and of the
+// numbers that it has used.
 type slots struct {
 	writer string
 	now    func() time.Time
@@ -43,8 +44,9 @@ type slot struct {
 	count   int64 // ids
 	bytes   int   // estimated
 	writing bool  // reserved and not yet released
-	// written is when its last write returned, or when it was opened. It is not
-	// when that write was sent: then two could be applied within the second.
+	// written is when the slot's last write returned, or when the slot was opened.
+	// The time at which the write was sent would not do: two writes could then be
+	// applied within one second.
 	written time.Time
 }
 
@@ -62,8 +64,8 @@ type reservation struct {
 // bytes is what the batch adds to the document.
 func (r reservation) bytes() int { return len(r.key) + 1 + packedLen(int(r.ids)) }
 
-// reserve takes a slot of the window for a batch of so many ids. No other batch
-// gets the slot until it is released, and none ever gets the key.
+// reserve takes a slot of the window for a batch of the given number of ids. No other
+// batch gets the slot before release, and no other batch ever gets the key.
 func (s *slots) reserve(window int64, ids int) reservation {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -76,10 +78,10 @@ func (s *slots) reserve(window int64, ids int) reservation {
 	return r
 }
 
-// pick returns a slot of the window with room for so many bytes.
+// pick returns a slot of the window that has room for the given number of bytes.
 func (s *slots) pick(window int64, bytes int, now time.Time) *slot {
-	// More than half a document gets one of its own. So a slot that is closed for
-	// want of room is at least half full.
+	// A batch of more than half a document gets a new slot. So a slot that is closed
+	// because a batch does not fit is at least half full.
 	for bytes <= maxShardBytes/2 {
 		resting := s.longestResting(window)
 		if resting == nil || now.Sub(resting.written) <= reuseAfter {
@@ -101,8 +103,8 @@ func (s *slots) pick(window int64, bytes int, now time.Time) *slot {
 	return opened
 }
 
-// longestResting returns the least recently written of the window's slots that
-// are not being written, nil if there is none.
+// longestResting returns the least recently written slot of the window that no write
+// is using, or nil if there is none.
 func (s *slots) longestResting(window int64) (resting *slot) {
 	for _, slot := range s.open[window] {
 		if !slot.writing && (resting == nil || slot.written.Before(resting.written)) {
@@ -112,13 +114,13 @@ func (s *slots) longestResting(window int64) (resting *slot) {
 	return resting
 }
 
-// release gives a slot back after its write has returned. Where the write did
-// not succeed, nothing is known: it may have been applied, may be applied later,
-// or never. Then the slot is closed. The document's last write stays this one, so
-// whichever it is, count is the number of ids in it: the one before if the write
-// is never applied, the one that it set if it is. Were the slot written again,
-// the next count would be wrong in one of the two cases. It costs a document for
-// each failed write at most.
+// release gives a slot back after its write returned. If the write failed, nothing is
+// known: the write may have been applied, may be applied later, or never. Then
+// release closes the slot, so that the failed write stays the last write to the
+// document. In each case count is then the number of ids in the document: the earlier
+// count if the write is never applied, and the count that the write set if it is. If
+// the slot were written again, the next count would be wrong in one of the two cases.
+// The price is at most one document for each failed write.
 func (s *slots) release(r reservation, applied bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -132,7 +134,7 @@ func (s *slots) release(r reservation, applied bool) {
 	r.slot.writing = false
 }
 
-// close forgets a slot: it is never written again.
+// close forgets a slot. The slot's document is never written again.
 func (s *slots) close(closed *slot) {
 	open := slices.DeleteFunc(s.open[closed.window], func(slot *slot) bool { return slot == closed })
 	if len(open) == 0 {
@@ -142,7 +144,7 @@ func (s *slots) close(closed *slot) {
 	s.open[closed.window] = open
 }
 
-// sweep forgets the slots of windows that have gone quiet.
+// sweep forgets the slots of windows that were not written for quietAfter.
 func (s *slots) sweep(now time.Time) {
 	if now.Sub(s.swept) < sweepEvery {
 		return

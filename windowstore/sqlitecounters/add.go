@@ -14,8 +14,8 @@ import (
 
 const drawVersionsSQL = `UPDATE versions SET last = last + ? RETURNING last`
 
-// writeShardSQL makes a window's shard or marks it as written. Its arguments are
-// version, pipeline, window and instant.
+// writeShardSQL creates a window's shard or marks the shard as written. Its arguments
+// are version, pipeline, window and time.
 const writeShardSQL = `
 INSERT INTO shards (id, version, pipeline, window, created_at, written_at)
 VALUES (?1, ?1, ?2, ?3, ?4, ?4)
@@ -26,23 +26,24 @@ ON CONFLICT (pipeline, window) DO UPDATE SET
 	expires_at = NULL
 RETURNING id`
 
-// insertKeysSQL takes any number of keys, packed one after the other in a blob.
-// For a thousand keys it takes about half the time of an insert for each.
+// insertKeysSQL inserts any number of keys, packed one after the other in a blob. For
+// a thousand keys it takes about half the time of one insert for each key.
 const insertKeysSQL = `
 WITH RECURSIVE offsets (n) AS (SELECT 1 UNION ALL SELECT n + 16 FROM offsets WHERE n + 16 < length(?2))
 INSERT OR IGNORE INTO keys (shard, key) SELECT ?1, substr(?2, n, 16) FROM offsets`
 
 const addCountSQL = `UPDATE shards SET keys = keys + ?2 WHERE id = ?1`
 
-// maxPacked bounds the blob of one insert, far below SQLite's own limit.
+// maxPacked is the most bytes of the blob of one insert, far below SQLite's own
+// limit.
 const maxPacked = 1 << 20
 
-// Add implements [windowstore.Store]. All of it is one transaction, so it is
-// applied whole or not at all.
+// Add implements [windowstore.Store]. It runs in one transaction, so it is applied
+// whole or not at all.
 //
-// An Add that brings no new key marks its windows as pending all the same. It
-// could be spared that, as what the windows hold has been counted; but it would
-// save only redeliveries a write, and a shard that is still used would expire.
+// An Add that brings no new key still marks its windows as pending. Without the mark
+// no count would be lost. But only redeliveries would save a write, and a shard that
+// is still used would expire.
 func (s *Store) Add(ctx context.Context, increments []windowstore.Increment) error {
 	keysOf, err := byWindow(increments)
 	if err != nil {
@@ -82,7 +83,7 @@ func (s *Store) Register(ctx context.Context) error {
 	return nil
 }
 
-// byWindow gathers the keys of each window, leaving out windows without.
+// byWindow gathers the keys of each window, and leaves out windows without keys.
 func byWindow(increments []windowstore.Increment) (map[int64][]windowstore.Key, error) {
 	keysOf := map[int64][]windowstore.Key{}
 	for _, inc := range increments {
@@ -96,7 +97,7 @@ func byWindow(increments []windowstore.Increment) (map[int64][]windowstore.Key, 
 	return keysOf, nil
 }
 
-// register returns the pipeline's row, making it with the first Add.
+// register returns the id of the pipeline's row. The first call creates the row.
 func (s *Store) register(ctx context.Context, tx *sql.Tx) (int64, error) {
 	if id := s.pipelineID.Load(); id != 0 {
 		return id, nil
@@ -130,7 +131,7 @@ func (s *Store) add(ctx context.Context, tx *sql.Tx, pipeline int64, keysOf map[
 	}
 	written := s.micros()
 	for i, window := range windows {
-		version := last - int64(i) // each window its own: it may become a shard's id
+		version := last - int64(i) // a different one for each window, since it may become a shard's id
 		var shard int64
 		err := tx.StmtContext(ctx, s.statements.writeShard).QueryRowContext(ctx, version, pipeline, window, written).Scan(&shard)
 		if err != nil {
@@ -143,10 +144,10 @@ func (s *Store) add(ctx context.Context, tx *sql.Tx, pipeline int64, keysOf map[
 	return nil
 }
 
-// insertKeys adds to the shard those of the keys that it does not have, and
-// counts them.
+// insertKeys adds to the shard the keys that the shard does not have, and adds their
+// number to the shard's count.
 func (s *Store) insertKeys(ctx context.Context, tx *sql.Tx, shard int64, keys []windowstore.Key) error {
-	// In the order of the table, so that neighbours share a page's visit.
+	// Sorted as the table is, so that neighbouring keys need only one visit to a page.
 	slices.SortFunc(keys, func(a, b windowstore.Key) int { return bytes.Compare(a[:], b[:]) })
 	insert := tx.StmtContext(ctx, s.statements.insertKeys)
 	var added int64

@@ -7,19 +7,19 @@ import (
 	"time"
 )
 
-// How much DeleteExpired does in one transaction, so that an Add waits for some
-// milliseconds at most, and in one call, so that a flush gets on. A call each
-// minute keeps up with more keys than the file can take in.
+// Limits of DeleteExpired. In one transaction it deletes so few rows that an Add
+// waits for some milliseconds at most. In one call it deletes so few that a flush is
+// not held up. One call each minute deletes more keys than the file can take in.
 const (
 	deleteShards   = 100
 	deleteKeys     = 10_000
 	deleteKeysCall = 1_000_000
 )
 
-// DeleteExpired implements [windowstore.Store]. A shard's row goes first, whole,
-// so an Add that comes after begins a new shard with a new id; an Add that came
-// before has removed the expiry. The keys, which nothing can reach then, are
-// deleted after it, in this call or in later ones, of whichever pipeline.
+// DeleteExpired implements [windowstore.Store]. It first deletes the row of a shard.
+// So a later Add begins a new shard with a new id, and an earlier Add has removed the
+// expiry. Nothing can reach the keys of a deleted shard any more. They are deleted
+// afterwards, in this call or in later ones, and those of other pipelines, too.
 func (s *Store) DeleteExpired(ctx context.Context, now time.Time) (int, error) {
 	deleted, budget := 0, int64(deleteKeysCall)
 	for budget > 0 {
@@ -45,7 +45,7 @@ func (s *Store) DeleteExpired(ctx context.Context, now time.Time) (int, error) {
 
 // deleteShards deletes some expired shards and leaves their keys to deleteKeys.
 func (s *Store) deleteShards(ctx context.Context, now time.Time) (int, error) {
-	// Most calls find nothing, and must not write for it.
+	// Most calls find nothing. They must not take the write lock for that.
 	const expiredSQL = `SELECT id FROM shards INDEXED BY settled_shards
 		WHERE pipeline = ` + pipelineSQL + ` AND expires_at <= ? ORDER BY expires_at LIMIT ?`
 	var id int64
@@ -73,7 +73,7 @@ func (s *Store) deleteShards(ctx context.Context, now time.Time) (int, error) {
 }
 
 // deleteKeys deletes some keys of deleted shards and returns how many rows it
-// deleted: none only when nothing is left to delete.
+// deleted. It returns 0 only if nothing is left to delete.
 func (s *Store) deleteKeys(ctx context.Context) (int64, error) {
 	var left bool
 	if err := s.file.Reader.QueryRowContext(ctx, "SELECT EXISTS (SELECT * FROM deleted_shards)").Scan(&left); err != nil {
@@ -104,8 +104,8 @@ func (s *Store) deleteKeys(ctx context.Context) (int64, error) {
 	return total, err
 }
 
-// deleteKeysOf deletes up to limit keys of the shard, lowest first, and with the
-// last of them the record that it was deleted.
+// deleteKeysOf deletes up to limit keys of the shard, lowest first. With the last key
+// it deletes the shard's row in deleted_shards.
 func deleteKeysOf(ctx context.Context, tx *sql.Tx, shard, limit int64) (int64, error) {
 	result, err := tx.ExecContext(ctx, `
 		DELETE FROM keys WHERE shard = ?1 AND key <= (

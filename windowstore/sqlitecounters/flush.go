@@ -21,24 +21,24 @@ ORDER BY window LIMIT ?`
 
 const countSQL = `SELECT keys FROM shards WHERE pipeline = ` + pipelineSQL + ` AND window = ?`
 
-// A version is never given out twice in a file, so that it alone would name the
-// shard's state; the pipeline and the window find its row.
+// A version is never given out twice in a file, so the version alone identifies the
+// state of a shard. The pipeline and the window are there to find the row.
 const settleSQL = `
 UPDATE shards SET expires_at = ? WHERE pipeline = ` + pipelineSQL + ` AND window = ? AND version = ?`
 
 // pageWindows is how many windows Pending holds in memory.
 const pageWindows = 256
 
-// Pending implements [windowstore.Store]. It reads page by page, so no read
-// transaction is open while the caller has a window: one would keep the
-// write-ahead log from being emptied.
+// Pending implements [windowstore.Store]. It reads page by page, so that no read
+// transaction is open while the caller handles a window. An open read transaction
+// would keep the write-ahead log from being emptied.
 func (s *Store) Pending(ctx context.Context, from, through time.Time) iter.Seq2[windowstore.PendingWindow, error] {
 	return func(yield func(windowstore.PendingWindow, error) bool) {
 		after := from.Add(-1).Unix() // the last second before from
 		var readTime time.Time
 		for {
-			// Before the read: what is in the page was true at some instant from
-			// then on. A clock that was set back must not be seen.
+			// The clock is read before the page: the page was true at this time or
+			// later. If the clock was set back, the earlier ReadTime stays.
 			if now := fromMicros(s.micros()); now.After(readTime) {
 				readTime = now
 			}
@@ -99,8 +99,8 @@ func (s *Store) Count(ctx context.Context, start time.Time) (int64, error) {
 	return n, nil
 }
 
-// KeepAtLeast implements [windowstore.Store]. For a pipeline that has stored
-// nothing there is nothing to record.
+// KeepAtLeast implements [windowstore.Store]. If the pipeline has stored nothing, it
+// records nothing.
 func (s *Store) KeepAtLeast(ctx context.Context, keep time.Duration) (time.Duration, error) {
 	var least sql.NullInt64
 	err := s.file.Reader.QueryRowContext(ctx, "SELECT least_kept FROM pipelines WHERE name = ?", s.config.Pipeline).Scan(&least)

@@ -13,7 +13,7 @@ import (
 // schemaVersion is raised with each change of the schema.
 const schemaVersion = 1
 
-// applicationID tells a file of counters from any other SQLite file.
+// applicationID distinguishes a file of counters from other SQLite files.
 const applicationID = 0x54494445 // "TIDE"
 
 const schema = `
@@ -60,13 +60,13 @@ CREATE TABLE deleted_shards (id INTEGER PRIMARY KEY) STRICT;
 
 var fileSchema = sqlitefile.Schema{Version: schemaVersion, ApplicationID: applicationID, Make: makeTables}
 
-// makeTables makes the schema in a new file.
+// makeTables creates the schema in a new file.
 func makeTables(ctx context.Context, tx *sql.Tx, found int) error {
 	if found == schemaVersion {
 		return nil
 	}
 	if _, err := tx.ExecContext(ctx, schema); err != nil {
-		return fmt.Errorf("make the tables: %w", err)
+		return fmt.Errorf("create the tables: %w", err)
 	}
 	return nil
 }
@@ -96,7 +96,7 @@ func recordedMeanings(ctx context.Context, db querier) (map[string]windowstore.M
 	return recorded, rows.Err()
 }
 
-// statements are those that run often, prepared once.
+// statements are the frequent statements, prepared once.
 type statements struct {
 	drawVersions, writeShard, insertKeys, addCount, settle *sql.Stmt // on the writer
 	pending, count                                         *sql.Stmt // on the reader

@@ -1,17 +1,17 @@
 // Package sqlitecounters keeps the counters in one SQLite file: the store of a
 // pipeline that runs on a single machine.
 //
-// SQLite lets one transaction write at a time, so shards, which exist to keep
-// writers apart, have nothing to do here: a window's counter is one shard. Every
-// write is durable when it returns (write-ahead log, synchronous=FULL). Several
-// processes of the machine may have the file open at the same time; it must not
-// lie on a network file system.
+// SQLite lets one transaction write at a time, so shards, which keep writers apart,
+// have no purpose here: a window's counter is one shard. Every write is durable when
+// it returns (write-ahead log, synchronous=FULL). Several processes of the machine
+// may have the file open at the same time. The file must not be on a network file
+// system.
 //
-// A shard's row holds how many keys the shard has, so that counting a window
-// reads one row however many keys it holds. The number is exact: the keys of a
-// live shard are written in one place only, [Store.Add], which in the same
-// transaction adds to it how many rows its insert made (a key that was there
-// makes none), and keys are deleted only after their shard's row is gone.
+// A shard's row holds the number of keys of the shard, so that counting a window
+// reads one row however many keys there are. The number is exact. Only [Store.Add]
+// writes the keys of a live shard. In the same transaction Add adds to the number how
+// many rows its insert created (a key that exists creates none). Keys are deleted
+// only after the row of their shard was deleted.
 package sqlitecounters
 
 import (
@@ -28,10 +28,10 @@ import (
 
 // Config is what [Open] needs. All fields are required.
 type Config struct {
-	Path     string // of the file, which is made when absent, in a directory that exists
+	Path     string // of the file; Open creates the file, but not its directory
 	Pipeline string
 	Meaning  windowstore.Meaning
-	Now      func() time.Time // the store's clock, read to the microsecond
+	Now      func() time.Time // the store's clock, with microsecond precision
 }
 
 // Store is a [windowstore.Store] in an SQLite file. Window starts are whole
@@ -40,17 +40,18 @@ type Store struct {
 	config     Config
 	file       *sqlitefile.File
 	statements statements
-	// pipelineID is the pipeline's row once this store knows it to be on record
-	// with its own meaning, which then never changes; 0 before.
+	// pipelineID is the id of the pipeline's row, once the store knows that the
+	// pipeline is on record with the store's meaning; 0 before. The id then never
+	// changes.
 	pipelineID atomic.Int64
 }
 
 var _ windowstore.Store = (*Store)(nil)
 
-// Open opens the file, making it when it is absent. It returns a
-// [*windowstore.MeaningError] where the pipelines on record do not let this
-// one have its meaning, and a [*sqlitefile.VersionError] where the file was written by a
-// later version of the program.
+// Open opens the file, and creates the file if it does not exist. If the Meaning does
+// not fit the pipelines on record, Open returns a [*windowstore.MeaningError]. If a
+// later version of the program wrote the file, Open returns a
+// [*sqlitefile.VersionError].
 func Open(ctx context.Context, config Config) (*Store, error) {
 	s := &Store{config: config}
 	if err := s.open(ctx); err != nil {
@@ -78,8 +79,8 @@ func (s *Store) open(ctx context.Context) (err error) {
 }
 
 // Inspect reports whether the pipeline is on record in the file, and returns the
-// errors of [Open]; it makes and changes nothing. Where there is no file the error
-// wraps [fs.ErrNotExist].
+// errors that [Open] would return. It creates and changes nothing. If the file does
+// not exist, the error wraps [fs.ErrNotExist].
 func Inspect(ctx context.Context, config Config) (recorded bool, err error) {
 	err = sqlitefile.Inspect(ctx, config.Path, fileSchema, func(ctx context.Context, tx *sql.Tx) error {
 		if isNew, err := isNewFile(ctx, tx); err != nil || isNew {
@@ -98,7 +99,7 @@ func Inspect(ctx context.Context, config Config) (recorded bool, err error) {
 	return recorded, nil
 }
 
-// isNewFile reports whether nothing was ever made in the file.
+// isNewFile reports whether nothing was ever created in the file.
 func isNewFile(ctx context.Context, tx *sql.Tx) (isNew bool, err error) {
 	err = tx.QueryRowContext(ctx, "SELECT count(*) = 0 FROM sqlite_schema").Scan(&isNew)
 	return isNew, err
@@ -112,8 +113,8 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// wrap says which action on which file err comes from, and what to do where a
-// person can do something.
+// wrap adds the action and the file to err, and names the cause if an operator can
+// remove it.
 func (s *Store) wrap(action string, err error) error {
 	if sqlitefile.IsFull(err) {
 		return fmt.Errorf("%s counters in %s: no space left on the disk: %w", action, s.config.Path, err)
@@ -121,8 +122,7 @@ func (s *Store) wrap(action string, err error) error {
 	return fmt.Errorf("%s counters in %s: %w", action, s.config.Path, err)
 }
 
-// write runs f in a transaction that holds the file's write lock from its
-// beginning.
+// write runs f in a transaction that holds the file's write lock from the beginning.
 func (s *Store) write(ctx context.Context, action string, f func(*sql.Tx) error) error {
 	if err := s.file.Write(ctx, f); err != nil {
 		return s.wrap(action, err)
@@ -130,7 +130,8 @@ func (s *Store) write(ctx context.Context, action string, f func(*sql.Tx) error)
 	return nil
 }
 
-// micros is how instants are stored: microseconds since the Unix epoch.
+// micros returns the present time as the file stores times: microseconds since the
+// Unix epoch.
 func (s *Store) micros() int64 { return s.config.Now().UnixMicro() }
 
 func fromMicros(us int64) time.Time { return time.UnixMicro(us).UTC() }
