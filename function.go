@@ -75,7 +75,7 @@ func (f *function) start() (*service.Service, error) {
 func (f *function) readSettings() {
 	f.settings, f.err = settings.Load(nil, f.lookup)
 	f.log = service.NewJSONLogger(f.stderr, f.settings.LogLevel, f.settings.Project)
-	f.log.Info("starting", "settings", f.settings)
+	f.log.Info("starting", "settings", f.settings, "pipeline_file", f.settings.PipelineFile.String())
 	if f.err != nil {
 		f.logFailure(f.err)
 	}

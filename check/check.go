@@ -72,8 +72,8 @@ type checker struct {
 }
 
 func (c *checker) run(ctx context.Context) []Finding {
-	var findings []Finding
 	s := c.settings
+	findings := []Finding{ok("pipeline file: %s", s.PipelineFile)}
 	if s.OnDisk() {
 		findings = append(findings, c.directory()...)
 	}

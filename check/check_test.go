@@ -122,7 +122,8 @@ func TestCheckOnOneMachine(t *testing.T) {
 	}
 
 	findings := unchanged()
-	if warnings, problems := levels(findings); len(findings) != 3 || warnings+problems > 0 {
+	wantFinding(t, findings, OK, "pipeline file: event time event_timestamp, event id message, count page_views, fields: ip STRING REQUIRED,", "")
+	if warnings, problems := levels(findings); len(findings) != 4 || warnings+problems > 0 {
 		t.Errorf("before the first start:\n%s", listing(findings))
 	}
 	wantFinding(t, findings, OK, "data directory "+dir+": will be made", "")
@@ -303,7 +304,7 @@ func TestFindAccount(t *testing.T) {
 	t.Setenv("GOOGLE_APPLICATION_CREDENTIALS", filepath.Join(t.TempDir(), "absent.json"))
 	findings := Run(t.Context(), settingsOf(t, map[string]string{"BACKEND": "gcp", "GOOGLE_CLOUD_PROJECT": "p"}))
 	wantFinding(t, findings, Problem, "absent.json", "gcloud auth application-default login")
-	if len(findings) != 1 {
+	if len(findings) != 2 { // and the pipeline file
 		t.Errorf("without credentials:\n%s", listing(findings))
 	}
 }

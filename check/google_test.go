@@ -24,6 +24,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/tidemark-dev/tidemark/internal/test/emulator"
+	"github.com/tidemark-dev/tidemark/pipeline"
 	"github.com/tidemark-dev/tidemark/service"
 	"github.com/tidemark-dev/tidemark/warehouse/bigquerytables"
 	"github.com/tidemark-dev/tidemark/windowstore/firestorecounters"
@@ -313,6 +314,7 @@ func TestCheckFindsNothingWrongWithWhatInfraMakes(t *testing.T) {
 		got = append(got, f.Level.String()+" "+f.What)
 	}
 	want := []string{
+		"ok pipeline file: " + pipeline.LabFile().String(),
 		"ok credentials of user:jane@example.com: permissions below are that account's",
 		"ok project my-project: user:jane@example.com may run queries",
 		"ok dataset my-project.logs: as this version makes it",

@@ -4,6 +4,7 @@
 package pipeline
 
 import (
+	"cmp"
 	_ "embed"
 	"fmt"
 	"regexp"
@@ -32,6 +33,27 @@ type File struct {
 	ProcessingAt int
 	// Count is the name of the column with the number of events of a window.
 	Count string
+}
+
+// String returns what the file says, on one line.
+func (f File) String() string {
+	var fields []string
+	for _, field := range f.Schema.Fields {
+		mode := ""
+		if field.Required {
+			mode = " REQUIRED"
+		}
+		text := field.Name + " " + string(field.Type) + mode
+		if key := field.Key(); key != field.Name {
+			text += " from " + key
+		}
+		fields = append(fields, text)
+	}
+	text := fmt.Sprintf("event time %s, event id %s, count %s, fields: %s", cmp.Or(f.Schema.Time, "not in the payload"), f.ID, f.Count, strings.Join(fields, ", "))
+	if f.Schema.Rest != "" {
+		text += "; the rest in " + f.Schema.Rest
+	}
+	return text
 }
 
 // Lab is the built-in pipeline file: the access log of the streaming lab, counted

@@ -51,6 +51,11 @@ func TestAPipelineFileIsRead(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
+	const line = "event time created_at, event id field:order_id, count orders, fields: order_id STRING REQUIRED, created_at TIMESTAMP REQUIRED from order.created, " +
+		"country STRING from customer.address.country, amount INTEGER REQUIRED, ms FLOAT; the rest in payload"
+	if got.String() != line {
+		t.Errorf("on one line: %s", got)
+	}
 }
 
 func TestTheBuiltInFileIsAFile(t *testing.T) {

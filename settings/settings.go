@@ -143,7 +143,7 @@ func (s *Settings) table() []Setting {
 		{"ALLOWED_LATENESS", "2m", "how long after its window's end an event may be published and still be counted", duration(&s.AllowedLateness)},
 		{"MAX_CLOCK_SKEW", "5m", "how far past its publish time an event time may be; further ahead is a dead letter", duration(&s.MaxClockSkew)},
 		{"EVENT_TIME", "payload", "where event time is: payload, publish or attribute:NAME", parsed(&s.EventTime, event.ParseTimeSource)},
-		{"EVENT_ID", "message", "what makes two deliveries one event: message (its id) or attribute:NAME", parsed(&s.EventID, event.ParseIDSource)},
+		{"EVENT_ID", "message", "what makes two deliveries one event: message (its id), attribute:NAME or field:NAME", parsed(&s.EventID, event.ParseIDSource)},
 		{"EMIT", "final", "final, or early: publish windows also before they are due", oneOf(&s.Emit, "final", "early")},
 		{"COMMIT_INTERVAL", "", "least time between two batches of writes; default 1ms, or 200ms with counters in Firestore", durationOrEmpty(&s.CommitInterval)},
 		{"FLUSH_QUIET", "10s", "how long after closing a window is due; a due window written within it is held back; 0 turns it off", duration(&s.FlushQuiet)},

@@ -30,7 +30,7 @@ import (
 // over again, which reads again, and may be left early.
 type Archive interface {
 	// RawRows yields each event once, as the view events does: a counted delivery
-	// before a late one, then the earliest published. The order is that of
+	// before a late one, then the smallest message id, then the earliest published. The order is that of
 	// WindowStart, then of EventID by its bytes.
 	RawRows(ctx context.Context, from, to time.Time) iter.Seq2[RawRow, error]
 

@@ -17,7 +17,7 @@ func TestCheckExitCodes(t *testing.T) {
 		says []string
 	}{
 		{[]string{"--data-dir", empty}, exitDone, []string{
-			"ok       data directory " + empty + ": will be made", "checks: 3, problems: 0, warnings: 0",
+			"ok       data directory " + empty + ": will be made", "checks: 4, problems: 0, warnings: 0",
 		}},
 		{[]string{"--data-dir", used}, exitDone, []string{"a server is running", "problems: 0, warnings: 0"}},
 		{[]string{"--data-dir", "check_test.go"}, exitNo, []string{

@@ -43,7 +43,7 @@ func serve(ctx context.Context, s settings.Settings, p process) error {
 	log := newLogger(p, s)
 	toUser := textLog(p, s) && isTerminal(p.stderr)
 	if !toUser {
-		log.Info("starting", "version", version(), "settings", s)
+		log.Info("starting", "version", version(), "settings", s, "pipeline_file", s.PipelineFile.String())
 	}
 	return withListener(ctx, s, log, func(service *service.Service, listener net.Listener) error {
 		if toUser {
