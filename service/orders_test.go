@@ -1,12 +1,15 @@
 package service_test
 
 import (
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -194,4 +197,46 @@ func ordersTables(t *testing.T, dir, file string) (warehouse.Archive, settings.S
 		}
 	})
 	return tables, s
+}
+
+// testdata/before was written by the version before pipeline files: the edge cases, and
+// three messages of equal data.
+func TestADataDirectoryOfTheVersionBeforeGoesOn(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, name := range []string{"warehouse", "counters"} {
+		text, err := os.ReadFile("testdata/before/" + name + ".sql")
+		if err != nil {
+			t.Fatal(err)
+		}
+		file, err := sql.Open("sqlite", filepath.Join(dir, name+".db"))
+		if err == nil {
+			_, err = file.Exec(string(text))
+		}
+		if err := errors.Join(err, file.Close()); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+	}
+	s := startOn(t, dir, nil)
+	count := func() map[string]int64 { return s.query(t, "SELECT timestamp, page_views FROM windowed_traffic") }
+	before := count()
+	if before["2026-03-14T09:26:00.000000Z"] != 17 || len(before) != 4 {
+		t.Fatalf("counts %v", before)
+	}
+	if got := s.query(t, "SELECT message_id, 1 FROM events WHERE message_id LIKE 'same-%'"); len(got) != 3 {
+		t.Errorf("events %v", got)
+	}
+	if got := s.query(t, "SELECT name, sql LIKE '%Revision 2.%' FROM sqlite_schema WHERE type = 'view'"); got["events"] != 1 || got["windowed_traffic"] != 1 || got["dead_letters"] != 1 {
+		t.Errorf("views of this revision: %v", got)
+	}
+	again := envelope.Encode(event.Message{ID: "same-3", PublishTime: time.Date(2026, 3, 14, 9, 26, 53, 500_000_000, time.UTC),
+		Data: []byte(`{"ip":"a","user_id":"1","timestamp":"2026-03-14T09:26:53Z","http_request":"","http_response":200,"num_bytes":1,"user_agent":""}`)})
+	s.pushAll(t, [][]byte{again}, 1)
+	s.flushAll(t)
+	if diff := cmp.Diff(before, count()); diff != "" {
+		t.Errorf("counts after a redelivery (-before +after)\n%s", diff)
+	}
+	if report := s.audit(t, "GET"); !report.Clean() {
+		t.Errorf("audit %+v", report)
+	}
 }
