@@ -6,19 +6,20 @@ import (
 	"fmt"
 )
 
-// ErrRejected is wrapped by what [AppendEach] says of a row that the warehouse
-// refuses for its own value.
+// ErrRejected is wrapped by the outcome of [AppendEach] for a row that the warehouse
+// refuses because of the row's own value.
 var ErrRejected = errors.New("the warehouse refuses the row for its own value")
 
-// AppendEach appends the rows by the given method of a [Warehouse], without
-// letting a row that is refused take the others down, and returns one outcome
-// per row: nil if it is stored; an error that wraps [ErrRejected] if it is
-// refused and will always be; any other error if the row may be tried again.
+// AppendEach appends the rows by the given method of a [Warehouse], so that a refused
+// row does not keep the other rows from being stored. It returns one outcome for each
+// row: nil if the row is stored; an error that wraps [ErrRejected] if the row is
+// refused and will always be refused; any other error if the caller may try the row
+// again.
 //
-// A row is rejected if two refusals name it, or one that is certain. Where a
-// refusal names no row, the rows are appended one by one, and a row is rejected if
-// it is refused both before another row is stored and after. The package comment
-// says why. The cost in the usual case is one append.
+// A row is rejected if two refusals name it, or if one certain refusal does. If a
+// refusal names no row, AppendEach appends the rows one by one. Then a row is
+// rejected if it is refused both before another row is stored and after. The package
+// comment explains why. Usually the cost is one append.
 func AppendEach[T any](ctx context.Context, rows []T, appendRows func(context.Context, []T) error) []error {
 	a := &eachAppend[T]{ctx, rows, appendRows, make([]error, len(rows))}
 	indexes := make([]int, len(rows))
@@ -29,7 +30,7 @@ func AppendEach[T any](ctx context.Context, rows []T, appendRows func(context.Co
 	return a.outcomes
 }
 
-// An eachAppend is a run of AppendEach.
+// An eachAppend is one run of AppendEach.
 type eachAppend[T any] struct {
 	ctx        context.Context
 	rows       []T
@@ -37,8 +38,8 @@ type eachAppend[T any] struct {
 	outcomes   []error // by row
 }
 
-// append appends the rows of the given indexes. again is whether a refusal has named
-// each of them before.
+// append appends the rows with the given indexes. If again is true, an earlier
+// refusal named each of them.
 func (a *eachAppend[T]) append(indexes []int, again bool) {
 	if len(indexes) == 0 {
 		return
@@ -66,12 +67,13 @@ func (a *eachAppend[T]) append(indexes []int, again bool) {
 	}
 	a.append(others, again)
 	if !again && !refused.Certain {
-		a.append(named, true) // which replaces their outcomes
+		a.append(named, true) // this replaces their outcomes
 	}
 }
 
-// appendOneByOne finds out which rows are at fault where a refusal of all of them
-// names none. A row that no other row is stored after is left for another time.
+// appendOneByOne finds out which rows are at fault if a refusal of all of them names
+// no row. If no other row is stored after a row, nothing is decided about the row,
+// and the caller may try it again.
 func (a *eachAppend[T]) appendOneByOne(indexes []int, refusal error, again bool) {
 	if len(indexes) == 1 {
 		a.outcomes[indexes[0]] = fmt.Errorf("the refusal names no row, so the table may be at fault: %w", refusal)
@@ -93,7 +95,7 @@ func (a *eachAppend[T]) appendOneByOne(indexes []int, refusal error, again bool)
 	}
 }
 
-// try makes one append of the rows of the given indexes.
+// try appends the rows with the given indexes once.
 func (a *eachAppend[T]) try(indexes []int) error {
 	if len(indexes) == len(a.rows) {
 		return a.appendRows(a.ctx, a.rows)
@@ -105,7 +107,7 @@ func (a *eachAppend[T]) try(indexes []int) error {
 	return a.appendRows(a.ctx, rows)
 }
 
-// isRefusal reports whether a row was refused without being named.
+// isRefusal reports whether err is a refusal that names no row.
 func isRefusal(err error) bool {
 	_, ok := errors.AsType[*RefusedError](err)
 	return ok

@@ -8,21 +8,20 @@ import (
 	"github.com/tidemark-dev/tidemark/internal/strictjson"
 )
 
-// A Layout is what the tables of one pipeline are called and which columns they have.
+// A Layout has the names of the tables of one pipeline, and determines their columns.
 type Layout struct {
 	Names
-	// Schema has the fields of an event, each of which is a column of the raw table.
+	// Schema has the fields of an event. Each field is a column of the raw table.
 	Schema event.Schema
-	// ProcessingAt is the number of fields that stand before the column
-	// processing_timestamp.
+	// ProcessingAt is the number of fields before the column processing_timestamp.
 	ProcessingAt int
-	// Count is the name of the column with the number of events of a window.
+	// Count is the name of the column that holds the number of events of a window.
 	Count string
 }
 
-// A TableOf is a table whose rows are each the row of a T. Its list of columns is the
-// only one: it says how a column is called, and how its value is taken from a T and put
-// into one.
+// A TableOf is a table of which each row holds one T. Its list of columns is the only
+// such list. For each column the list has the name, and how to get the column's value
+// from a T and set it in a T.
 type TableOf[T any] struct {
 	Table
 	accessors []accessor[T] // by column
@@ -34,8 +33,8 @@ type columnOf[T any] struct {
 	accessor[T]
 }
 
-// An accessor takes a column's value from a T, and puts it into one. It returns false
-// if the value has another type.
+// An accessor gets a column's value from a T, and sets the value in a T. set returns
+// false if the value has another type.
 type accessor[T any] struct {
 	get func(*T) any
 	set func(*T, any) bool
@@ -50,7 +49,7 @@ func tableOf[T any](t Table, columns []columnOf[T]) TableOf[T] {
 	return all
 }
 
-// Row returns the row of the item.
+// Row returns the row that holds the item.
 func (t TableOf[T]) Row(item *T) Row {
 	row := make(Row, len(t.accessors))
 	for i, a := range t.accessors {
@@ -59,8 +58,8 @@ func (t TableOf[T]) Row(item *T) Row {
 	return row
 }
 
-// Item returns what the row is the row of. The error names the column whose value is of
-// another type than [TableOf.Row] writes.
+// Item returns the T that the row holds. If a value has another type than
+// [TableOf.Row] writes, the error names the column.
 func (t TableOf[T]) Item(row Row) (item T, err error) {
 	for i, a := range t.accessors {
 		if !a.set(&item, row[i]) {
@@ -70,7 +69,7 @@ func (t TableOf[T]) Item(row Row) (item T, err error) {
 	return item, nil
 }
 
-// at accesses a field of T that a column has as it is.
+// at accesses a field of T whose value is the column's value.
 func at[T, V any](field func(*T) *V) accessor[T] {
 	return accessor[T]{
 		get: func(item *T) any { return *field(item) },
@@ -84,7 +83,7 @@ func at[T, V any](field func(*T) *V) accessor[T] {
 	}
 }
 
-// text accesses a text of a type of its own.
+// text accesses a field of T whose type is a string type.
 func text[T any, V ~string](field func(*T) *V) accessor[T] {
 	return accessor[T]{
 		get: func(item *T) any { return string(*field(item)) },
@@ -96,7 +95,7 @@ func text[T any, V ~string](field func(*T) *V) accessor[T] {
 	}
 }
 
-// orNull accesses a text that is NULL if it is empty.
+// orNull accesses a text. An empty text is NULL in the column.
 func orNull[T any, V ~string](field func(*T) *V) accessor[T] {
 	return accessor[T]{
 		get: func(item *T) any {
@@ -113,7 +112,7 @@ func orNull[T any, V ~string](field func(*T) *V) accessor[T] {
 	}
 }
 
-// fieldAt accesses the value of a field of the event.
+// fieldAt accesses the value of field i of the event.
 func fieldAt(i, fields int) accessor[RawRow] {
 	return accessor[RawRow]{
 		get: func(r *RawRow) any {
@@ -132,7 +131,8 @@ func fieldAt(i, fields int) accessor[RawRow] {
 	}
 }
 
-// RawTable defines the raw rows: the columns of the pipeline file, then ours.
+// RawTable defines the raw rows: first the columns of the pipeline file, then
+// Tidemark's own.
 func RawTable(l Layout) TableOf[RawRow] {
 	var columns []columnOf[RawRow]
 	add := func(name string, typ Type, description string, a accessor[RawRow]) {
@@ -173,7 +173,7 @@ func RawTable(l Layout) TableOf[RawRow] {
 }
 
 // ProcessingTimestamp is the column of the raw table that a pipeline file may place
-// among its fields.
+// between its fields.
 const ProcessingTimestamp = "processing_timestamp"
 
 // AggLogTable defines the log of window counts.
@@ -194,10 +194,11 @@ func AggLogTable(l Layout) TableOf[WindowCount] {
 	})
 }
 
-// A LetterPart is a row of the dead letters: a dead letter with one part of its data.
+// A LetterPart is a row of the dead letter table: a dead letter with one part of its
+// data.
 type LetterPart struct {
-	DeadLetter        // its Message.Data is the part
-	Part, Parts int64 // number of the part, from 1, and of all parts
+	DeadLetter        // Message.Data is the part
+	Part, Parts int64 // number of the part, from 1, and number of all parts
 }
 
 // DeadLetterTable defines the dead letters.

@@ -9,51 +9,51 @@ import (
 	"github.com/tidemark-dev/tidemark/event"
 )
 
-// Archive gives back what an [Ingester] has stored, to be sent again: dead
-// letters after what was wrong with them is mended, events after counters were
-// lost.
+// Archive reads back what an [Ingester] stored, so that it can be sent again: dead
+// letters after their cause was fixed, and events after counters were lost.
 //
-// Both methods yield what was stored from the time from on and before the time
-// to, by RawRow.ProcessingTime and DeadLetter.ReceivedAt, the columns that the
-// tables are partitioned by. Both times are cut down to the microsecond; a zero
-// from is the beginning of time, a zero to its end. Only deliveries in that range
-// are looked at: what was delivered more than once is yielded once, and also if
-// another delivery of it lies outside.
+// Both methods yield what was stored in the range from from, inclusive, to to,
+// exclusive, by RawRow.ProcessingTime and DeadLetter.ReceivedAt. The tables are
+// partitioned by these columns. Both times are truncated to the microsecond. If from
+// is zero, the range has no beginning; if to is zero, the range has no end. The
+// methods look only at deliveries in the range. They yield an event or message once
+// even if the range has several deliveries of it, and also if another delivery lies
+// outside the range.
 //
-// Every row whose append had returned before the call is seen. Rows appended
-// while the sequence is consumed may or may not be, but nothing is yielded twice
-// for them, so that the sequence ends even where what it yields is stored anew.
+// They see every row whose append returned before the call. They may or may not see
+// rows that are appended while the caller reads the sequence, but such rows never
+// make them yield anything twice. So the sequence ends even if the caller stores
+// again what it yields.
 //
-// An error ends the sequence, with a zero value beside it; what was yielded
-// before is right. Memory is bounded by a constant and the largest message, and
-// no transaction is open while the caller has a value. A sequence may be ranged
-// over again, which reads again, and may be left early.
+// An error ends the sequence and comes with a zero value; the values before the error
+// are right. Memory is bounded by a constant and the largest message. No transaction
+// is open while the caller handles a value. The caller may range over a sequence
+// again, which reads the rows again, and may stop early.
 type Archive interface {
 	// RawRows yields each event once, as the view events does: a counted delivery
 	// before a late one, then the smallest message id, then the earliest published. The order is that of
 	// WindowStart, then of EventID by its bytes.
 	RawRows(ctx context.Context, from, to time.Time) iter.Seq2[RawRow, error]
 
-	// DeadLetters yields each message once, with all its data: the delivery that
-	// was received first. The order is that of Message.ID by its bytes. Where a
-	// letter's publish time came from is not stored, so all are
-	// [event.FromMessage]; data and attributes without content are nil.
+	// DeadLetters yields each message once, with all its data: the delivery that was
+	// received first. The order is that of Message.ID by its bytes. The source of a
+	// publish time is not stored, so all are [event.FromMessage]. Data and attributes
+	// without content are nil.
 	DeadLetters(ctx context.Context, from, to time.Time) iter.Seq2[DeadLetter, error]
 }
 
-// Message returns a message that is the row's event to a server of the settings
-// that the row was stored with: the same id, window and lateness. A server that
-// has counted it counts it no second time.
+// Message returns a message that has the row's event, with the same id, window and
+// lateness for a server with the settings that the row was stored with. If the server
+// has counted the event, it does not count the event again.
 //
-// A raw row has neither the bytes nor the attributes of the message it came from,
-// so both are written again. The data is the event as the schema writes it, without
-// the keys that were in no column. Of the attributes there are those
-// that the settings name: the one that carries the id has EventID, and the one
-// that carries event time has WindowStart, since the row keeps no more of that
-// time than its window. Where one attribute carries both it has EventID, which
-// then is that time.
+// A raw row has neither the bytes nor the attributes of its original message, so
+// Message creates both. The data is the event as the schema writes it, without the
+// keys that had no column. The attributes are those that the settings name. The
+// attribute for the id has EventID. The attribute for the event time has WindowStart,
+// since the row keeps only the window of the event time. If one attribute serves as
+// both, it has EventID, which then is the event time.
 //
-// The error says that the event cannot be written as JSON; it is permanent.
+// The error says that the event cannot be written as JSON. It is permanent.
 func (r RawRow) Message(schema event.Schema, ids event.IDSource, times event.TimeSource) (event.Message, error) {
 	data, err := schema.Encode(r.Event)
 	if err != nil {

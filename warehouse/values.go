@@ -6,20 +6,20 @@ import (
 	"fmt"
 )
 
-// A Row is the values of one row of a table, in the order of the table's columns:
-// each a string, int64, float64, bool, []byte, [time.Time] in UTC, or nil for
-// NULL.
+// A Row has the values of one row of a table, in the order of the table's columns.
+// Each value is a string, int64, float64, bool, []byte, [time.Time] in UTC, or nil
+// for NULL.
 type Row []any
 
-// attributesText returns the attributes as a JSON object with its keys in order,
-// or nil for none.
+// attributesText returns the attributes as a JSON object with sorted keys, or nil if
+// there are no attributes.
 func attributesText(attributes map[string]string) any {
 	if len(attributes) == 0 {
 		return nil
 	}
 	var text bytes.Buffer
 	encoder := json.NewEncoder(&text)
-	encoder.SetEscapeHTML(false) // a person reads it, and no browser
+	encoder.SetEscapeHTML(false) // users read the text, not browsers
 	if err := encoder.Encode(attributes); err != nil {
 		panic(fmt.Sprintf("encode attributes: %v", err)) // a map of strings always encodes
 	}

@@ -1,27 +1,31 @@
-// Package bigquerytables keeps the warehouse's tables in BigQuery: it appends rows
-// by the Storage Write API or by streaming inserts, and reads them by queries.
+// Package bigquerytables keeps the warehouse's tables in BigQuery. It appends rows by
+// the Storage Write API or by streaming inserts, and reads rows by queries.
 //
-// Dataset, tables and views are made when needed: the first call that meets none
-// makes all of them. Rows are appended at least once, so a call that failed and is
-// repeated may have stored its rows twice; every reader goes by ids and by the
-// greatest count. Nothing here is DML.
+// The dataset, the tables and the views are created when needed: the first call that
+// finds no table creates all of them. Rows are appended at least once. If a call
+// failed and is repeated, its rows may be in the table twice. So every reader
+// distinguishes rows by ids and takes the greatest count. This package uses no DML.
 //
 // # After a table was changed
 //
-// Package warehouse says how a refusal that is a row's own is told from a fault of the
-// table: the table is looked at, by the call of the API that sees each change at once.
-// Appends see a change some minutes later. Meanwhile the table is as it must be, and
-// rows are refused by its columns of before. These refusals pass, and are no row's own:
+// Package warehouse explains how an implementation distinguishes a row's own refusal
+// from a fault of the table: it compares the table with the schema. Here the
+// comparison uses the call of the API that sees each change at once. Appends see a
+// change some minutes later. In the meantime the table fits, but BigQuery refuses
+// rows by the table's earlier columns. These refusals are passing, and do not count
+// against the row:
 //
-//   - refusals for a column that the table does not have, when it has the column;
-//   - for ten minutes, all refusals by a table that this process has seen at fault;
-//   - until this process has seen the table fit for ten minutes, refusals that name no
-//     row, as those of a whole request for its schema.
+//   - a refusal because the table does not have a column, if the table has the column;
+//   - if this process has seen the table at fault, every refusal until the table has
+//     fitted for ten minutes;
+//   - until this process has seen the table fit for ten minutes, every refusal that
+//     names no row, such as a refusal of a whole request for its schema.
 //
-// A process that starts within these minutes has not seen the fault. If a length was
-// removed from a column then, the process may make dead letters of long values. They
-// are whole, and tidemark replay --from-table dead_letter brings them back. (The time
-// of a table's last change would tell, but that is the last time of its data, too.)
+// A process that starts within these minutes has not seen the fault. If the change
+// removed the length of a column, such a process may turn long values into dead
+// letters. These dead letters are complete, and tidemark replay --from-table
+// dead_letter brings them back. (The time of the table's last change does not help:
+// BigQuery also updates it when data changes.)
 package bigquerytables
 
 import (
@@ -46,7 +50,7 @@ type Method string
 const (
 	// StorageWrite appends to the default stream of the Storage Write API.
 	StorageWrite Method = "storage_write"
-	// InsertAll makes streaming inserts, tabledata.insertAll.
+	// InsertAll appends by streaming inserts, tabledata.insertAll.
 	InsertAll Method = "insert_all"
 )
 
@@ -57,7 +61,7 @@ const (
 	DefaultQueryTimeout  = 5 * time.Minute
 )
 
-// A Config says where the tables are and how they are reached.
+// A Config says where the tables are and how to reach them.
 type Config struct {
 	Project  string // id of the Google Cloud project
 	Dataset  string
@@ -65,45 +69,45 @@ type Config struct {
 	Layout   warehouse.Layout
 	Method   Method // StorageWrite if empty
 
-	// AppendTimeout and QueryTimeout bound calls whose context ends later or
-	// never: BigQuery's clients retry for as long as they may. Zero means the
-	// default. A query's timeout does not include the time the caller takes to
-	// read its rows.
+	// AppendTimeout and QueryTimeout bound calls whose context ends later or never,
+	// because BigQuery's clients retry until the context ends. Zero means the default.
+	// The timeout of a query does not include the time in which the caller reads the
+	// rows.
 	AppendTimeout, QueryTimeout time.Duration
 
-	// MaxAhead is how far the start of a row's window can lie after its
-	// processing_timestamp: how far ahead of its publish time an event may be,
-	// plus the most that clocks disagree. With it CountRaw and Audit leave out the
-	// partitions that are too old to hold their windows. Zero means that nothing
-	// is known, and they read the windows' clusters of every partition. It holds
-	// only where publish times are the server's own.
+	// MaxAhead is how far the start of a row's window can be after the row's
+	// processing_timestamp: how far an event may be ahead of its publish time, plus
+	// the largest difference between clocks. With MaxAhead, CountRaw and Audit leave
+	// out the partitions that are too old to hold rows of their windows. Zero means
+	// that nothing is known; then they read the windows' clusters in every partition.
+	// MaxAhead is right only if publish times are the server's own.
 	MaxAhead time.Duration
 
-	// Scanned is told what each query read, unless it is nil. It may be called
-	// concurrently.
+	// Scanned, unless nil, is called with the number of bytes that each query read. It
+	// may be called concurrently.
 	Scanned func(query string, bytes int64)
 
 	Now func() time.Time // clock; time.Now if nil
 
-	// RESTHost and GRPCHost are the host:port of an emulator, reached in plain
-	// text and without credentials. Empty for the service.
+	// RESTHost and GRPCHost are the host:port of an emulator, which is called in plain
+	// text and without credentials. If they are empty, the service is called.
 	RESTHost, GRPCHost string
 
-	Options []option.ClientOption // of the clients of both APIs
+	Options []option.ClientOption // for the clients of both APIs
 }
 
-// Tables is the tables of one dataset. All methods may be called concurrently, and
-// all stay on their context.
+// Tables are the tables of one dataset. All methods may be called concurrently. All
+// methods obey their context.
 type Tables struct {
 	cfg      Config
 	client   *bigquery.Client
 	appender appender
 
 	making singleflight.Group
-	made   atomic.Int64 // how often the tables were made
+	made   atomic.Int64 // how many times the tables were created
 
-	viewsSeen atomic.Bool // whether the views are known to be there
-	looks     looks       // at tables
+	viewsSeen atomic.Bool // whether the views are known to exist
+	looks     looks       // what was seen of the tables
 }
 
 var (
@@ -111,19 +115,19 @@ var (
 	_ streamhouse.Queries = (*Tables)(nil)
 )
 
-// An appender appends rows by one of the methods. A request that it makes is
-// applied whole or not at all.
+// An appender appends rows by one of the methods. Each of its requests is applied
+// whole or not at all.
 type appender interface {
-	// requests cuts rows of the table into what one request carries.
+	// requests divides rows of the table into requests.
 	requests(t warehouse.Table, rows []warehouse.Row) ([]request, error)
-	// send makes one request. It fails with an error that is errMissing, one
-	// of [warehouse.Ingester], or a *refusal that is yet to be explained.
+	// send sends one request. Its error wraps errMissing, is an error of
+	// [warehouse.Ingester], or is a *refusal that explain has yet to interpret.
 	send(ctx context.Context, t warehouse.Table, r request) error
 	close() error
 }
 
-// New returns the tables of a dataset. It calls no service; ctx is only for making
-// the clients.
+// New returns the tables of a dataset. It calls no service. It uses ctx only to
+// create the clients.
 func New(ctx context.Context, cfg Config) (*Tables, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
@@ -131,7 +135,7 @@ func New(ctx context.Context, cfg Config) (*Tables, error) {
 	cfg.setDefaults()
 	client, err := bigquery.NewClient(ctx, cfg.Project, cfg.restOptions()...)
 	if err != nil {
-		return nil, fmt.Errorf("make a BigQuery client for project %s: %w", cfg.Project, err)
+		return nil, fmt.Errorf("create a BigQuery client for project %s: %w", cfg.Project, err)
 	}
 	client.Location = cfg.Location
 	b := &Tables{cfg: cfg, client: client}
@@ -181,14 +185,15 @@ func (c Config) restOptions() []option.ClientOption {
 	}, c.Options...)
 }
 
-// Close releases the connections. Nothing else may be called during or after it.
+// Close releases the connections. No other method may be called during or after
+// Close.
 func (b *Tables) Close() error {
 	return errors.Join(b.appender.close(), b.client.Close())
 }
 
 // Append implements [streamhouse.Streams]. Rows that do not fit one request are
-// appended in several, in order; where a later one fails, the rows of those before
-// it are stored, also if the error is a [*warehouse.RefusedError].
+// appended in several requests, in order. If a request fails, the rows of the
+// requests before it are stored, even if the error is a [*warehouse.RefusedError].
 func (b *Tables) Append(ctx context.Context, table warehouse.Table, rows []warehouse.Row) error {
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.AppendTimeout)
 	defer cancel()
@@ -210,15 +215,15 @@ func (b *Tables) Append(ctx context.Context, table warehouse.Table, rows []wareh
 	return nil
 }
 
-// How long to wait before a call that met no table is repeated: a new table may
-// take a while to be seen everywhere.
+// How long to wait before repeating a call that found no table. Until a new table is
+// visible everywhere, some time may pass.
 const (
 	firstPause = 100 * time.Millisecond
 	maxPause   = 3 * time.Second
 )
 
-// withTables makes the call, and if there is no table, makes the tables and then
-// repeats the call until they are seen or ctx ends.
+// withTables makes the call. If there is no table, withTables creates the tables and
+// then repeats the call until the tables are visible or ctx ends.
 func (b *Tables) withTables(ctx context.Context, call func() error) error {
 	made := b.made.Load()
 	err := call()
@@ -231,7 +236,7 @@ func (b *Tables) withTables(ctx context.Context, call func() error) error {
 	for pause := time.Duration(0); errors.Is(err, errMissing); pause = min(max(2*pause, firstPause), maxPause) {
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%w: the table was made but is not seen yet: %w", ctx.Err(), err)
+			return fmt.Errorf("%w: the table was created but is not visible yet: %w", ctx.Err(), err)
 		case <-time.After(pause):
 		}
 		err = call()
@@ -239,16 +244,16 @@ func (b *Tables) withTables(ctx context.Context, call func() error) error {
 	return err
 }
 
-// Make makes what there is not yet of dataset, tables and views, which otherwise the
-// first call that needs them does. The error is a [*warehouse.TableError] if a table
-// that there is is not as the schema says.
+// Make creates the dataset, tables and views that do not exist. Without Make, the
+// first call that needs them does so. If a table that exists does not fit the schema,
+// the error is a [*warehouse.TableError].
 func (b *Tables) Make(ctx context.Context) error {
 	return b.makeOnce(ctx, b.made.Load())
 }
 
-// makeOnce makes the tables, unless another caller has since made was the number of
-// times. Of concurrent callers one does it, and not on its own context, since the
-// others wait for it too.
+// makeOnce creates the tables, unless another caller did so after made was read. If
+// several callers call makeOnce at the same time, one call serves them all. Since the
+// other callers wait for it, it does not use the context of one caller.
 func (b *Tables) makeOnce(ctx context.Context, made int64) error {
 	done := b.making.DoChan("", func() (any, error) {
 		if b.made.Load() != made {
@@ -264,7 +269,7 @@ func (b *Tables) makeOnce(ctx context.Context, made int64) error {
 	})
 	select {
 	case <-ctx.Done():
-		return fmt.Errorf("%w while the tables of dataset %s were made", ctx.Err(), b.cfg.Dataset)
+		return fmt.Errorf("%w while the tables of dataset %s were created", ctx.Err(), b.cfg.Dataset)
 	case result := <-done:
 		return result.Err
 	}

@@ -19,15 +19,15 @@ import (
 // errMissing is wrapped by errors that say there is no such table or dataset.
 var errMissing = errors.New("no such table")
 
-// A refusal is an append that was refused for good, and stored nothing. Whether
-// its rows are at fault or the table is yet to be found out.
+// A refusal is an append that was refused permanently and stored nothing. It does not
+// say whether the rows or the table are at fault.
 type refusal struct {
-	rows map[int]error // by index in the request; empty if none was named
+	rows map[int]error // by index in the request; empty if the refusal names no row
 	err  error
 
-	// tooLarge is whether the request was one row of more bytes than a request may
-	// have. unseen is whether it named a column that the table does not have: if it has
-	// it, the column is new, and not seen yet where rows are appended.
+	// tooLarge is whether the request was one row with more bytes than a request may
+	// have. unseen is whether the refusal names a column that the table does not have.
+	// If the table has this column, the column is new, and appends do not see it yet.
 	tooLarge, unseen bool
 }
 
@@ -40,8 +40,9 @@ func (r *refusal) Error() string {
 
 func (r *refusal) Unwrap() error { return r.err }
 
-// explain returns the error of a request in the words of [warehouse.Ingester]. After a
-// refusal it looks at the table, unless the row is larger than any table takes.
+// explain returns the error of a request as an error of [warehouse.Ingester]. After a
+// refusal it compares the table with the schema, unless the row is too large for any
+// table.
 func (b *Tables) explain(ctx context.Context, table warehouse.Table, r request, err error) error {
 	refused, ok := errors.AsType[*refusal](err)
 	if !ok {
@@ -54,13 +55,13 @@ func (b *Tables) explain(ctx context.Context, table warehouse.Table, r request, 
 		if _, isTable := errors.AsType[*warehouse.TableError](checkErr); isTable {
 			return fmt.Errorf("%w (the append was refused: %w)", checkErr, refused)
 		}
-		// Not knowing whose fault it is, nobody may give up the rows.
+		// While the cause is not known, no row may become a dead letter.
 		return fmt.Errorf("append refused: %v; whether the table is at fault is not known: %w", refused, checkErr)
 	}
 	seen := b.looks.of(table.Name)
 	lasting := seen.fits && b.cfg.Now().Sub(seen.since) >= schemaLag
 	if refused.unseen || seen.repaired && !lasting {
-		return fmt.Errorf("table %s is as it must be, but appends may go by its columns of before, for some minutes after a change: %w", b.tableID(table.Name), refused)
+		return fmt.Errorf("table %s fits the schema, but for some minutes after a change of the table appends may still use its earlier columns: %w", b.tableID(table.Name), refused)
 	}
 	rows := map[int]error{}
 	for i, err := range refused.rows {
@@ -72,23 +73,24 @@ func (b *Tables) explain(ctx context.Context, table warehouse.Table, r request, 
 	return &warehouse.RefusedError{Rows: rows, Err: refused.err}
 }
 
-// schemaLag is for how long appends may go by the columns that a table had before a
-// change: some minutes, by https://github.com/googleapis/java-bigquerystorage/issues/1465
-// and the documentation of that client. What [Tables.checkTable] sees is never late:
+// schemaLag is for how long appends may use the columns that a table had before a
+// change: some minutes, according to
+// https://github.com/googleapis/java-bigquerystorage/issues/1465 and the
+// documentation of that client. [Tables.checkTable] sees each change at once:
 // https://cloud.google.com/bigquery/docs/managing-table-schemas
 const schemaLag = 10 * time.Minute
 
-// looks remembers what this process has seen of the columns of its tables.
+// looks remembers what this process saw of the columns of its tables.
 type looks struct {
 	mu     sync.Mutex
 	tables map[string]look // by name
 }
 
-// A look is what was seen of a table.
+// A look is what this process saw of a table.
 type look struct {
-	fits     bool      // at the last look
-	since    time.Time // the first look at which it did, with none between at which it did not
-	repaired bool      // an earlier look found it at fault
+	fits     bool      // whether the table fitted at the last look
+	since    time.Time // since when it has fitted at every look
+	repaired bool      // whether any look found the table at fault
 }
 
 func (l *looks) of(table string) look {
@@ -97,7 +99,7 @@ func (l *looks) of(table string) look {
 	return l.tables[table]
 }
 
-// note notes whether a table fits.
+// note records whether a table fits.
 func (l *looks) note(table string, fits bool, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -112,8 +114,8 @@ func (l *looks) note(table string, fits bool, now time.Time) {
 	l.tables[table] = seen
 }
 
-// restError returns an error of the REST API, wrapping errMissing where it says
-// that there is no such table.
+// restError returns an error of the REST API. If the error says that there is no such
+// table, the result wraps errMissing.
 func restError(err error) error {
 	if isNotFound(err) {
 		return fmt.Errorf("%w: %w", errMissing, err)
@@ -138,8 +140,8 @@ func hasCode(err error, codes ...int) bool {
 	return ok && slices.Contains(codes, api.Code)
 }
 
-// mayNotExist reports whether a denial is of the kind that BigQuery also gives for
-// what does not exist, so as not to tell.
+// mayNotExist reports whether a denial may mean that the table does not exist.
+// BigQuery gives such a denial for both cases, so as not to reveal which one it is.
 func mayNotExist(message string) bool {
 	return strings.Contains(message, "or it may not exist")
 }

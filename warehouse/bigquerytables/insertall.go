@@ -17,7 +17,8 @@ import (
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
-// maxInsertRows is the most rows of one streaming insert, by its documentation.
+// maxInsertRows is the most rows of one streaming insert, according to BigQuery's
+// documentation.
 const maxInsertRows = 50_000
 
 // An inserter appends by streaming inserts.
@@ -48,15 +49,15 @@ func (n *inserter) send(ctx context.Context, t warehouse.Table, r request) error
 
 func (n *inserter) close() error { return nil }
 
-// isInvalid reports whether a request as a whole is one that can never succeed.
+// isInvalid reports whether the whole request is one that can never succeed.
 func isInvalid(err error) bool {
 	api, ok := errors.AsType[*googleapi.Error](err)
 	return ok && (api.Code == http.StatusBadRequest || api.Code == http.StatusRequestEntityTooLarge)
 }
 
 // insertRefusal returns the refusal of the rows that are at fault. One bad row stops
-// the whole request, and the others come back with the reason "stopped". Where a
-// reason is one that passes, nothing is refused for good.
+// the whole request, and the other rows come back with the reason "stopped". If any
+// reason is passing, nothing is refused permanently.
 func insertRefusal(rows bigquery.PutMultiError) error {
 	refused := &refusal{rows: map[int]error{}, err: errors.New("streaming insert refused")}
 	for _, row := range rows {
@@ -81,7 +82,7 @@ func reasonOf(err error) string {
 	return ""
 }
 
-// A saver is a row for the client.
+// A saver is a row in the form that the client takes.
 type saver struct {
 	table    warehouse.Table
 	row      warehouse.Row
@@ -108,10 +109,10 @@ func (s saver) Save() (map[string]bigquery.Value, string, error) {
 	return values, s.insertID, nil
 }
 
-// insertID returns an id by which BigQuery may, for about a minute, know a row that
-// it has been sent again: for a raw row its message, window and lateness, for others
-// the whole row without its data. It is a digest, since a message id may be longer
-// than the 128 characters that an insert id can have.
+// insertID returns an id by which BigQuery may recognize, for about a minute, a row
+// that is sent again. For a raw row the id is made from its message, window and
+// lateness; for other rows, from the whole row without its data. The id is a digest,
+// because a message id may be longer than the 128 characters of an insert id.
 func (n *inserter) insertID(t warehouse.Table, row warehouse.Row) string {
 	hash := sha256.New()
 	for i, c := range t.Columns {
@@ -119,7 +120,7 @@ func (n *inserter) insertID(t warehouse.Table, row warehouse.Row) string {
 			continue
 		}
 		switch v := row[i].(type) {
-		case []byte: // told apart by part and time of receipt
+		case []byte: // part and time of receipt distinguish the rows
 		case time.Time:
 			fmt.Fprintf(hash, "%d;", v.UnixMicro())
 		default:

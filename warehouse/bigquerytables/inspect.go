@@ -13,10 +13,10 @@ import (
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
-// A Fault is something that is not as it must be.
+// A Fault is something that differs from what is required.
 type Fault struct {
 	What string
-	Mend []string // what a person does about it, in order: mostly statements of GoogleSQL
+	Mend []string // what an operator does about it, in order: mostly statements of GoogleSQL
 }
 
 // A Kind is a kind of [Object].
@@ -30,21 +30,22 @@ const (
 )
 
 // An Object is what [Tables.Inspect] found of the dataset, or of a table or view in
-// it.
+// the dataset.
 type Object struct {
 	Kind    Kind
 	Name    string // without project and dataset
 	ID      string // with them
 	Missing bool
-	Err     error // it could not be looked at, and nothing else is known
+	Err     error // the object could not be read, and nothing else is known
 
-	// Faults keep rows from being stored or read, and Differences only make it
-	// another than this program would make: dearer, or an older version's.
+	// Faults keep rows from being stored or read. Differences only mean that the
+	// object is not what this program would create: it is more expensive, or an older
+	// version's.
 	Faults, Differences []Fault
 }
 
-// Inspect looks at the dataset, its tables and its views, and changes nothing. The
-// dataset is first, and alone if it is missing.
+// Inspect reads the definitions of the dataset, its tables and its views, and changes
+// nothing. The dataset is the first object, and the only one if it is missing.
 func (b *Tables) Inspect(ctx context.Context) []Object {
 	dataset := b.inspectDataset(ctx)
 	if dataset.Missing {
@@ -80,7 +81,7 @@ func (b *Tables) inspectDataset(ctx context.Context) Object {
 	return o
 }
 
-// look returns the metadata of a table or view, nil where there is none.
+// look returns the metadata of a table or view, or nil if there is none.
 func (b *Tables) look(ctx context.Context, o *Object) *bigquery.TableMetadata {
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.AppendTimeout)
 	defer cancel()
@@ -117,8 +118,8 @@ func (b *Tables) inspectTable(ctx context.Context, t warehouse.Table) Object {
 	return o
 }
 
-// differences returns in what else than its columns a table differs from the one
-// that makeTable makes.
+// differences returns how a table differs, other than in its columns, from the table
+// that makeTable creates.
 func (b *Tables) differences(t warehouse.Table, found *bigquery.TableMetadata) []Fault {
 	var all []Fault
 	id := b.tableID(t.Name)
@@ -129,7 +130,7 @@ func (b *Tables) differences(t warehouse.Table, found *bigquery.TableMetadata) [
 	if p := found.TimePartitioning; t.PartitionBy != "" && (p == nil || p.Type != bigquery.DayPartitioningType || !strings.EqualFold(p.Field, t.PartitionBy)) {
 		all = append(all, Fault{
 			What: "it is not partitioned by day of " + t.PartitionBy + ", so that queries read all of it",
-			// No statement partitions a table that exists.
+			// No statement can partition an existing table.
 			Mend: []string{
 				"-- while nothing is pushed: Pub/Sub keeps what is published",
 				"CREATE TABLE `" + id + "_new`\nPARTITION BY TIMESTAMP_TRUNC(" + t.PartitionBy + ", DAY)" + clustering + "\nAS SELECT * FROM `" + id + "`;",
@@ -154,7 +155,7 @@ func (b *Tables) inspectView(ctx context.Context, v view) Object {
 	case found == nil:
 	case b.viewFaults(v, found) != nil:
 		o.Faults = b.viewFaults(v, found)
-	case found.ViewQuery == "": // as from bqemulator 1.4.0
+	case found.ViewQuery == "": // as with bqemulator 1.4.0
 		o.Differences = []Fault{{What: "its query is not told, so it is not compared with this version's"}}
 	case v.differs(found):
 		o.Differences = []Fault{{
@@ -169,14 +170,14 @@ func (b *Tables) viewStatement(create string, v view) string {
 	return create + " `" + b.tableID(v.name) + "`\nOPTIONS (description = " + strconv.Quote(v.description) + ")\nAS " + v.query + ";"
 }
 
-// TablePermissions returns what the service needs on each table: to look at it, to read
-// it and to append to it.
+// TablePermissions returns the permissions that the service needs on each table: to
+// read its definition, to read its rows and to append rows.
 func TablePermissions() []string {
 	return []string{"bigquery.tables.get", "bigquery.tables.getData", "bigquery.tables.updateData"}
 }
 
-// Lacking returns the permissions that the service needs on the table and that the
-// caller does not have. Of a table that does not exist it returns all.
+// Lacking returns the permissions on the table that the service needs and that the
+// caller does not have. If the table does not exist, Lacking returns all of them.
 func (b *Tables) Lacking(ctx context.Context, table string) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.AppendTimeout)
 	defer cancel()
@@ -193,8 +194,9 @@ func (b *Tables) Lacking(ctx context.Context, table string) ([]string, error) {
 	return lacking, nil
 }
 
-// OpenStream opens the stream by which rows are appended to the table, which
-// exists, and appends nothing. Of [InsertAll], which has none, it returns nil.
+// OpenStream opens the stream by which rows are appended to an existing table, and
+// appends nothing. The method [InsertAll] has no stream; for it OpenStream returns
+// nil.
 func (b *Tables) OpenStream(ctx context.Context, table string) error {
 	w, ok := b.appender.(*writer)
 	if !ok {

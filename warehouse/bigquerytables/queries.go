@@ -15,12 +15,13 @@ import (
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
-// maxStarts is how many windows one query counts: some 60 bytes of the request for
-// each keep it well below the 10 MB that a query with its parameters may have.
+// maxStarts is how many windows one query counts. Each window takes some 60 bytes of
+// the request, so the request stays far below the 10 MB that a query with its
+// parameters may have.
 const maxStarts = 20_000
 
-// CountRaw implements [warehouse.Aggregate]. Each 20,000 windows are a query, and so
-// a snapshot, of their own.
+// CountRaw implements [warehouse.Aggregate]. Every 20,000 windows need a query, which
+// reads its own snapshot.
 func (b *Tables) CountRaw(ctx context.Context, starts []time.Time) ([]int64, error) {
 	var counts []int64
 	for chunk := range slices.Chunk(starts, maxStarts) {
@@ -75,9 +76,10 @@ func (b *Tables) Audit(ctx context.Context, from, to time.Time, limit int) ([]wa
 	return found, nil
 }
 
-// AuditBytes implements [warehouse.Comparer], by a dry run of the query, which is free.
-// BigQuery prunes by clusters only while it reads, so the audit reads no more and often
-// less: https://cloud.google.com/bigquery/docs/best-practices-costs
+// AuditBytes implements [warehouse.Comparer] by a dry run of the query, which is
+// free. BigQuery prunes by clusters only while it reads. So the audit reads no more
+// than the dry run says, and often less:
+// https://cloud.google.com/bigquery/docs/best-practices-costs
 func (b *Tables) AuditBytes(ctx context.Context, from, to time.Time) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.QueryTimeout)
 	defer cancel()
@@ -97,7 +99,7 @@ func (b *Tables) AuditBytes(ctx context.Context, from, to time.Time) (int64, err
 	return bytesProcessed(job.LastStatus()), nil
 }
 
-// bytesProcessed returns how much a query has read, or would read.
+// bytesProcessed returns how many bytes a query has read, or would read.
 func bytesProcessed(status *bigquery.JobStatus) int64 {
 	if status.Statistics == nil {
 		return 0
@@ -105,14 +107,14 @@ func bytesProcessed(status *bigquery.JobStatus) int64 {
 	return status.Statistics.TotalBytesProcessed
 }
 
-// auditQuery returns the query of Audit. It reads, of the raw rows, the partitions
+// auditQuery returns the query of Audit. Of the raw rows it reads only the partitions
 // that can hold rows of the windows.
 func (b *Tables) auditQuery(from, to time.Time, limit int) (sql string, parameters []bigquery.QueryParameter) {
 	raw, log := where{}, where{}
 	raw.add("NOT is_late")
 	raw.addRange("window_start", from, to)
 	raw.addEarliest(from, b.cfg.MaxAhead)
-	log.addRange("timestamp", from, to) // by the parameters that raw has
+	log.addRange("timestamp", from, to) // uses the parameters of raw
 	return `SELECT start, published, stored
 FROM (
   SELECT start, MAX(published) AS published, MAX(stored) AS stored
@@ -152,8 +154,8 @@ func (b *Tables) discrepancies(ctx context.Context, from, to time.Time, limit in
 	}
 }
 
-// query runs a query to its end and returns its rows, which are of one snapshot and
-// stay as they are however long reading them takes.
+// query runs a query to its end and returns its rows. All rows come from one
+// snapshot, and do not change however long reading takes.
 func (b *Tables) query(ctx context.Context, name, sql string, parameters []bigquery.QueryParameter) (rows *bigquery.RowIterator, err error) {
 	err = b.withTables(ctx, func() error {
 		rows, err = b.run(ctx, name, sql, parameters)
@@ -169,7 +171,7 @@ func (b *Tables) run(ctx context.Context, name, sql string, parameters []bigquer
 	q := b.client.Query(sql)
 	q.Parameters = parameters
 	q.DisableQueryCache = true
-	q.JobTimeout = time.Until(deadline) // so that nobody pays for what nobody waits for
+	q.JobTimeout = time.Until(deadline) // so that BigQuery stops a query that nobody waits for
 	job, err := q.Run(running)
 	if err != nil {
 		return nil, err
@@ -198,11 +200,11 @@ func (w *where) add(condition string, parameters ...bigquery.QueryParameter) {
 	w.parameters = append(w.parameters, parameters...)
 }
 
-// lastInstant is the last that a TIMESTAMP can hold.
+// lastInstant is the last time that a TIMESTAMP can hold.
 var lastInstant = warehouse.StorableTime(time.Date(10_000, 1, 1, 0, 0, 0, 0, time.UTC))
 
-// addRange adds that the column is at or after from and before to, both cut down to
-// the microsecond. A bound that is outside of what a TIMESTAMP can hold is none.
+// addRange adds the condition that the column is at or after from and before to, both
+// truncated to the microsecond. A bound that a TIMESTAMP cannot hold is no bound.
 func (w *where) addRange(column string, from, to time.Time) {
 	w.add(column+" >= @from", param("from", warehouse.StorableTime(from.UTC())))
 	if !to.After(lastInstant) {
@@ -210,9 +212,9 @@ func (w *where) addRange(column string, from, to time.Time) {
 	}
 }
 
-// addEarliest adds that rows were processed no earlier than rows of the window that
-// starts at start can have been. Nothing bounds how much later they may have been:
-// old logs are replayed.
+// addEarliest adds the condition that a row was processed no earlier than a row of
+// the window that starts at start can have been. There is no latest time, because old
+// logs may be replayed at any time.
 func (w *where) addEarliest(start time.Time, maxAhead time.Duration) {
 	if maxAhead > 0 && start.Year() > 1 {
 		w.add("processing_timestamp >= @earliest", param("earliest", start.Add(-maxAhead)))
@@ -226,8 +228,8 @@ func (w *where) sql() string {
 	return "\nWHERE " + strings.Join(w.conditions, " AND ")
 }
 
-// param returns a parameter, its times in UTC and cut down to the microsecond as the
-// columns are.
+// param returns a parameter. Its times are in UTC and truncated to the microsecond,
+// as the columns are.
 func param(name string, value any) bigquery.QueryParameter {
 	switch v := value.(type) {
 	case time.Time:
@@ -242,8 +244,8 @@ func param(name string, value any) bigquery.QueryParameter {
 	return bigquery.QueryParameter{Name: name, Value: value}
 }
 
-// A row is the values of a row that is read. The first that is not of the type asked
-// for is its error.
+// A row has the values of a row that was read. err is set by the first value that
+// does not have the requested type.
 type row struct {
 	values []bigquery.Value
 	err    error
@@ -264,7 +266,7 @@ func nextRow(rows *bigquery.RowIterator) (*row, error) {
 func (r *row) time(i int) time.Time { return value[time.Time](r, i).UTC() }
 func (r *row) int(i int) int64      { return value[int64](r, i) }
 
-// value returns the i-th value, the type's zero value for NULL.
+// value returns the i-th value. For NULL it returns the zero value of the type.
 func value[T any](r *row, i int) (v T) {
 	if r.values[i] == nil {
 		return v

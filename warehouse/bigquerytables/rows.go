@@ -17,19 +17,20 @@ import (
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
-// maxRequest is the most that one request carries, in bytes, with room for what is
-// around the rows: both APIs refuse requests of 10 MB.
+// maxRequest is the most bytes of the rows in one request. It leaves room for the
+// rest of the request: both APIs refuse requests of 10 MB.
 const maxRequest = 9 << 20
 
-// A request is the rows of an append that go together.
+// A request has the rows of an append that are sent together.
 type request struct {
 	first int // index of its first row in the append
 	rows  []warehouse.Row
-	wire  [][]byte // the rows in the appender's encoding, where it has one of bytes
+	wire  [][]byte // the rows as the appender encodes them, if it encodes rows as bytes
 }
 
-// cut cuts rows into requests of at most maxRows and, by the size of each row, of at
-// most maxRequest bytes. A row that is too large goes alone, to be refused.
+// cut divides rows into requests of at most maxRows rows and at most maxRequest
+// bytes, by the size of each row. A row that is too large is in a request of its own,
+// which BigQuery refuses.
 func cut(rows []warehouse.Row, maxRows int, size func(i int) int) []request {
 	var requests []request
 	first, bytes := 0, 0
@@ -44,8 +45,8 @@ func cut(rows []warehouse.Row, maxRows int, size func(i int) int) []request {
 	return append(requests, request{first: first, rows: rows[first:]})
 }
 
-// An encoding turns rows of one table into protocol buffers. A column's field number
-// is its place in the table, from 1.
+// An encoding encodes rows of one table as protocol buffers. The field number of a
+// column is the column's place in the table, from 1.
 type encoding struct {
 	message    protoreflect.MessageDescriptor
 	descriptor *descriptorpb.DescriptorProto // of message, for the service
@@ -85,7 +86,7 @@ func (e encoding) encode(row warehouse.Row) ([]byte, error) {
 	return proto.Marshal(message)
 }
 
-// jsonValue returns a value as a streaming insert writes it.
+// jsonValue returns a value in the form that a streaming insert takes.
 func jsonValue(value any) bigquery.Value {
 	switch v := value.(type) {
 	case time.Time:
@@ -95,14 +96,14 @@ func jsonValue(value any) bigquery.Value {
 	case int64: // a JSON number would lose the last digits of a large one
 		return strconv.FormatInt(v, 10)
 	case float64:
-		if math.IsNaN(v) || math.IsInf(v, 0) { // which JSON has no number for
+		if math.IsNaN(v) || math.IsInf(v, 0) { // JSON has no such numbers
 			return strconv.FormatFloat(v, 'g', -1, 64)
 		}
 	}
 	return value
 }
 
-// jsonSize returns about how many bytes a row is in a streaming insert, at most.
+// jsonSize returns an upper estimate of the bytes of a row in a streaming insert.
 func jsonSize(t warehouse.Table, row warehouse.Row) int {
 	size := 200 // insert id and punctuation
 	for i, value := range row {

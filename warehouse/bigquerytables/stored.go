@@ -12,8 +12,8 @@ import (
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
-// storedIn adds the range of [warehouse.Archive], by the column that the table is
-// partitioned by.
+// storedIn returns the condition for the range of [warehouse.Archive] on the column
+// by which the table is partitioned.
 func storedIn(column string, from, to time.Time) where {
 	w := where{}
 	if to.IsZero() {
@@ -23,8 +23,8 @@ func storedIn(column string, from, to time.Time) where {
 	return w
 }
 
-// RawRows implements [warehouse.Archive]. It is one query, which reads the
-// partitions of the range.
+// RawRows implements [warehouse.Archive] by one query, which reads the partitions of
+// the range.
 func (b *Tables) RawRows(ctx context.Context, from, to time.Time) iter.Seq2[warehouse.RawRow, error] {
 	return func(yield func(warehouse.RawRow, error) bool) {
 		w := storedIn(warehouse.ProcessingTimestamp, from, to)
@@ -43,7 +43,7 @@ ORDER BY window_start, event_id`
 	}
 }
 
-// each calls use for every row of a query's answer, until it returns false or an
+// each calls use for every row of a query's result, until use returns false or an
 // error.
 func (b *Tables) each(ctx context.Context, name, sql string, parameters []bigquery.QueryParameter, use func(*row) (bool, error)) error {
 	rows, err := b.query(ctx, name, sql, parameters)
@@ -64,7 +64,7 @@ func (b *Tables) each(ctx context.Context, name, sql string, parameters []bigque
 	}
 }
 
-// item returns what a row of a table's columns is the row of.
+// item returns the T that a row of the table's columns holds.
 func item[T any](t warehouse.TableOf[T], values []bigquery.Value) (T, error) {
 	row := make(warehouse.Row, len(values))
 	for i, value := range values {
@@ -76,9 +76,9 @@ func item[T any](t warehouse.TableOf[T], values []bigquery.Value) (T, error) {
 	return t.Item(row)
 }
 
-// DeadLetters implements [warehouse.Archive]. It is one query, which reads the
-// partitions of the range. A delivery that lacks a part was never acknowledged, and
-// is passed over.
+// DeadLetters implements [warehouse.Archive] by one query, which reads the partitions
+// of the range. It leaves out a delivery that lacks a part: such a delivery was never
+// acknowledged.
 func (b *Tables) DeadLetters(ctx context.Context, from, to time.Time) iter.Seq2[warehouse.DeadLetter, error] {
 	return func(yield func(warehouse.DeadLetter, error) bool) {
 		w := storedIn("received_at", from, to)
@@ -102,8 +102,9 @@ func (b *Tables) DeadLetters(ctx context.Context, from, to time.Time) iter.Seq2[
 	}
 }
 
-// lettersQuery returns the query for the first whole delivery of each message, part
-// by part. An append that was repeated has stored the parts of one delivery twice.
+// lettersQuery returns the query for the first complete delivery of each message,
+// part by part. After a repeated append, the parts of one delivery may be stored
+// twice.
 func (b *Tables) lettersQuery(w where) string {
 	columns := columnList(warehouse.DeadLetterTable(b.cfg.Layout).Table)
 	return `SELECT ` + columns + `

@@ -14,8 +14,8 @@ import (
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
-// makeAll makes what there is not yet of dataset, tables and views, and checks the
-// tables that there are.
+// makeAll creates the dataset, tables and views that do not exist, and checks the
+// tables that exist.
 func (b *Tables) makeAll(ctx context.Context) error {
 	if err := b.makeDataset(ctx); err != nil {
 		return err
@@ -38,10 +38,10 @@ func (b *Tables) makeViews(ctx context.Context) error {
 	return nil
 }
 
-// haveViews makes the views that a process has left out which ended while it made the
-// tables: no other append would miss them. It is for the first rows that a process
-// appends to the log of the aggregate, so that no push waits for it, and a count that
-// is published can be read.
+// haveViews creates missing views. Views may be missing if a process ended while it
+// created the tables, and no other append would notice. haveViews acts only on the
+// first rows that a process appends to the log of the aggregate. So no push waits for
+// it, and a published count can be read.
 func (b *Tables) haveViews(ctx context.Context, table warehouse.Table) error {
 	if table.Name != b.cfg.Layout.AggLog() || b.viewsSeen.Load() {
 		return nil
@@ -49,8 +49,8 @@ func (b *Tables) haveViews(ctx context.Context, table warehouse.Table) error {
 	return restError(b.makeViews(ctx))
 }
 
-// makeDataset asks before it makes, since a service account may well be allowed
-// the one and not the other.
+// makeDataset creates the dataset if it does not exist. It first looks whether the
+// dataset exists, since a service account may be allowed to look but not to create.
 func (b *Tables) makeDataset(ctx context.Context) error {
 	err := b.checkDataset(ctx)
 	if !isNotFound(err) {
@@ -66,8 +66,9 @@ func (b *Tables) makeDataset(ctx context.Context) error {
 	return nil
 }
 
-// checkDataset returns a [*warehouse.TableError] if the dataset is not where queries
-// look for it, and another error if it cannot be looked at.
+// checkDataset returns a [*warehouse.TableError] if the dataset is not in the
+// location in which queries run. It returns another error if the dataset cannot be
+// read.
 func (b *Tables) checkDataset(ctx context.Context) error {
 	found, err := b.client.Dataset(b.cfg.Dataset).Metadata(ctx)
 	if err != nil {
@@ -91,8 +92,8 @@ func (b *Tables) makeTable(ctx context.Context, t warehouse.Table) error {
 	return nil
 }
 
-// checkTable returns a [*warehouse.TableError] if the table is not as the schema
-// says, and another error if it cannot be looked at.
+// checkTable returns a [*warehouse.TableError] if the table does not fit the schema.
+// It returns another error if the definition of the table cannot be read.
 func (b *Tables) checkTable(ctx context.Context, t warehouse.Table) error {
 	found, err := b.table(t.Name).Metadata(ctx, bigquery.WithMetadataView(bigquery.BasicMetadataView))
 	if err != nil {
@@ -104,7 +105,7 @@ func (b *Tables) checkTable(ctx context.Context, t warehouse.Table) error {
 }
 
 // faultsError returns a [*warehouse.TableError] that names the faults of a dataset,
-// table or view and what mends each, or nil where there are none.
+// table or view and how to repair each. If there are no faults, it returns nil.
 func faultsError(id string, faults []Fault) error {
 	if len(faults) == 0 {
 		return nil
@@ -116,8 +117,8 @@ func faultsError(id string, faults []Fault) error {
 	return &warehouse.TableError{Table: id, Err: errors.New(strings.Join(texts, "; "))}
 }
 
-// datasetFaults returns what keeps queries from finding the dataset: they are run in
-// BIGQUERY_LOCATION, and see no dataset that is elsewhere.
+// datasetFaults returns what keeps queries from finding the dataset. Queries run in
+// BIGQUERY_LOCATION and see no dataset in another location.
 func (b *Tables) datasetFaults(found *bigquery.DatasetMetadata) []Fault {
 	if strings.EqualFold(found.Location, b.cfg.Location) {
 		return nil
@@ -128,8 +129,8 @@ func (b *Tables) datasetFaults(found *bigquery.DatasetMetadata) []Fault {
 	}}
 }
 
-// viewFaults returns what is in the place of a view. A table there would be read by
-// everybody, and written by nobody.
+// viewFaults returns a fault if something other than a view has the view's name.
+// Users would read such a table, and nobody would write to it.
 func (b *Tables) viewFaults(v view, found *bigquery.TableMetadata) []Fault {
 	if found.Type == "" || found.Type == bigquery.ViewTable {
 		return nil
@@ -140,12 +141,12 @@ func (b *Tables) viewFaults(v view, found *bigquery.TableMetadata) []Fault {
 	}}
 }
 
-// faults returns what keeps rows of t out of a table of the schema found. Columns
-// that the owner has added are none, unless they must have a value.
+// faults returns what keeps rows of t out of a table with the schema found. A column
+// that the owner added is no fault, unless the column must have a value.
 func (b *Tables) faults(t warehouse.Table, found bigquery.Schema) []Fault {
 	columns := map[string]*bigquery.FieldSchema{}
 	for _, field := range found {
-		columns[strings.ToLower(field.Name)] = field // names do not differ by case
+		columns[strings.ToLower(field.Name)] = field // BigQuery ignores the case of names
 	}
 	alter := "ALTER TABLE `" + b.tableID(t.Name) + "` "
 	var faults []Fault
@@ -161,12 +162,12 @@ func (b *Tables) faults(t warehouse.Table, found bigquery.Schema) []Fault {
 			fault([]string{add}, "column %s %s is missing", c.Name, c.Type)
 		case field.Type != bigquery.FieldType(c.Type) || field.Repeated || field.TimestampPrecision > microseconds:
 			mend := []string{alter + "RENAME COLUMN " + quote(c.Name) + " TO " + quote(c.Name+"_old") + ";", add}
-			if field.Required { // or the old column would want a value
+			if field.Required { // otherwise the old column would require a value
 				mend = append([]string{alter + "ALTER COLUMN " + quote(c.Name) + " DROP NOT NULL;"}, mend...)
 			}
 			fault(mend, "column %s is %s, want %s", c.Name, foundType(field), c.Type)
 		default:
-			if foundType(field) != string(c.Type) { // it has a length, which longer values do not fit
+			if foundType(field) != string(c.Type) { // the column has a length, and longer values do not fit
 				fault([]string{alter + "ALTER COLUMN " + quote(c.Name) + " SET DATA TYPE " + ddlType(c.Type) + ";"}, "column %s is %s, want %s", c.Name, foundType(field), c.Type)
 			}
 			if field.Required && c.Nullable {
@@ -182,7 +183,7 @@ func (b *Tables) faults(t warehouse.Table, found bigquery.Schema) []Fault {
 	return faults
 }
 
-// microseconds is the precision of a TIMESTAMP that has none of its own.
+// microseconds is the precision of a TIMESTAMP without a declared precision.
 const microseconds = 6
 
 // foundType returns the type of a column with its length, or its precision and scale.
@@ -217,9 +218,11 @@ func ddlType(t warehouse.Type) string {
 	return string(t)
 }
 
-// tableMetadata returns the table as it is made: its columns are NULLABLE, as the lab's
-// are, though Tidemark leaves none empty that it need not. BigQuery adds no REQUIRED
-// column to a table, so what [Tables.faults] mends would never again be what is made.
+// tableMetadata returns the definition with which a table is created. Its columns are
+// NULLABLE, as the lab's are, although Tidemark leaves a column empty only if it
+// must. BigQuery adds no REQUIRED column to an existing table. If new tables had
+// REQUIRED columns, a table that was repaired as [Tables.faults] says would never be
+// like a new table.
 func tableMetadata(t warehouse.Table) *bigquery.TableMetadata {
 	m := &bigquery.TableMetadata{Description: t.Description, Schema: schemaOf(t).Relax()}
 	if t.PartitionBy != "" {
@@ -231,7 +234,8 @@ func tableMetadata(t warehouse.Table) *bigquery.TableMetadata {
 	return m
 }
 
-// schemaOf returns what Tidemark's rows of t hold: a value in each required column.
+// schemaOf returns the schema of the rows that Tidemark writes to t: each required
+// column has a value.
 func schemaOf(t warehouse.Table) bigquery.Schema {
 	schema := make(bigquery.Schema, len(t.Columns))
 	for i, c := range t.Columns {
@@ -245,14 +249,15 @@ func schemaOf(t warehouse.Table) bigquery.Schema {
 // A view is the definition of a view.
 type view struct{ name, description, query string }
 
-// viewRevision is raised with each change of a view's query. The description of a view
-// ends with it; a description without one is of revision 1.
+// viewRevision is raised with each change of a view's query. The description of a
+// view ends with the revision. A description without a revision has revision 1.
 const viewRevision = 2
 
 var revisionOf = regexp.MustCompile(`\(Revision (\d+)\.\)$`)
 
-// stale reports whether the view found is one that this version replaces: of an older
-// revision, or of other columns. One that a later version made stays.
+// stale reports whether this version replaces the view found: a view of an older
+// revision, or a view of this revision with other columns. A view that a later
+// version created stays.
 func (v view) stale(found *bigquery.TableMetadata) bool {
 	revision := 1
 	if text := revisionOf.FindStringSubmatch(found.Description); text != nil {
@@ -261,14 +266,14 @@ func (v view) stale(found *bigquery.TableMetadata) bool {
 	return revision < viewRevision || revision == viewRevision && v.differs(found)
 }
 
-// differs reports whether the view found has another query. An emulator need not say
-// which query a view has.
+// differs reports whether the view found has another query. Some emulators do not
+// return the query of a view; then differs returns false.
 func (v view) differs(found *bigquery.TableMetadata) bool {
 	return found.ViewQuery != "" && (strings.TrimSpace(found.ViewQuery) != v.query || found.UseLegacySQL)
 }
 
-// makeView creates the view, or replaces a stale one. A service account that may not
-// replace it leaves it: `tidemark check` says so.
+// makeView creates the view, or replaces a stale view. If the service account may not
+// replace the view, makeView leaves it unchanged, and tidemark check reports it.
 func (b *Tables) makeView(ctx context.Context, v view) error {
 	table := b.table(v.name)
 	found, err := table.Metadata(ctx, bigquery.WithMetadataView(bigquery.BasicMetadataView))
@@ -279,7 +284,7 @@ func (b *Tables) makeView(ctx context.Context, v view) error {
 		return faultsError(b.tableID(v.name), b.viewFaults(v, found))
 	case err == nil && v.stale(found):
 		_, err = table.Update(ctx, bigquery.TableMetadataToUpdate{Description: v.description, ViewQuery: v.query}, found.ETag)
-		if hasCode(err, http.StatusForbidden, http.StatusPreconditionFailed) { // the latter: another process replaces it
+		if hasCode(err, http.StatusForbidden, http.StatusPreconditionFailed) { // the latter: another process replaced the view
 			return nil
 		}
 	}
@@ -319,16 +324,16 @@ QUALIFY ROW_NUMBER() OVER (PARTITION BY message_id, part ORDER BY received_at) =
 	}
 }
 
-// firstDelivery is the number of a delivery among those of its event.
+// firstDelivery is the number of a delivery among the deliveries of its event.
 const firstDelivery = `ROW_NUMBER() OVER (
   PARTITION BY window_start, event_id
   ORDER BY is_late, message_id, publish_time, processing_timestamp)`
 
-// quote returns a column's name as an identifier, which may be a word of SQL.
+// quote returns a column's name as an identifier. The name may be a keyword of SQL.
 func quote(name string) string { return "`" + name + "`" }
 
-// columnList returns the table's columns separated by commas: a table may have
-// others that its owner has added.
+// columnList returns the table's columns separated by commas. A query names them
+// because the owner of a table may have added columns.
 func columnList(t warehouse.Table) string {
 	names := make([]string, len(t.Columns))
 	for i, c := range t.Columns {
@@ -341,7 +346,7 @@ func (b *Tables) table(name string) *bigquery.Table {
 	return b.client.Dataset(b.cfg.Dataset).Table(name)
 }
 
-// id returns the project and what is in it, as GoogleSQL writes them.
+// id returns a name in the project in the notation of GoogleSQL.
 func (b *Tables) id(name string) string { return b.cfg.Project + "." + name }
 
 func (b *Tables) tableID(name string) string { return b.id(b.cfg.Dataset + "." + name) }

@@ -23,8 +23,8 @@ import (
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
-// keepAlive finds out that a connection has died while the process was frozen
-// between requests, which TCP alone would take many minutes for.
+// keepAlive detects a connection that died while the process was frozen between
+// requests. TCP alone would take many minutes.
 var keepAlive = keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}
 
 // A writer appends to the default stream of each table.
@@ -64,9 +64,9 @@ func (c Config) grpcOptions() []option.ClientOption {
 	return append(options, c.Options...)
 }
 
-// A stream is a table's default stream, which all appends to the table share. It
-// has a connection of its own, so that giving it up leaves those of other tables
-// alone.
+// A stream is a table's default stream, which all appends to the table share. Each
+// stream has its own connection. So giving up the stream of one table does not affect
+// other tables.
 type stream struct {
 	cancel context.CancelFunc
 
@@ -76,15 +76,15 @@ type stream struct {
 	managed *managedwriter.ManagedStream
 	err     error
 
-	// schemaKnown is whether the service has looked at rows of it, so that it knows
-	// their schema, of which it is told in the first request only.
+	// schemaKnown is whether the service has looked at rows of the stream and so knows
+	// their schema. Only the first request tells the service the schema.
 	schemaKnown atomic.Bool
 }
 
 func (w *writer) requests(t warehouse.Table, rows []warehouse.Row) ([]request, error) {
 	e, ok := w.encodings[t.Name]
 	if !ok {
-		return nil, fmt.Errorf("table %s is none of the warehouse's", t.Name)
+		return nil, fmt.Errorf("table %s does not belong to the warehouse", t.Name)
 	}
 	wire := make([][]byte, len(rows))
 	for i, row := range rows {
@@ -101,9 +101,9 @@ func (w *writer) requests(t warehouse.Table, rows []warehouse.Row) ([]request, e
 	return requests, nil
 }
 
-// send appends a request. If the connection turns out to be gone it connects anew
-// and appends once more; if an answer does not come, it does so when half of the
-// time is up, since a connection may be gone without a sign of it.
+// send appends a request. If the connection is lost, send opens a new connection and
+// appends once more. If no answer arrives, send does so after half of the time, since
+// a connection may die without a sign.
 func (w *writer) send(ctx context.Context, t warehouse.Table, r request) error {
 	first, cancel := halfTime(ctx)
 	err := w.try(first, t, r)
@@ -131,8 +131,9 @@ func isDisconnect(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// try appends a request on the table's stream. The stream is given up if no answer
-// came, and if the answer leaves open whether it knows the schema of the rows.
+// try appends a request on the table's stream. It gives up the stream if no answer
+// arrived, or if after the answer it is open whether the stream knows the schema of
+// the rows.
 func (w *writer) try(ctx context.Context, t warehouse.Table, r request) error {
 	s, err := w.stream(ctx, t.Name)
 	if err != nil {
@@ -163,7 +164,7 @@ func (s *stream) append(ctx context.Context, wire [][]byte) (*storagepb.AppendRo
 	return result.FullResponse(ctx)
 }
 
-// stream returns the table's stream, opened.
+// stream returns the table's stream after the stream was opened.
 func (w *writer) stream(ctx context.Context, table string) (*stream, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -190,8 +191,8 @@ func (w *writer) stream(ctx context.Context, table string) (*stream, error) {
 	return s, nil
 }
 
-// open begins to open the table's stream, which outlives the request that asked for
-// it.
+// open begins to open the table's stream. The stream outlives the request that needs
+// it first.
 func (w *writer) open(ctx context.Context, table string) *stream {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s := &stream{cancel: cancel, opened: make(chan struct{})}
@@ -209,8 +210,8 @@ func (w *writer) open(ctx context.Context, table string) *stream {
 	return s
 }
 
-// giveUp has the next append open a new stream, and ends what is under way on this
-// one, unless another caller has already done so.
+// giveUp ends the stream s and all that is under way on it, unless another caller
+// already did so. The next append opens a new stream.
 func (w *writer) giveUp(table string, s *stream) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -220,11 +221,12 @@ func (w *writer) giveUp(table string, s *stream) {
 	}
 }
 
-// end ends the stream. Its context ends all that may block, and only then is it
-// closed, since closing waits for what is blocked.
+// end ends the stream. First it cancels the stream's context, which ends everything
+// that may block. Only then it closes the stream, since closing waits for blocked
+// calls.
 func (s *stream) end() {
 	s.cancel()
-	go func() { _ = s.release() }() // of a connection that is given up
+	go func() { _ = s.release() }() // errors of a stream that was given up do not matter
 }
 
 func (s *stream) release() error {
@@ -255,8 +257,8 @@ func (w *writer) close() error {
 	return errors.Join(errs...)
 }
 
-// appendError returns what an append's error and the response it may have come in mean:
-// an error that is errMissing, a *refusal, or one that passes.
+// appendError interprets the error of an append and its response, which may be nil.
+// It returns an error that wraps errMissing, a *refusal, or a passing error.
 func appendError(err error, response *storagepb.AppendRowsResponse) error {
 	if rows := response.GetRowErrors(); len(rows) > 0 {
 		return rowRefusal(rows, err)
@@ -274,8 +276,8 @@ func appendError(err error, response *storagepb.AppendRowsResponse) error {
 	return err
 }
 
-// hasExtraFields reports whether a request was refused for columns that the table does
-// not have.
+// hasExtraFields reports whether a request was refused because it has columns that
+// the table does not have.
 func hasExtraFields(s *status.Status) bool {
 	return slices.ContainsFunc(s.Details(), func(detail any) bool {
 		e, ok := detail.(*storagepb.StorageError)
@@ -283,7 +285,7 @@ func hasExtraFields(s *status.Status) bool {
 	})
 }
 
-// statusOf returns the status in an error, which the client may have wrapped.
+// statusOf returns the status of an error that the client may have wrapped.
 func statusOf(err error) *status.Status {
 	if with, ok := errors.AsType[interface {
 		error

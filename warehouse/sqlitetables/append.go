@@ -10,8 +10,8 @@ import (
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
-// AppendRaw appends the rows in one transaction: all of them or, on an error,
-// none, unless the context ended while they were being committed.
+// AppendRaw appends the rows in one transaction: all rows or, if there is an error,
+// no row. The exception is a context that ends during the commit.
 func (w *Warehouse) AppendRaw(ctx context.Context, rows []warehouse.RawRow) error {
 	return w.append(ctx, w.layout.Raw, w.insertRaw, len(rows), func(i int, insert inserter) error {
 		return insert(w.raw.Row(&rows[i]))
@@ -25,7 +25,7 @@ func (w *Warehouse) AppendCounts(ctx context.Context, rows []warehouse.WindowCou
 	})
 }
 
-// AppendDeadLetters appends the rows of the letters, one for each part of its
+// AppendDeadLetters appends the rows of the letters, one for each part of a letter's
 // data, in one transaction, as AppendRaw does.
 func (w *Warehouse) AppendDeadLetters(ctx context.Context, letters []warehouse.DeadLetter) error {
 	return w.append(ctx, w.layout.DeadLetter, w.insertDeadLetter, len(letters), func(i int, insert inserter) error {
@@ -55,9 +55,9 @@ func (w *Warehouse) append(ctx context.Context, table string, stmt *sql.Stmt, n 
 func (w *Warehouse) transact(ctx context.Context, table string, stmt *sql.Stmt, n int, insertItem func(i int, insert inserter) error) error {
 	return w.file.Write(ctx, func(tx *sql.Tx) error {
 		stmt := tx.StmtContext(ctx, stmt)
-		// A row takes microseconds, and none waits for a lock, so it is enough to ask
-		// the context between rows; for every statement on a context that can end,
-		// the driver starts a goroutine.
+		// A row takes microseconds and waits for no lock, so it is enough to check the
+		// context between rows. The driver would start a goroutine for every statement
+		// on a context that can end.
 		background := context.WithoutCancel(ctx)
 		insert := func(row warehouse.Row) error {
 			for i, value := range row {

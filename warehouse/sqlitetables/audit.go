@@ -9,9 +9,8 @@ import (
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
-// auditQuery returns the query of [Warehouse.Audit], with the bounds and the
-// limit as parameters. Both of its parts read an index in order, and nothing but
-// the index.
+// auditQuery returns the query of [Warehouse.Audit], with the bounds and the limit as
+// parameters. Each of its two parts reads an index in order, and only the index.
 func auditQuery(l warehouse.Layout) string {
 	return `SELECT start, max(count) AS published, max(raw) AS stored
 FROM (
@@ -30,7 +29,7 @@ ORDER BY published > stored, start
 LIMIT ?3`
 }
 
-// AuditBytes implements [warehouse.Comparer]: nobody is billed for reading a file.
+// AuditBytes implements [warehouse.Comparer]. Nobody is billed for reading a file.
 func (w *Warehouse) AuditBytes(context.Context, time.Time, time.Time) (int64, error) { return 0, nil }
 
 // Audit compares the windows in one statement.
@@ -57,7 +56,7 @@ func (w *Warehouse) discrepancies(ctx context.Context, from, to time.Time, limit
 			return nil, err
 		}
 		if d.Start, err = event.ParseTime(start); err != nil {
-			return nil, fmt.Errorf("window start: %w", err) // a row that this program has not written
+			return nil, fmt.Errorf("window start: %w", err) // this program did not write the row
 		}
 		found = append(found, d)
 	}

@@ -11,9 +11,9 @@ import (
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
-// check returns a [*warehouse.TableError] for each table or view that exists and
-// is not what rows can be appended to or read from. It also returns the statements that
-// add the columns of new fields of the event.
+// check returns a [*warehouse.TableError] for each table or view that exists but
+// cannot take or return the rows. It also returns the statements that add the columns
+// of new fields of the event.
 func check(ctx context.Context, tx *sql.Tx, l warehouse.Layout) (add []string, err error) {
 	var errs []error
 	for _, t := range warehouse.Tables(l) {
@@ -49,8 +49,8 @@ func check(ctx context.Context, tx *sql.Tx, l warehouse.Layout) (add []string, e
 	return add, errors.Join(errs...)
 }
 
-// kindOf returns what the file has under the name (table, view or index), or
-// nothing.
+// kindOf returns what the file has under the name: table, view, index, or an empty
+// string for nothing.
 func kindOf(ctx context.Context, tx *sql.Tx, name string) (kind string, err error) {
 	err = tx.QueryRowContext(ctx, "SELECT type FROM sqlite_schema WHERE name = ? COLLATE NOCASE", name).Scan(&kind)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -68,8 +68,8 @@ type column struct {
 	notNull, hasDefault bool
 }
 
-// columns returns the columns of a table, with their names in lower case, which
-// SQLite does not tell from upper.
+// columns returns the columns of a table. The names are in lower case, since SQLite
+// ignores the case of names.
 func columns(ctx context.Context, tx *sql.Tx, table string) ([]column, error) {
 	rows, err := tx.QueryContext(ctx, `SELECT lower(name), type, "notnull", dflt_value IS NOT NULL FROM pragma_table_info(?) ORDER BY cid`, table)
 	if err != nil {
@@ -91,10 +91,10 @@ func columns(ctx context.Context, tx *sql.Tx, table string) ([]column, error) {
 type Fault struct {
 	Table string
 	What  string
-	Mend  string // the statement of SQL that mends it
+	Mend  string // the SQL statement that repairs the table or view
 }
 
-// joined returns the faults as an error, nil where there are none.
+// joined returns the faults as an error, or nil if there are none.
 func joined(faults []Fault) error {
 	errs := make([]error, len(faults))
 	for i, f := range faults {
@@ -103,15 +103,15 @@ func joined(faults []Fault) error {
 	return errors.Join(errs...)
 }
 
-// compare returns every way in which the columns found are not those of the
-// table, and the statements that add the columns of new fields of the event. A further
-// column is well if a row may leave it out.
+// compare returns every difference between the columns found and those of the table.
+// It also returns the statements that add the columns of new fields of the event. An
+// additional column is no difference if a row may leave it out.
 func compare(want warehouse.Table, found []column) (faults []Fault, add []string) {
 	byName := map[string]column{}
 	for _, f := range found {
 		byName[f.name] = f
 	}
-	replace := moveAway(want.Name) // SQLite changes no column's type
+	replace := moveAway(want.Name) // SQLite cannot change the type of a column
 	fault := func(mend, format string, args ...any) {
 		faults = append(faults, Fault{Table: want.Name, What: fmt.Sprintf(format, args...), Mend: mend})
 	}
@@ -135,7 +135,7 @@ func compare(want warehouse.Table, found []column) (faults []Fault, add []string
 			fault(replace, "column %s is not in the schema, and no row can leave it out: it is NOT NULL without a default", f.name)
 		}
 	}
-	// A table that is replaced needs nothing else.
+	// If the table is replaced, no other repair is needed.
 	if slices.ContainsFunc(faults, func(f Fault) bool { return f.Mend == replace }) {
 		for i := range faults {
 			faults[i].Mend = replace
@@ -144,8 +144,9 @@ func compare(want warehouse.Table, found []column) (faults []Fault, add []string
 	return faults, add
 }
 
-// moveAway returns the statements that leave the table's name, and its index's, to
-// one that the next Open makes. The views keep to the name.
+// moveAway returns the statements that rename the table and drop its index, so that
+// the next Open creates both under their names. The views refer to the name, and then
+// read the new table.
 func moveAway(table string) string {
 	return "PRAGMA legacy_alter_table = ON; ALTER TABLE " + quote(table) + " RENAME TO " + quote(table+"_old") + "; DROP INDEX IF EXISTS " + quote(indexOf(table))
 }

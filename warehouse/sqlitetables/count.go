@@ -10,17 +10,17 @@ import (
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
-// countRawQuery returns the query of [Warehouse.CountRaw]. Its parameter is a
-// JSON array of window starts, so that one statement, of one snapshot, counts
-// any number of windows.
+// countRawQuery returns the query of [Warehouse.CountRaw]. Its parameter is a JSON
+// array of window starts. So one statement, on one snapshot, counts any number of
+// windows.
 func countRawQuery(l warehouse.Layout) string {
 	return `SELECT (SELECT count(DISTINCT event_id) FROM ` + quote(l.Raw) + `
         WHERE window_start = start.value AND is_late = 0)
 FROM json_each(?) AS start ORDER BY start.key`
 }
 
-// CountRaw counts the windows in one statement. It reads only the index on
-// window_start, and of that only the given windows.
+// CountRaw counts the windows in one statement. It reads only the given windows, and
+// only from the index on window_start.
 func (w *Warehouse) CountRaw(ctx context.Context, starts []time.Time) ([]int64, error) {
 	if len(starts) == 0 {
 		return nil, nil

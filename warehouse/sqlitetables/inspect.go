@@ -14,13 +14,14 @@ import (
 type Inspection struct {
 	Missing []string // tables and views that Open creates
 	New     []string // statements of columns that Open adds
-	Faults  []Fault  // for which Open refuses the file
-	Stale   []Fault  // views of another version, which Open leaves as they are
+	Faults  []Fault  // Open refuses the file because of these
+	Stale   []Fault  // views of a later version; Open does not change them
 }
 
-// Inspect looks at the tables and views in the file, and makes and changes nothing.
-// Where there is no file the error wraps [fs.ErrNotExist]; a file of a later version
-// is a [*sqlitefile.VersionError].
+// Inspect reads the definitions of the tables and views in the file. It creates and
+// changes nothing. If the file does not exist, the error wraps [fs.ErrNotExist]. If a
+// later version of the program wrote the file, the error is a
+// [*sqlitefile.VersionError].
 func Inspect(ctx context.Context, c Config) (Inspection, error) {
 	var found Inspection
 	if err := c.Layout.Check(); err != nil {
@@ -96,7 +97,7 @@ func (i *Inspection) addView(ctx context.Context, tx *sql.Tx, v view) error {
 
 func wrongKind(name, kind, want string) Fault {
 	f := Fault{Table: name, What: fmt.Sprintf("it is a %s, want a %s", kind, want), Mend: "DROP " + strings.ToUpper(kind) + " " + quote(name)}
-	if kind == "table" { // which may hold rows
+	if kind == "table" { // the table may hold rows
 		f.Mend = moveAway(name)
 	}
 	return f

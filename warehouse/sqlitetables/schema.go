@@ -16,9 +16,10 @@ import (
 // schemaVersion is the version of the tables and views.
 const schemaVersion = 1
 
-// makeTables creates what the file does not have, and a column for each new field of
-// the event, once it is known that what the file has fits. It replaces views of another
-// definition, unless a later version of the program made them.
+// makeTables creates the tables, indexes and views that the file does not have, and a
+// column for each new field of the event. First it checks that what the file has
+// fits. It replaces views with another definition, unless a later version of the
+// program created them.
 func makeTables(ctx context.Context, tx *sql.Tx, l warehouse.Layout) error {
 	added, err := check(ctx, tx, l)
 	if err != nil {
@@ -36,14 +37,15 @@ func makeTables(ctx context.Context, tx *sql.Tx, l warehouse.Layout) error {
 	return nil
 }
 
-// statements returns what creates the tables, indexes and views that do not exist.
+// statements returns the statements that create the tables, indexes and views that do
+// not exist.
 func statements(l warehouse.Layout) []string {
 	var all []string
 	for _, t := range warehouse.Tables(l) {
 		all = append(all, createTable(t))
 	}
 	all = append(all,
-		// CountRaw reads this and nothing else, and events is in its order.
+		// CountRaw reads only this index, and the view events has the order of the index.
 		"CREATE INDEX IF NOT EXISTS "+quote(indexOf(l.Raw))+" ON "+quote(l.Raw)+" (window_start, event_id, is_late)",
 		"CREATE INDEX IF NOT EXISTS "+quote(indexOf(l.AggLog()))+" ON "+quote(l.AggLog())+" (timestamp, "+quote(l.Count)+", written_at)")
 	for _, v := range views(l) {
@@ -52,7 +54,7 @@ func statements(l warehouse.Layout) []string {
 	return all
 }
 
-// quote returns a name as an identifier, which may be a word of SQL.
+// quote returns a name as an identifier. The name may be a keyword of SQL.
 func quote(name string) string { return `"` + name + `"` }
 
 // indexOf returns the name of the table's index, if it has one.
@@ -61,8 +63,9 @@ func indexOf(table string) string { return table + "_by_window" }
 // A view is a view's name and the statement that creates it if it does not exist.
 type view struct{ name, create string }
 
-// viewRevision is raised with each change of a view. The definition of a view has it in
-// its first comment; a definition without one is of revision 1.
+// viewRevision is raised with each change of a view. The first comment in the
+// definition of a view has the revision. A definition without such a comment has
+// revision 1.
 const viewRevision = 2
 
 var revisionOf = regexp.MustCompile(`-- Revision (\d+)\.`)
@@ -81,7 +84,8 @@ func views(l warehouse.Layout) []view {
 }
 
 // staleViews returns the statements that drop the views whose definition is not this
-// version's, so that they are created again.
+// version's, so that this version's views are created. It leaves out views of a later
+// revision.
 func staleViews(ctx context.Context, tx *sql.Tx, l warehouse.Layout) ([]string, error) {
 	var drop []string
 	for _, v := range views(l) {
@@ -96,12 +100,13 @@ func staleViews(ctx context.Context, tx *sql.Tx, l warehouse.Layout) ([]string, 
 	return drop, nil
 }
 
-// differs reports whether the definition that the file has is another.
+// differs reports whether the definition found in the file is another one.
 func (v view) differs(found string) bool {
-	return found != strings.Replace(v.create, "IF NOT EXISTS ", "", 1) // which SQLite does not keep
+	return found != strings.Replace(v.create, "IF NOT EXISTS ", "", 1) // SQLite does not keep these words
 }
 
-// definitionOf returns the statement that created a view; empty if there is none.
+// definitionOf returns the statement that created a view, or an empty string if the
+// view does not exist.
 func definitionOf(ctx context.Context, tx *sql.Tx, name string) (definition string, err error) {
 	err = tx.QueryRowContext(ctx, "SELECT sql FROM sqlite_schema WHERE type = 'view' AND name = ? COLLATE NOCASE", name).Scan(&definition)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -113,8 +118,8 @@ func definitionOf(ctx context.Context, tx *sql.Tx, name string) (definition stri
 	return definition, nil
 }
 
-// createTable returns the statement for a table. SQLite keeps its text, comments
-// and all, for whoever asks the shell for the schema.
+// createTable returns the statement that creates a table. SQLite keeps the text with
+// its comments, and the sqlite3 shell shows it as the schema.
 func createTable(t warehouse.Table) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "CREATE TABLE IF NOT EXISTS %s (\n  -- %s\n", quote(t.Name), t.Description)
@@ -183,8 +188,8 @@ func insertInto(t warehouse.Table) string {
 	return "INSERT INTO " + quote(t.Name) + " (" + columnList(t) + ") VALUES (" + marks + ")"
 }
 
-// columnList returns the table's columns separated by commas: a table may have
-// others that its owner has added.
+// columnList returns the table's columns separated by commas. A query names them
+// because the owner of a table may have added columns.
 func columnList(t warehouse.Table) string {
 	names := make([]string, len(t.Columns))
 	for i, c := range t.Columns {
@@ -193,7 +198,7 @@ func columnList(t warehouse.Table) string {
 	return strings.Join(names, ", ")
 }
 
-// sqliteType returns the type that SQLite keeps a value of the given type in.
+// sqliteType returns the SQLite type that stores values of the given type.
 func sqliteType(t warehouse.Type) string {
 	switch t {
 	case warehouse.String, warehouse.Timestamp:

@@ -1,12 +1,12 @@
-// Package sqlitetables is the warehouse in one SQLite file, for a machine with
-// nothing else configured. A person opens the same file with the sqlite3 shell,
-// also while the program runs, and finds the tables and views under the names
-// they have in BigQuery.
+// Package sqlitetables is the warehouse in one SQLite file, for a machine on which
+// nothing else is configured. Users may open the file with the sqlite3 shell, even
+// while the program runs. They find the tables and views under the same names as in
+// BigQuery.
 //
-// SQLite has fewer types than BigQuery. A TIMESTAMP is text as
-// [event.FormatTime] writes it, so that times sort and compare as text does; a
-// BOOLEAN is 0 or 1. What is absent is NULL, never empty: a dead letter's data,
-// attributes, subscription and error.
+// SQLite has fewer types than BigQuery. A TIMESTAMP is text as [event.FormatTime]
+// writes it, so that text sorts and compares as the times do. A BOOLEAN is 0 or 1. An
+// absent value is NULL, never empty: a dead letter's data, attributes, subscription
+// and error.
 //
 // An append is synced to disk before it returns. See package sqlitefile.
 package sqlitetables
@@ -23,8 +23,7 @@ import (
 
 // Config says which file a warehouse is in.
 type Config struct {
-	// Path is the database file, which is made if it does not exist, in a
-	// directory that does.
+	// Path is the database file. Open creates the file, but not its directory.
 	Path string
 	// Layout has the names and the columns of the tables. Several pipelines may share a
 	// file under different names.
@@ -46,11 +45,12 @@ type Warehouse struct {
 
 var _ warehouse.Warehouse = (*Warehouse)(nil)
 
-// Open opens the warehouse in the file, and makes the file, the tables and the
-// views that do not exist. It changes nothing that exists: an error is a
-// [*warehouse.TableError] where a table is not what the schema says, and a
-// [*sqlitefile.VersionError] where the file was written by a later version of
-// the program.
+// Open opens the warehouse in the file. It creates the file, the tables and the views
+// that do not exist, adds the columns of new fields of the event, and replaces views
+// with another definition unless a later version of the program created them. It
+// changes nothing else that exists. If a table does not fit the schema, the error is
+// a [*warehouse.TableError]. If a later version of the program wrote the file, the
+// error is a [*sqlitefile.VersionError].
 func Open(ctx context.Context, c Config) (*Warehouse, error) {
 	w, err := open(ctx, c)
 	if err != nil {

@@ -13,46 +13,46 @@ import (
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
-// A page is what is read at once: a read transaction that stays open while the
-// caller sends what it has got would keep the write-ahead log from being emptied.
+// A page is what one read returns. If a read transaction stayed open while the caller
+// sends what it has received, the write-ahead log could not be emptied.
 const (
 	rawPageRows    = 1000
-	rawPageBytes   = 4 << 20 // of strings; a page ends after the row that reaches it
-	letterPageKeys = 10_000  // without data, which is read letter by letter
+	rawPageBytes   = 4 << 20 // of strings; a page ends after the row that reaches this size
+	letterPageKeys = 10_000  // without data; the data is read letter by letter
 )
 
-// storedRange returns the range from from to to in the form of the columns. Text
+// storedRange returns the bounds of the range in the form that the columns have. Text
 // compares as the times do.
 func storedRange(from, to time.Time) (first, end string) {
 	if to.IsZero() {
-		return event.FormatTime(from), "A" // past every digit
+		return event.FormatTime(from), "A" // greater than every digit
 	}
 	return event.FormatTime(from), event.FormatTime(to)
 }
 
-// A rawKey is what makes a row of the view events.
+// A rawKey identifies a row of the view events.
 type rawKey struct{ window, id string }
 
 func keyOf(r warehouse.RawRow) rawKey { return rawKey{event.FormatTime(r.WindowStart), r.EventID} }
 
-// rawPageQuery reads the deliveries after a key in the order of the view events.
-// It goes along the index on keys and sorts no more than the deliveries of one
-// event, so it costs what is read of it. (The view itself would sort the whole
-// table for each page.)
+// rawPageQuery reads the deliveries after a key in the order of the view events. It
+// reads along the index on keys and sorts only the deliveries of one event at a time.
+// So the cost is proportional to what the caller reads. (The view would sort the
+// whole table for each page.)
 func rawPageQuery(l warehouse.Layout) string {
 	return `SELECT ` + columnList(warehouse.RawTable(l).Table) + ` FROM ` + quote(l.Raw) + ` INDEXED BY ` + quote(indexOf(l.Raw)) + `
 WHERE (window_start, event_id) > (?, ?) AND processing_timestamp >= ? AND processing_timestamp < ?
 ORDER BY window_start, event_id, ` + firstDelivery
 }
 
-// RawRows implements [warehouse.Archive]. The table is read through once,
-// whatever the range.
+// RawRows implements [warehouse.Archive]. It reads through the table once, whatever
+// the range.
 func (w *Warehouse) RawRows(ctx context.Context, from, to time.Time) iter.Seq2[warehouse.RawRow, error] {
 	return func(yield func(warehouse.RawRow, error) bool) {
 		fail := func(err error) {
 			yield(warehouse.RawRow{}, fmt.Errorf("read %s in %s: %w", w.layout.Raw, w.path, err))
 		}
-		var after rawKey // before all others, since no time is an empty text
+		var after rawKey // the zero key is before all others, since no time is an empty text
 		for {
 			page, more, err := w.rawPage(ctx, after, from, to)
 			if err != nil {
@@ -76,8 +76,8 @@ func (w *Warehouse) RawRows(ctx context.Context, from, to time.Time) iter.Seq2[w
 	}
 }
 
-// rawPage reads a page of the events after a key, each once, and tells whether
-// there may be more.
+// rawPage reads a page of the events after a key, each once. It reports whether there
+// may be more.
 func (w *Warehouse) rawPage(ctx context.Context, after rawKey, from, to time.Time) (page []warehouse.RawRow, more bool, err error) {
 	first, end := storedRange(from, to)
 	rows, err := w.file.Reader.QueryContext(ctx, rawPageQuery(w.layout), after.window, after.id, first, end)
@@ -91,7 +91,7 @@ func (w *Warehouse) rawPage(ctx context.Context, after rawKey, from, to time.Tim
 		if err != nil {
 			return nil, false, err
 		}
-		if key := keyOf(row); key != after { // else another delivery of the one before
+		if key := keyOf(row); key != after { // otherwise the row is another delivery of the same event
 			after = key
 			page = append(page, row)
 		}
@@ -103,7 +103,7 @@ func (w *Warehouse) rawPage(ctx context.Context, after rawKey, from, to time.Tim
 	return page, false, rows.Err()
 }
 
-// sizeOf returns about how many bytes of text a row holds.
+// sizeOf returns about how many bytes of text a row has.
 func sizeOf(r warehouse.RawRow) int {
 	n := len(r.EventID) + len(r.MessageID) + len(r.Rest)
 	for _, value := range r.Values {
@@ -127,7 +127,7 @@ func scan[T any](rows *sql.Rows, t warehouse.TableOf[T]) (item T, err error) {
 	return t.Item(row)
 }
 
-// scanned scans a value of a column's type as a [warehouse.Row] has it.
+// scanned scans a value of a column's type into the form of a [warehouse.Row].
 type scanned struct {
 	typ   warehouse.Type
 	value *any
@@ -146,16 +146,17 @@ func (s *scanned) Scan(value any) (err error) {
 			return nil
 		}
 	case []byte:
-		value = bytes.Clone(v) // the driver's until the next row
+		value = bytes.Clone(v) // the driver reuses the bytes for the next row
 	}
 	*s.value = value
 	return nil
 }
 
-// A letterKey says which delivery of a message is the first, and where it is.
+// A letterKey identifies the first delivery of a message, and says where its rows
+// are.
 type letterKey struct {
 	messageID, receivedAt string
-	rowID                 int64 // of its first part; the others follow it
+	rowID                 int64 // of the first part; the other parts follow
 }
 
 func letterKeysQuery(l warehouse.Layout) string {
@@ -167,15 +168,15 @@ func letterKeysQuery(l warehouse.Layout) string {
 WHERE delivery = 1 ORDER BY message_id LIMIT ?`
 }
 
-// letterQuery reads the parts of one delivery. They were inserted together, so
-// they are found without a search.
+// letterQuery reads the parts of one delivery. The parts were inserted together, so
+// the query finds them without a search.
 func letterQuery(l warehouse.Layout) string {
 	return `SELECT ` + columnList(warehouse.DeadLetterTable(l).Table) + ` FROM ` + quote(l.DeadLetter) + `
 WHERE rowid >= ? AND message_id = ? AND received_at = ? ORDER BY rowid`
 }
 
-// DeadLetters implements [warehouse.Archive]. For every ten thousand letters the
-// table is read through once.
+// DeadLetters implements [warehouse.Archive]. It reads through the table once for
+// every ten thousand letters.
 func (w *Warehouse) DeadLetters(ctx context.Context, from, to time.Time) iter.Seq2[warehouse.DeadLetter, error] {
 	return func(yield func(warehouse.DeadLetter, error) bool) {
 		fail := func(err error) {
@@ -250,5 +251,5 @@ func (w *Warehouse) letter(ctx context.Context, key letterKey) (letter warehouse
 	if err := rows.Err(); err != nil {
 		return letter, err
 	}
-	return letter, errors.New("parts of it are gone: was the file vacuumed, or rows deleted, in the meantime?")
+	return letter, errors.New("parts of the message are missing: was the file vacuumed, or were rows deleted, while it was read?")
 }

@@ -1,6 +1,6 @@
-// Package streamhouse is the warehouse over append streams and queries: what
-// BigQuery offers, reduced to what Tidemark needs of it. In production the two
-// are BigQuery's; a test puts a model in their place.
+// Package streamhouse is the warehouse over append streams and queries: the part of
+// BigQuery that Tidemark needs. In production the streams and queries are BigQuery's;
+// tests use a model.
 package streamhouse
 
 import (
@@ -13,18 +13,20 @@ import (
 )
 
 // Streams appends rows to tables, as the default stream of the Storage Write API
-// does: at least once, and visible to queries when it has returned nil.
+// does: each row at least once. When Append returns nil, the rows are visible to
+// queries.
 //
-// A call may fail before or after it was applied, or never answer; then it
-// returns when ctx ends, and may be applied still later. Rows that fit one request
-// are applied whole or not at all; of more, the first may be when later ones are not.
-// Its errors are those of [warehouse.Ingester], with the index of the row.
+// A call may fail before or after it was applied, or get no answer. In the last case
+// it returns when ctx ends, and may be applied even later. Rows that fit one request
+// are applied whole or not at all. If the rows need several requests, the first rows
+// may be applied although later rows are not. The errors are those of
+// [warehouse.Ingester], with the index of the row.
 type Streams interface {
 	Append(ctx context.Context, table warehouse.Table, rows []warehouse.Row) error
 }
 
-// Queries reads the tables. Each call reads one snapshot of every table, which has
-// every append that had returned before it.
+// Queries reads the tables. Each call reads one snapshot of every table. The snapshot
+// has every append that returned before the call.
 type Queries interface {
 	CountRaw(ctx context.Context, starts []time.Time) ([]int64, error)
 	warehouse.Archive
@@ -42,8 +44,8 @@ type Warehouse struct {
 
 var _ warehouse.Warehouse = (*Warehouse)(nil)
 
-// New returns a warehouse of the layout. Closing the streams and
-// queries is up to the caller.
+// New returns a warehouse with the given layout. The caller closes the streams and
+// queries.
 func New(l warehouse.Layout, streams Streams, queries Queries) *Warehouse {
 	return &Warehouse{
 		Queries: queries, streams: streams,
@@ -64,7 +66,7 @@ func (w *Warehouse) AppendCounts(ctx context.Context, rows []warehouse.WindowCou
 // AppendDeadLetters implements [warehouse.Ingester].
 func (w *Warehouse) AppendDeadLetters(ctx context.Context, letters []warehouse.DeadLetter) error {
 	var rows []warehouse.Row
-	var letterOf []int // index of the letter, by that of the row
+	var letterOf []int // index of the letter, by index of the row
 	for i, letter := range letters {
 		for _, part := range letter.Parts() {
 			rows = append(rows, w.letters.Row(&part))
@@ -79,7 +81,7 @@ func (w *Warehouse) AppendDeadLetters(ctx context.Context, letters []warehouse.D
 	return err
 }
 
-// byLetter returns the refusal with the letters' indexes in place of the rows'.
+// byLetter returns the refusal with indexes of letters instead of indexes of rows.
 func byLetter(refused *warehouse.RefusedError, letterOf []int) error {
 	letters := &warehouse.RefusedError{Certain: refused.Certain, Err: refused.Err}
 	for row, err := range refused.Rows {
@@ -91,7 +93,7 @@ func byLetter(refused *warehouse.RefusedError, letterOf []int) error {
 	return letters
 }
 
-// Close implements [warehouse.Warehouse]: there is nothing of its own to release.
+// Close implements [warehouse.Warehouse]. It has nothing to release.
 func (w *Warehouse) Close() error { return nil }
 
 func appendRows[T any](ctx context.Context, streams Streams, table warehouse.TableOf[T], items []T) error {
