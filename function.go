@@ -15,35 +15,36 @@ import (
 	"github.com/tidemark-dev/tidemark/settings"
 )
 
-// FunctionTarget is the name under which the functions framework serves Tidemark:
-// the entry point of a function that is deployed from this source. The function is
-// the whole router, so it is called by the paths of a service.
+// FunctionTarget is the entry point of a function that is deployed from this source: the
+// name under which the functions framework serves Tidemark. The function is the whole
+// router, so its paths are those of the service.
 //
 // The framework has neither time limits nor a shutdown, so the container runs
-// [service.Service.Serve] instead. Nothing that was acknowledged is lost where a function is
-// stopped: what was not stored was not answered, and comes again.
+// [service.Service.Serve] instead. Stopping a function loses nothing that was
+// acknowledged: a message that was not stored was not acknowledged, and Pub/Sub delivers
+// the message again.
 const FunctionTarget = "Tidemark"
 
 func init() {
 	functions.HTTP(FunctionTarget, (&function{lookup: os.LookupEnv, stderr: os.Stderr}).ServeHTTP)
 }
 
-// A function has the service of a function, which a request makes and which lives
-// as long as the process. Where making it fails, the next request tries again, since
-// credentials or a disk may be back; settings are read once, since they stay as they
-// are.
+// function holds the lazily created Service. The first request creates the Service, which
+// then lives as long as the process. If that fails, the next request tries again, because
+// credentials or a disk may be back. The settings are read only once, because they do not
+// change.
 type function struct {
-	lookup func(name string) (string, bool) // of the environment
+	lookup func(name string) (string, bool) // looks up an environment variable
 	stderr io.Writer
 
 	mu       sync.Mutex
 	log      *slog.Logger // nil before the settings are read
 	settings settings.Settings
-	err      error // of the settings
+	err      error // from reading the settings
 	service  *service.Service
 }
 
-// ServeHTTP answers 500 where there is no service: the log says why.
+// ServeHTTP answers 500 if the Service cannot be created; the log says why.
 func (f *function) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	service, err := f.start()
 	if err != nil {
@@ -53,7 +54,7 @@ func (f *function) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	service.Handler().ServeHTTP(w, r)
 }
 
-// start returns the service, and makes it if there is none.
+// start returns the Service, and creates it if there is none yet.
 func (f *function) start() (*service.Service, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -13,22 +13,22 @@ import (
 	"github.com/tidemark-dev/tidemark/warehouse/bigquerytables"
 )
 
-// permissions are what an account may do on the project.
+// permissions are the permissions of an account on the project.
 type permissions struct {
 	may map[string]bool
-	err error // they could not be found out
+	err error // why the permissions are not known
 }
 
-// The permissions that are looked for on the project. The first two are granted on
-// nothing less.
+// The permissions to look for on the project. The first two can be granted on a project,
+// but not on a dataset or a table.
 const (
 	runJobs      = "bigquery.jobs.create"
 	makeDatasets = "bigquery.datasets.create"
 	makeTables   = "bigquery.tables.create"
 )
 
-// onProject asks which of its permissions the account has on the project. It may
-// have others on what is in the project, which this does not say.
+// onProject asks which of these permissions the account has on the project. The account
+// may have more permissions on a dataset or a table; the answer does not include those.
 func (c *checker) onProject(ctx context.Context) permissions {
 	ctx, cancel := context.WithTimeout(ctx, settings.StepTimeout)
 	defer cancel()
@@ -79,17 +79,17 @@ func (c *checker) bigQuery(ctx context.Context) []Finding {
 	return append(findings, check.objects(ctx)...)
 }
 
-// A bigQueryCheck is the checks of one dataset.
+// A bigQueryCheck runs the checks of one dataset.
 type bigQueryCheck struct {
 	*checker
 	tables   *bigquerytables.Tables
 	project  permissions
 	emulated bool
-	stream   bool // rows are appended by one
+	stream   bool // rows are appended through a stream
 }
 
-// queries checks that queries can be run: those of audits, and of flushes of windows
-// whose counters have expired.
+// queries checks that the account may run queries. Audits need queries, and so do flushes
+// of windows whose counters have expired.
 func (c *bigQueryCheck) queries() Finding {
 	project := c.settings.Project
 	switch {
@@ -101,7 +101,7 @@ func (c *bigQueryCheck) queries() Finding {
 	return ok("project %s: %s may run queries", project, c.account)
 }
 
-// objects checks dataset, tables and views.
+// objects checks the dataset, its tables and its views.
 func (c *bigQueryCheck) objects(ctx context.Context) []Finding {
 	objects := c.tables.Inspect(ctx)
 	dataset := objects[0]
@@ -128,8 +128,8 @@ func (c *bigQueryCheck) objects(ctx context.Context) []Finding {
 
 func title(o bigquerytables.Object) string { return string(o.Kind) + " " + o.ID }
 
-// missingDataset is the finding of a dataset that is not there. Who makes it may
-// make tables in it.
+// missingDataset returns the finding for a dataset that does not exist. An account that
+// creates a dataset may also create tables in it.
 func (c *bigQueryCheck) missingDataset(o bigquerytables.Object) Finding {
 	s := c.settings
 	do := []string{"bq --project_id=" + s.Project + " --location=" + s.BigQueryLocation + " mk --dataset " + s.Dataset}
@@ -142,18 +142,19 @@ func (c *bigQueryCheck) missingDataset(o bigquerytables.Object) Finding {
 	return problem(append(do, "or: "+c.grantOnProject("roles/bigquery.user")), "%s: it does not exist, and %s may not make it (%s)", title(o), c.account, makeDatasets)
 }
 
-// missing is the finding of a table or view that is not there. A table is made by what
-// needs it, and the views along with it, or else by the flush that publishes counts.
+// missing returns the finding for a table or view that does not exist. The first push or
+// flush that needs a table creates the table and the views. If no push did, the flush
+// that publishes counts creates the views.
 func (c *bigQueryCheck) missing(o bigquerytables.Object) Finding {
 	if c.emulated || c.project.may[makeTables] {
 		return ok("%s: will be made by the first push or flush that needs it", title(o))
 	}
-	// A grant on the dataset does not show on the project.
+	// The project's permissions do not show a grant on the dataset.
 	return warning([]string{"GRANT `roles/bigquery.dataEditor` ON SCHEMA `" + c.settings.Project + "." + c.settings.Dataset + "` TO \"" + c.account.grantee() + "\"; -- if there is no such grant"},
 		"%s: it does not exist; the first push or flush that needs it makes it, if %s may make tables in the dataset, which is not known (%s)", title(o), c.account, makeTables)
 }
 
-// object checks a dataset, table or view that is there.
+// object checks a dataset, table or view that exists.
 func (c *bigQueryCheck) object(ctx context.Context, o bigquerytables.Object) []Finding {
 	var findings []Finding
 	for _, f := range o.Faults {
@@ -181,7 +182,7 @@ func (c *bigQueryCheck) object(ctx context.Context, o bigquerytables.Object) []F
 	return findings
 }
 
-// onTable checks what the account may do on a table.
+// onTable checks the account's permissions on a table.
 func (c *bigQueryCheck) onTable(ctx context.Context, o bigquerytables.Object) Finding {
 	lacking, err := c.tables.Lacking(ctx, o.Name)
 	switch {
@@ -194,7 +195,7 @@ func (c *bigQueryCheck) onTable(ctx context.Context, o bigquerytables.Object) Fi
 	return ok("%s: %s may append to it and read it", title(o), c.account)
 }
 
-// openStream checks that the API answers by which rows are appended.
+// openStream checks that the API that appends rows responds.
 func (c *bigQueryCheck) openStream(ctx context.Context, o bigquerytables.Object) Finding {
 	err := c.tables.OpenStream(ctx, o.Name)
 	switch {

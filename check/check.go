@@ -1,3 +1,5 @@
+// Package check finds out whether the first push and the first flush would work with the
+// settings, without changing anything.
 package check
 
 import (
@@ -21,23 +23,23 @@ import (
 	"github.com/tidemark-dev/tidemark/windowstore/sqlitecounters"
 )
 
-// A Level says how bad a finding is.
+// A Level is the severity of a finding.
 type Level int
 
 // The levels.
 const (
 	OK      Level = iota
-	Warning       // pushes and flushes work, or whether they do could not be found out
+	Warning       // pushes and flushes work, or the check could not find out whether they do
 	Problem       // a push or a flush would fail
 )
 
 func (l Level) String() string { return [...]string{"ok", "warning", "problem"}[l] }
 
-// A Finding is what one check found.
+// A Finding is the result of one check.
 type Finding struct {
 	Level Level
 	What  string   // in one line
-	Do    []string // about it, in order: commands, statements of SQL, settings
+	Do    []string // what to do, in order: commands, SQL statements, settings
 }
 
 func ok(format string, args ...any) Finding {
@@ -52,22 +54,23 @@ func problem(do []string, format string, args ...any) Finding {
 	return Finding{Problem, fmt.Sprintf(format, args...), do}
 }
 
-// Run looks for everything that a first push would need, with the settings as they
-// are. It changes nothing: what the first push makes by itself is only said to be
-// made. A check that fails does not stop the others, and each call ends by itself.
+// Run checks everything that a first push needs, with the settings as they are. Run
+// changes nothing: for what the first push creates, the finding only says that it will be
+// created. If a check fails, the other checks still run. Every call to a service has a
+// time limit.
 func Run(ctx context.Context, s settings.Settings) []Finding {
 	return (&checker{settings: s, who: findAccount}).run(ctx)
 }
 
-// A checker makes the checks.
+// A checker runs the checks.
 type checker struct {
 	settings settings.Settings
 	account  account // whose credentials were found
 
 	// who finds the account.
 	who func(context.Context) (account, error)
-	// Hosts that a test has in place of Google's services; empty for those, and
-	// where the settings name an emulator.
+	// Hosts that a test uses in place of Google's services. They are empty to use the
+	// services, or the emulators that the settings name.
 	bigQueryHost, storageHost, firestoreHost, adminHost, projectsURL string
 }
 
@@ -106,9 +109,9 @@ func (c *checker) directory() []Finding {
 
 var chooseDir = []string{`choose another directory with DATA_DIR, as DATA_DIR="$HOME/tidemark"`}
 
-// takeOver returns what a user does who cannot write the directory. A directory that
-// holds nothing but Tidemark's files can be given to the user. Any other directory
-// may be the system's, as /etc: a change of its owner could break the machine.
+// takeOver returns what users can do who cannot write the directory. If the directory
+// holds only Tidemark's files, its owner can be changed to the user. Any other directory
+// may belong to the system, as /etc: a change of its owner could break the machine.
 func takeOver(dir string) []string {
 	entries, err := os.ReadDir(dir)
 	if err != nil || len(entries) == 0 {
@@ -124,11 +127,11 @@ func takeOver(dir string) []string {
 	return []string{command}
 }
 
-// ownFile matches the names of the files in a data directory: of the lock, and of
-// the databases with what SQLite keeps beside them.
+// ownFile matches the names of the files in a data directory: the lock, the databases,
+// and the files that SQLite keeps beside the databases.
 var ownFile = regexp.MustCompile(`^(lock|(counters|warehouse)\.db(-wal|-shm|-journal)?)$`)
 
-// newDirectory checks whether the data directory, which is not there, can be made.
+// newDirectory checks whether the data directory, which does not exist, can be created.
 func (c *checker) newDirectory() Finding {
 	dir, err := filepath.Abs(c.settings.DataDir)
 	if err != nil {
@@ -144,7 +147,7 @@ func (c *checker) newDirectory() Finding {
 	return ok("data directory %s: will be made by the first start", dir)
 }
 
-// tryToWrite makes something in the directory and removes it.
+// tryToWrite creates a directory in dir and removes it again.
 func tryToWrite(dir string) error {
 	made, err := os.MkdirTemp(dir, ".tidemark-check-")
 	if err != nil {
@@ -153,8 +156,8 @@ func tryToWrite(dir string) error {
 	return os.Remove(made)
 }
 
-// lock says whether a server has the data directory, for which it takes the lock for
-// a moment, if it can.
+// lock reports whether a server uses the data directory. To find out, it takes the lock
+// for a moment if the lock is free.
 func (c *checker) lock() Finding {
 	path := service.LockPath(c.settings)
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
@@ -217,7 +220,7 @@ func (c *checker) tableFile(ctx context.Context) []Finding {
 	var findings []Finding
 	add := func(level Level, f sqlitetables.Fault) {
 		do := []string{"sqlite3 " + shellQuote(path) + " " + shellQuote(f.Mend)}
-		// One statement may mend several faults.
+		// One statement may fix several faults.
 		if last := len(findings) - 1; last >= 0 && slices.Equal(findings[last].Do, do) {
 			findings[last].What += "; " + f.What
 			return
@@ -239,7 +242,7 @@ func (c *checker) tableFile(ctx context.Context) []Finding {
 	return findings
 }
 
-// fileProblem is the finding of a file that cannot be used.
+// fileProblem returns the finding for a file that cannot be used.
 func (c *checker) fileProblem(path string, err error) Finding {
 	_, later := errors.AsType[*sqlitefile.VersionError](err)
 	do := chooseDir
@@ -254,10 +257,10 @@ func (c *checker) fileProblem(path string, err error) Finding {
 	return problem(do, "%s: %s", path, oneLine(err))
 }
 
-// oneLine returns an error's text without line breaks.
+// oneLine returns the text of an error without line breaks.
 func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
 
-// shellQuote returns text as one word of a shell's command.
+// shellQuote quotes text as one word of a shell command.
 func shellQuote(text string) string {
 	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:@%+="
 	if text != "" && strings.Trim(text, plain) == "" {

@@ -45,8 +45,8 @@ func (c *checker) databaseTitle() string {
 	return "Firestore database " + c.settings.FirestoreDatabase + " of project " + c.settings.Project
 }
 
-// database checks that the database is there. It is not usable where it is certain
-// that nothing can be kept in it.
+// database checks that the database exists. It returns usable as false only if it is
+// certain that the database can keep nothing.
 func (c *checker) database(ctx context.Context, admin *firestorecounters.Admin) (f Finding, state firestorecounters.DatabaseState, usable bool) {
 	state, err := admin.Database(ctx)
 	switch {
@@ -73,8 +73,8 @@ func (c *checker) makeDatabase(name string) string {
 	return "gcloud firestore databases create --project=" + c.settings.Project + " --database=" + shellQuote(name) + " --location=REGION --type=firestore-native"
 }
 
-// documents checks that documents can be read and written, and that the pipeline's
-// record fits.
+// documents checks that documents can be read and written, and that the settings fit the
+// pipeline's record.
 func (c *checker) documents(ctx context.Context, config firestorecounters.Config) []Finding {
 	counters, err := service.OpenFirestore(ctx, c.settings, config)
 	if err != nil {
@@ -119,11 +119,12 @@ func (c *checker) write(ctx context.Context, counters service.FirestoreCounters)
 	return ok("%s: %s may read and write documents", c.databaseTitle(), c.account)
 }
 
-// fields checks the indexes and the TTL of the shards. A problem is only an index that
-// a query needs and lacks, or a TTL that deletes what is still to be counted. Without
-// TTL, what is settled stays. An index too many makes writes slower: at two entries a
-// batch and one batch a second, a document of one window takes five hours to reach the
-// 40,000 that it can have, and then only that one commit is refused.
+// fields checks the indexes and the TTL of the shards. Only two faults are problems: an
+// index that a query needs is missing, or a TTL deletes what is still to be counted.
+// Without a TTL, settled shards are never deleted. An unnecessary index makes writes
+// slower. With two index entries a batch and one batch a second, a document of one window
+// reaches the limit of 40,000 entries after five hours, and then only that one commit is
+// refused.
 func (c *checker) fields(ctx context.Context, admin *firestorecounters.Admin, database firestorecounters.DatabaseState) []Finding {
 	group := "collection group " + firestorecounters.ShardsCollection
 	states, err := admin.Fields(ctx)

@@ -29,7 +29,7 @@ func (c *checker) google(ctx context.Context) []Finding {
 	if useBigQuery && s.BigQueryEmulator == "" || useFirestore && s.FirestoreEmulator == "" {
 		finding, found := c.credentials(ctx)
 		findings = append(findings, finding)
-		// Without them nothing can be asked of Google.
+		// Without credentials Google's services cannot be asked.
 		useBigQuery = useBigQuery && (found || s.BigQueryEmulator != "")
 		useFirestore = useFirestore && (found || s.FirestoreEmulator != "")
 	}
@@ -45,20 +45,20 @@ func (c *checker) google(ctx context.Context) []Finding {
 	return append(append(findings, bigQuery...), firestore...)
 }
 
-// An account is whose credentials were found.
+// An account is the owner of the credentials that were found.
 type account struct {
-	member string // as in a grant, user:a@example.com; empty where it is not known
+	member string // as in a grant, user:a@example.com; empty if it is not known
 }
 
 func (a account) String() string { return cmp.Or(a.member, "this account") }
 
-// grantee is the account in a statement or a command.
+// grantee returns the account as a statement or a command names it.
 func (a account) grantee() string { return cmp.Or(a.member, "MEMBER") }
 
 const cloudPlatform = "https://www.googleapis.com/auth/cloud-platform"
 
-// findAccount finds the credentials that the clients of Google's services find, and
-// whose they are.
+// findAccount finds the credentials that the clients of Google's services use, and the
+// account of the credentials.
 func findAccount(ctx context.Context) (account, error) {
 	ctx, cancel := context.WithTimeout(ctx, settings.StepTimeout)
 	defer cancel()
@@ -70,7 +70,7 @@ func findAccount(ctx context.Context) (account, error) {
 		Email        string `json:"client_email"`
 		Impersonates string `json:"service_account_impersonation_url"`
 	}
-	_ = json.Unmarshal(found.JSON, &file) // there is none on Google's machines
+	_ = json.Unmarshal(found.JSON, &file) // on Google's machines there is no file
 	if file.Email != "" {
 		return account{"serviceAccount:" + file.Email}, nil
 	}
@@ -82,7 +82,7 @@ func findAccount(ctx context.Context) (account, error) {
 	if err != nil {
 		return account{}, err
 	}
-	// A token need not tell whose it is.
+	// A token does not always tell its account.
 	user, err := users.Userinfo.Get().Context(ctx).Do()
 	if err != nil || user.Email == "" {
 		return account{}, nil
@@ -108,18 +108,18 @@ func (c *checker) grantOnProject(role string) string {
 	return "gcloud projects add-iam-policy-binding " + c.settings.Project + " --member=" + c.account.grantee() + " --role=" + role
 }
 
-// undetermined is the finding of a check that could not be made. It is no problem,
-// since nothing may be wrong.
+// undetermined returns the finding for a check that could not be carried out. The finding
+// is a warning: perhaps nothing is wrong.
 func (c *checker) undetermined(what string, err error) Finding {
 	return warning(c.afterError(err), "%s could not be found out: %s", what, brief(err))
 }
 
-// failed is the finding of something that does not answer as it must.
+// failed returns the finding for a service or an object that does not respond as it must.
 func (c *checker) failed(what string, err error) Finding {
 	return problem(c.afterError(err), "%s: %s", what, brief(err))
 }
 
-// afterError returns what to do about an error of one of Google's services.
+// afterError returns what to do after an error of one of Google's services.
 func (c *checker) afterError(err error) []string {
 	if service := disabledService(err); service != "" {
 		return []string{"gcloud services enable " + service + " --project=" + c.settings.Project}
@@ -133,8 +133,8 @@ func (c *checker) afterError(err error) []string {
 	return []string{"see whether this machine reaches the service, then check again"}
 }
 
-// disabledService returns the service that an error says the project does not use,
-// empty where it does not say so.
+// disabledService returns the service that is not enabled in the project, if the error
+// says so, or else an empty string.
 func disabledService(err error) string {
 	const reason = "SERVICE_DISABLED"
 	if rest, found := errors.AsType[*googleapi.Error](err); found {
@@ -153,13 +153,13 @@ func disabledService(err error) string {
 	return ""
 }
 
-// isDenied reports whether an error says that the account may not. (A service that
-// the project does not use denies everything to everyone.)
+// isDenied reports whether an error says that the account lacks a permission. (A service
+// that is not enabled in the project denies every call. Such an error is not meant.)
 func isDenied(err error) bool {
 	return code(err) == codes.PermissionDenied && disabledService(err) == ""
 }
 
-// code returns the status of an error of either kind of API.
+// code returns the status code of an error, from the REST or the gRPC APIs.
 func code(err error) codes.Code {
 	rest, found := errors.AsType[*googleapi.Error](err)
 	if !found {
@@ -176,7 +176,7 @@ func code(err error) codes.Code {
 	return codes.Unknown
 }
 
-// brief returns the text of an error in one line, without the details that follow it.
+// brief returns the text of an error on one line, without the details at its end.
 func brief(err error) string {
 	if rest, found := errors.AsType[*googleapi.Error](err); found && rest.Message != "" {
 		return fmt.Sprintf("%s (%d)", strings.Join(strings.Fields(rest.Message), " "), rest.Code)

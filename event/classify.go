@@ -12,7 +12,7 @@ import (
 	"github.com/tidemark-dev/tidemark/window"
 )
 
-// Status is what became of a message.
+// Status is the result for a message.
 type Status string
 
 // The statuses.
@@ -22,28 +22,27 @@ const (
 	DeadLetter Status = "dead_letter" // no event, and it never will be: kept whole, with its reason
 )
 
-// A Verdict is what a message is, and all that is known of why.
+// A Verdict is what a message is, with everything that is known about the reason.
 type Verdict struct {
 	Status Status
 	Event  Event // unless Status is DeadLetter
 
-	// EventID is what makes two messages the same event; empty where the
-	// attribute that carries it is missing.
+	// EventID is equal for two messages that are the same event. It is empty if the
+	// attribute that carries the id is missing.
 	EventID string
-	// EventTime is the event time by the configured source: UTC. It is set if
-	// HasTime: for every event, and for a dead letter that came as far as having
-	// one.
+	// EventTime is the event time by the configured source, in UTC. It is set if HasTime
+	// is true: for every event, and for a dead letter whose event time could be read.
 	EventTime time.Time
 	HasTime   bool
-	// Window is the start of the window that the event is in: UTC.
+	// Window is the start of the event's window, in UTC.
 	Window time.Time // unless Status is DeadLetter
 
 	Reason Reason // if Status is DeadLetter
 	Err    error  // if Status is DeadLetter: the detail behind Reason
 }
 
-// Reject returns the verdict as it becomes when the warehouse refuses the
-// event's row for its own value.
+// Reject returns the verdict for an event whose row the warehouse refuses because of the
+// row's own value.
 func (v Verdict) Reject(err error) Verdict {
 	v.Status, v.Event, v.Window = DeadLetter, Event{}, time.Time{}
 	v.Reason, v.Err = Rejected, err
@@ -108,8 +107,8 @@ func (s IDSource) Attribute() string { return s.attribute }
 // Field returns the name of the field that carries the event id, or "".
 func (s IDSource) Field() string { return s.field }
 
-// String returns the setting's text, which is also the kind of the ids: ids of
-// two kinds are never the same event.
+// String returns the setting's text. The text is also the kind of the ids: ids of two
+// kinds are never the same event.
 func (s IDSource) String() string {
 	switch {
 	case s.attribute != "":
@@ -126,11 +125,11 @@ type Rules struct {
 	Windows window.Fixed
 	// MaxClockSkew is how far past its publish time an event time may be.
 	MaxClockSkew time.Duration
-	// EventTime is where event time is. The payload has one only if Schema.Time names
-	// a field, which is a required TIMESTAMP.
+	// EventTime is where the event time is. The payload has an event time only if
+	// Schema.Time names a field. That field is a required TIMESTAMP.
 	EventTime TimeSource
-	// EventID is where the event id is. A field that it names is a required STRING or
-	// INTEGER.
+	// EventID is where the event id is. If EventID names a field, the field is a required
+	// STRING or INTEGER.
 	EventID IDSource
 }
 
@@ -151,10 +150,9 @@ func (c *Classifier) Attributes() []string {
 	return slices.DeleteFunc([]string{c.rules.EventTime.attribute, c.rules.EventID.attribute}, func(name string) bool { return name == "" })
 }
 
-// Classify says what m is. It is a pure function of m and the settings, and it
-// never fails and never panics: whatever it cannot take for an event is a dead
-// letter, because a message that crashed us once would crash us on every
-// redelivery.
+// Classify decides what m is. It is a pure function of m and the settings, and it never
+// fails and never panics. A message that cannot be read as an event is a dead letter,
+// because a message that crashed the process once would crash it on every redelivery.
 func (c *Classifier) Classify(m Message) Verdict { return contain(m, c.classify) }
 
 // contain turns a panic of classify into a dead letter.
@@ -216,7 +214,7 @@ func (c *Classifier) messageID(m Message) (string, error) {
 	case name == "":
 		return m.ID, nil
 	}
-	// An empty id would make one event of all that carry it.
+	// With an empty id, all messages that carry it would be the same event.
 	if id := m.Attributes[name]; id != "" {
 		return id, nil
 	}

@@ -16,9 +16,9 @@ import (
 
 // A Decoder reads events by a schema. It may be used concurrently.
 //
-// encoding/json on a struct would let bad events through: it matches keys in any case,
-// takes a missing key or a null for a zero value, and replaces broken UTF-8. So keys
-// are matched exactly, at every depth, and each value is checked by its type.
+// encoding/json on a struct would accept invalid events: it matches keys in any case,
+// reads a missing key or a null as a zero value, and replaces broken UTF-8. So a Decoder
+// matches keys exactly, at every depth, and checks the type of each value.
 type Decoder struct {
 	schema    Schema
 	selection *strictjson.Selection // of the fields' values, then of the objects around them
@@ -49,7 +49,7 @@ func NewDecoder(s Schema) *Decoder {
 	return d
 }
 
-// object returns the index of a path in objects, to which it adds a new one.
+// object returns the index of a path in objects. A new path is added.
 func (d *Decoder) object(path string) int {
 	if i := slices.Index(d.objects, path); i >= 0 {
 		return i
@@ -97,8 +97,9 @@ func (d *Decoder) Decode(data []byte) (Event, error) {
 	return e, nil
 }
 
-// NewTimeReader returns a function that reads the payload's event time, whatever else is
-// wrong with the data. It returns false if there is none.
+// NewTimeReader returns a function that reads the event time of the payload, even if
+// something else is wrong with the data. The function returns false if there is no event
+// time.
 func NewTimeReader(s Schema) func(data []byte) (time.Time, bool) {
 	at := s.Index(s.Time)
 	if at < 0 {
@@ -114,8 +115,8 @@ func NewTimeReader(s Schema) func(data []byte) (time.Time, bool) {
 	}
 }
 
-// values decodes the values found. All keys are looked for before any type is checked,
-// and times are read last, so that the reason does not depend on the order of the
+// values decodes the values that were found. It looks for all keys before it checks any
+// type, and it reads times last, so that the reason does not depend on the order of the
 // fields.
 func (d *Decoder) values(found []json.RawMessage) ([]any, error) {
 	raw, objects := found[:len(d.schema.Fields)], found[len(d.schema.Fields):]
@@ -149,8 +150,8 @@ func (d *Decoder) values(found []json.RawMessage) ([]any, error) {
 	return values, nil
 }
 
-// notObject returns the index of the outermost object around the field that is there
-// and is no object, or -1. Null is as good as absent.
+// notObject returns the index of the outermost value around the field that exists and is
+// not an object, or -1. Null counts as absent.
 func (d *Decoder) notObject(field int, objects []json.RawMessage) int {
 	for _, at := range d.around[field] {
 		if value := objects[at]; value != nil && value[0] != '{' && string(value) != "null" {
@@ -160,7 +161,7 @@ func (d *Decoder) notObject(field int, objects []json.RawMessage) int {
 	return -1
 }
 
-// value decodes one value, which is there. A time that is text stays text.
+// value decodes one value that is present. A time that is text stays text.
 func (f Field) value(raw json.RawMessage) (any, error) {
 	switch f.Type {
 	case Integer:
@@ -170,7 +171,7 @@ func (f Field) value(raw json.RawMessage) (any, error) {
 		}
 		return n, nil
 	case Float:
-		// Of all JSON values ParseFloat takes numbers only, and only those that fit.
+		// ParseFloat accepts only the JSON values that are numbers and fit.
 		x, err := strconv.ParseFloat(string(raw), 64)
 		if err != nil {
 			return nil, f.wrongType(raw, "a number")
@@ -202,7 +203,7 @@ func (f Field) epochTime(raw json.RawMessage) (any, error) {
 	if f.Format == UnixMilli {
 		t = time.UnixMilli(n)
 	}
-	// Beyond these seconds the calendar overflows, and no year can be told.
+	// Beyond these seconds the calendar overflows, and the year cannot be computed.
 	if n < math.MinInt64/2 || n > math.MaxInt64/2 {
 		return nil, invalidf(BadTime, "%s: %d is not a time: years go from 1 to 9999 in UTC", f.Key(), n)
 	}

@@ -13,8 +13,9 @@ import (
 // Encode returns data that [Decoder.Decode] reads as e: a JSON object on one line, with
 // its keys in order. A field without a value is left out.
 //
-// The error is of an event that Decode never returns: one with a FLOAT that is infinite
-// or not a number, which JSON cannot write, or with a Rest that is no object.
+// Encode returns an error only for an event that Decode never returns: an event with a
+// FLOAT that is infinite or not a number, which JSON cannot write, or with a Rest that is
+// not an object.
 func (s Schema) Encode(e Event) ([]byte, error) {
 	object := map[string]any{}
 	if e.Rest != "" {
@@ -26,7 +27,7 @@ func (s Schema) Encode(e Event) ([]byte, error) {
 			object[key] = value
 		}
 	}
-	// An object of which a field takes a part is whole in the rest.
+	// If a field takes a part of an object, the rest holds the whole object.
 	whole := slices.Collect(maps.Keys(object))
 	for i, f := range s.Fields {
 		if e.Values[i] == nil || slices.Contains(whole, f.Path[0]) {
@@ -50,7 +51,7 @@ func (s Schema) Encode(e Event) ([]byte, error) {
 	return data, nil
 }
 
-// encoded returns a value as JSON has it.
+// encoded returns a value as it is written in JSON.
 func (f Field) encoded(value any) any {
 	t, ok := value.(time.Time)
 	switch {

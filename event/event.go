@@ -1,7 +1,6 @@
-// Package event says what a message is, what an event is, and which messages
-// are events. It is pure: nothing in it reads a clock, a store or a setting
-// that is not handed to it, so a message gets the same [Verdict] on every
-// delivery, in every process.
+// Package event decides what a message is, what an event is, and which messages are
+// events. The package is pure: it reads no clock and no store, and only the settings that
+// it is given. So a message gets the same [Verdict] on every delivery, in every process.
 package event
 
 import (
@@ -9,15 +8,15 @@ import (
 	"fmt"
 )
 
-// An Event is what a [Schema] reads from the data of a valid message. Types are
-// checked, ranges are not: any string may be empty.
+// An Event is what a [Schema] reads from the data of a valid message. Types are checked,
+// but ranges are not: any string may be empty.
 type Event struct {
-	// Values has the value of each field, in the order of the schema's fields: a
-	// string, int64, float64, bool, [time.Time] in UTC and microseconds, or nil for
-	// none.
+	// Values has the value of each field, in the order of the schema's fields: a string,
+	// int64, float64, bool, [time.Time] in UTC and microseconds, or nil if the field has
+	// no value.
 	Values []any
-	// Rest is a JSON object of what no field took. It is empty if the schema keeps no
-	// rest.
+	// Rest is a JSON object with everything that no field took. It is empty if the schema
+	// keeps no rest.
 	Rest string
 }
 
@@ -42,7 +41,7 @@ const (
 	Panic             Reason = "panic"              // classification panicked
 )
 
-// invalid is an error with the reason it is a dead letter for.
+// invalid is an error with the reason for which the message is a dead letter.
 type invalid struct {
 	reason Reason
 	err    error

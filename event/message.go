@@ -12,8 +12,9 @@ import (
 	"github.com/tidemark-dev/tidemark/internal/strictjson"
 )
 
-// A Message is what Pub/Sub delivers: bytes, attributes and the two facts the
-// server gave it when it accepted it, which are the same on every delivery.
+// A Message is what Pub/Sub delivers: data, attributes, and the id and the publish time.
+// Pub/Sub sets the last two when it accepts the message, and they are the same on every
+// delivery.
 type Message struct {
 	// ID is unique within the topic. It is never empty: see [DerivedID].
 	ID string
@@ -22,18 +23,18 @@ type Message struct {
 	PublishTime time.Time
 	// PublishTimeSource says where PublishTime comes from.
 	PublishTimeSource PublishTimeSource
-	// Subscription is the full name of the subscription that delivered the
-	// message; empty where the delivery did not say.
+	// Subscription is the full name of the subscription that delivered the message. It is
+	// empty if the delivery did not say.
 	Subscription string
-	// Ambiguous says of which of the above the delivery had two values, so that none
-	// of them is known; empty for nearly every message.
+	// Ambiguous says which of the fields above had two values in the delivery, so that
+	// the field's value is not known. It is empty for nearly every message.
 	Ambiguous  string
 	Attributes map[string]string
 	Data       []byte
 }
 
-// The most that a message has: of attributes as Pub/Sub says, of ids and names of
-// subscriptions more than it makes.
+// Limits of a message. The limits of attributes are those that Pub/Sub documents. The
+// limits of ids and subscription names are larger than what Pub/Sub creates.
 const (
 	MaxAttributes     = 100
 	maxID             = 255  // bytes
@@ -42,8 +43,9 @@ const (
 	maxAttributeValue = 1024 // bytes
 )
 
-// CheckLimits returns an error for a message that Pub/Sub cannot have delivered. Stored
-// as a dead letter it could be too large for the table, which then refuses it for ever.
+// CheckLimits returns an error for a message that Pub/Sub cannot have delivered. As a
+// dead letter such a message could be too large for the table, and then every attempt to
+// store it would fail.
 func (m Message) CheckLimits() error {
 	if n := len(m.ID); n > maxID {
 		return fmt.Errorf("message id has %d bytes, want at most %d", n, maxID)
@@ -71,18 +73,18 @@ type PublishTimeSource string
 const (
 	// FromMessage is a publish time that the delivery carried.
 	FromMessage PublishTimeSource = "message"
-	// FromReceipt is the time of receipt, which stands in where the delivery
-	// carried none, as when a person posts an event by hand. It differs from
-	// one delivery to the next.
+	// FromReceipt is the time of receipt. It is used if the delivery carried no publish
+	// time, for example when a user posts an event by hand. It differs from one delivery
+	// to the next.
 	FromReceipt PublishTimeSource = "received"
 )
 
-// DerivedID returns an id for a message that came without one: a digest of its
+// DerivedID returns an id for a message that came without an id. The id is a digest of
 // data and attributes, so that the same message posted twice is one event.
 func DerivedID(data []byte, attributes map[string]string) string {
 	h := sha256.New()
-	// Each part is preceded by its length, so that no two messages run together
-	// to the same bytes.
+	// The length of each part is written before it, so that two different messages never
+	// give the same bytes.
 	write := func(part []byte) {
 		var length [8]byte
 		binary.BigEndian.PutUint64(length[:], uint64(len(part)))

@@ -9,7 +9,7 @@ import (
 	"github.com/tidemark-dev/tidemark/internal/strictjson"
 )
 
-// A restBuilder gathers members of an object and writes them as an object of their own.
+// A restBuilder collects members of an object and writes them as a separate object.
 type restBuilder struct {
 	data    []byte // the text of the object
 	members []strictjson.Member
@@ -17,12 +17,12 @@ type restBuilder struct {
 
 // key returns the key of a member.
 func (b *restBuilder) key(m strictjson.Member) []byte {
-	key, _ := strictjson.Unquote(b.data[m.Key:m.KeyEnd]) // it was read before
+	key, _ := strictjson.Unquote(b.data[m.Key:m.KeyEnd]) // the decoder has already read the key
 	return key
 }
 
-// object returns the members as one JSON object, in their order. Of members with equal
-// keys it has the last one.
+// object returns the members as one JSON object, in their order. If members have equal
+// keys, the object has only the last of them.
 func (b *restBuilder) object() string {
 	last := b.lastOfEach()
 	var text strings.Builder
@@ -40,7 +40,8 @@ func (b *restBuilder) object() string {
 	return wholePairs(text.String())
 }
 
-// lastOfEach returns which members are the last of their key; nil if all are.
+// lastOfEach reports which members are the last with their key. It returns nil if all
+// are.
 func (b *restBuilder) lastOfEach() []bool {
 	order := make([]int, len(b.members))
 	for i := range order {
@@ -60,9 +61,9 @@ func (b *restBuilder) lastOfEach() []bool {
 	return last
 }
 
-// wholePairs returns JSON text with each escaped half of a surrogate pair that has no
-// other half replaced by U+FFFD, as strings of fields have it. BigQuery's PARSE_JSON
-// need not read such a half.
+// wholePairs returns JSON text in which U+FFFD replaces each escaped half of a surrogate
+// pair whose other half is missing. Strings of fields have the same replacement.
+// BigQuery's PARSE_JSON may refuse such a half.
 func wholePairs(text string) string {
 	if !strings.Contains(text, `\ud`) && !strings.Contains(text, `\uD`) {
 		return text

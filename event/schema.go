@@ -5,15 +5,15 @@ import (
 	"strings"
 )
 
-// A Schema says what an event of a pipeline is: which keys of a message's data are
-// read, and into which fields. It comes from the pipeline file.
+// A Schema says what an event of a pipeline is: which keys of a message's data are read
+// into which fields. The Schema comes from the pipeline file.
 type Schema struct {
 	Fields []Field
 	// Time is the name of the TIMESTAMP field that EVENT_TIME=payload means. It is
 	// empty if the payload has none.
 	Time string
-	// Rest is the name of the column with the JSON of what no field took. It is empty
-	// if the pipeline does not keep the rest.
+	// Rest is the name of the column for the JSON of everything that no field took. It is
+	// empty if the pipeline does not keep the rest.
 	Rest string
 }
 

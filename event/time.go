@@ -9,17 +9,17 @@ import (
 	"github.com/tidemark-dev/tidemark/internal/strictjson"
 )
 
-// timeLayout is how every time leaves Tidemark: RFC 3339, UTC, always six
-// digits of fraction, so that text compares as time does. (time.RFC3339Nano
-// drops trailing zeros.)
+// timeLayout is the layout of every time that Tidemark writes: RFC 3339, UTC, always six
+// digits of fraction. So texts sort in the order of their times. (time.RFC3339Nano drops
+// trailing zeros.)
 const timeLayout = "2006-01-02T15:04:05.000000Z"
 
 // FormatTime returns t in RFC 3339, in UTC, with exactly six digits of
 // fraction.
 func FormatTime(t time.Time) string { return t.UTC().Format(timeLayout) }
 
-// FormatFrom returns where a range of time begins, for people: a range without a
-// beginning has the zero time for it.
+// FormatFrom returns the beginning of a range of time, for users to read. The zero time
+// means that the range has no beginning.
 func FormatFrom(from time.Time) string {
 	if from.IsZero() {
 		return "the beginning"
@@ -29,14 +29,14 @@ func FormatFrom(from time.Time) string {
 
 var errTimeSyntax = errors.New("want a date, T or a space, hh:mm:ss, an optional fraction of 1 to 9 digits, then Z, an offset as +hh:mm, or nothing for UTC")
 
-// ParseTime reads a time as events and push envelopes carry it: a date, "T" or
-// a space, the time of day in whole seconds, up to nine digits of fraction
-// after a point, then "Z", an offset "+hh:mm", or nothing, which means UTC. It
-// is cut down (not rounded) to the microsecond and returned in UTC.
+// ParseTime reads a time as events and push envelopes carry it: a date, "T" or a space,
+// the time of day in whole seconds, up to nine digits of fraction after a point, then
+// "Z", an offset "+hh:mm", or nothing, which means UTC. The time is returned in UTC, cut
+// down (not rounded) to the microsecond.
 //
-// It is stricter than time.Parse, which takes a comma for the point and a
-// one-digit hour, and wider, since it takes a space and a missing zone. There
-// is no second 60, no lower case, and the year in UTC is from 1 to 9999.
+// ParseTime is stricter than time.Parse, which accepts a comma for the point and a
+// one-digit hour. ParseTime also accepts more: a space, and a missing zone. It accepts no
+// second 60 and no lower case, and the year in UTC must be from 1 to 9999.
 func ParseTime(s string) (time.Time, error) {
 	year, ok1 := digits(s, 0, 4)
 	month, ok2 := digits(s, 5, 2)
@@ -76,18 +76,18 @@ func parseAttributeTime(s string) (time.Time, error) {
 	return inRange(s, time.UnixMilli(millis))
 }
 
-// inRange returns t in UTC cut down to the microsecond, or an error if its year
-// is not one that every store can hold and every reader can print.
+// inRange returns t in UTC, cut down to the microsecond. It returns an error for a year
+// that some store cannot hold or some reader cannot print.
 func inRange(text string, t time.Time) (time.Time, error) {
 	t = t.UTC()
 	if year := t.Year(); year < 1 || year > 9999 {
 		return time.Time{}, fmt.Errorf("%s is not a time: years go from 1 to 9999 in UTC", strictjson.Quote(text))
 	}
-	// Not Truncate(time.Microsecond), which is the same here, only slower.
+	// Truncate(time.Microsecond) gives the same result, but is slower.
 	return t.Add(-time.Duration(t.Nanosecond() % 1000)), nil
 }
 
-// digits reads the n decimal digits of s from position at on.
+// digits reads the n decimal digits of s that begin at position at.
 func digits(s string, at, n int) (value int, ok bool) {
 	if len(s) < at+n {
 		return 0, false

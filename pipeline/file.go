@@ -1,6 +1,6 @@
 // Package pipeline reads and writes pipeline files. A pipeline file says what an event
-// is and what is counted of the events; docs/pipeline-file.md describes it for users.
-// The file of the streaming lab is built in.
+// is and what is counted; docs/pipeline-file.md describes the file for users. The file
+// of the streaming lab is built in.
 package pipeline
 
 import (
@@ -17,21 +17,22 @@ import (
 	"github.com/tidemark-dev/tidemark/internal/durations"
 )
 
-// A File is what a pipeline file says.
+// A File is the content of a pipeline file.
 type File struct {
-	// Name is the pipeline's name. The names of its tables follow from it. It is empty
-	// in the built-in file only.
+	// Name is the name of the pipeline. The names of the pipeline's tables are derived
+	// from it. Only the built-in file has an empty name.
 	Name string
-	// Window and Lateness are the window duration and the allowed lateness, as they
-	// are written; empty if the file leaves them to the settings.
+	// Window and Lateness are the window duration and the allowed lateness, as the file
+	// spells them. They are empty if the file leaves them to the settings.
 	Window, Lateness string
-	// ID is what makes two messages the same event, as the setting EVENT_ID spells it.
+	// ID is the source of the event id, as the setting EVENT_ID spells it. Two messages
+	// with equal ids are the same event.
 	ID     string
 	Schema event.Schema
-	// ProcessingAt is the number of fields that stand before the column
-	// processing_timestamp in the raw table.
+	// ProcessingAt is the number of fields before the column processing_timestamp in the
+	// raw table.
 	ProcessingAt int
-	// Count is the name of the column with the number of events of a window.
+	// Count is the name of the column with a window's number of events.
 	Count string
 }
 
@@ -62,7 +63,7 @@ func (f File) String() string {
 //go:embed lab.yaml
 var Lab string
 
-// LabFile returns what the built-in file says.
+// LabFile returns the content of the built-in file.
 func LabFile() File {
 	f, _, err := parse([]byte(Lab))
 	if err != nil {
@@ -90,10 +91,10 @@ func Parse(text []byte) (File, error) {
 	return f, nil
 }
 
-// fileLines has the lines of what is checked once the whole file was read.
+// fileLines has the lines of the parts that are checked after the whole file was read.
 type fileLines struct{ root, id, time int }
 
-// parse reads a file whose name may be missing.
+// parse reads a file that may have no name.
 func parse(text []byte) (File, fileLines, error) {
 	p := fileReader{file: File{ID: "message", ProcessingAt: -1}, fieldLines: map[string]int{}}
 	if len(text) > maxFile {
@@ -178,7 +179,8 @@ func (p *fileReader) readRest(n *yaml.Node) {
 	}
 }
 
-// processingTimestamp is the one column of ours that a file may place among the fields.
+// processingTimestamp is the only column of Tidemark's own that a file may place among
+// the fields.
 const processingTimestamp = "processing_timestamp"
 
 func (p *fileReader) readFields(n *yaml.Node) {
@@ -248,7 +250,8 @@ var typeNames = map[string]event.Type{
 	"TIMESTAMP": event.Timestamp,
 }
 
-// otherTypes are types of BigQuery that a field cannot have, with what to do.
+// otherTypes are the types of BigQuery that a field cannot have, with what to use
+// instead.
 var otherTypes = map[string]string{
 	"RECORD":     "write a field for each value in it that you need, with from: outer.inner, or keep it with event: rest: payload",
 	"STRUCT":     "write a field for each value in it that you need, with from: outer.inner, or keep it with event: rest: payload",
@@ -315,7 +318,7 @@ func (p *fileReader) readDescription(n *yaml.Node, into *string) {
 	}
 }
 
-// maxDescription is the most that BigQuery takes: 1,024 characters.
+// maxDescription is the longest description that BigQuery accepts: 1,024 characters.
 // https://docs.cloud.google.com/bigquery/quotas
 const maxDescription = 1024
 
@@ -325,8 +328,8 @@ var columnName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,127}$`)
 // https://cloud.google.com/bigquery/docs/schemas#column_names
 var reservedPrefixes = []string{"_TABLE_", "_FILE_", "_PARTITION", "_ROW_TIMESTAMP", "__ROOT__", "_COLIDENTIFIER", "_CHANGE_SEQUENCE_NUMBER", "_CHANGE_TYPE"}
 
-// checkColumn checks the name of a column of the raw table. From is the field's key
-// in the event, if the file gives one.
+// checkColumn checks the name of a column of the raw table. The parameter from is the
+// field's key in the event, if the file gives a key.
 func (p *fileReader) checkColumn(line int, name, from string) {
 	key := from
 	if key == "" {
@@ -400,7 +403,7 @@ func (p *fileReader) checkID() {
 	}
 }
 
-// CheckIDField returns what is wrong with a field as the event id, or nothing.
+// CheckIDField returns why a field cannot be the event id, or an empty string if it can.
 func (f File) CheckIDField(name string) (problem string) {
 	i := f.Schema.Index(name)
 	if i < 0 {
@@ -413,8 +416,8 @@ func (f File) CheckIDField(name string) (problem string) {
 	return ""
 }
 
-// checkPaths checks that no value is in two fields: each key has one field at most, and
-// no field has an object that another field has a part of.
+// checkPaths checks that no value is in two fields. Two fields must not have the same
+// key, and no field may have an object of which another field has a part.
 func (p *fileReader) checkPaths() {
 	fields := p.file.Schema.Fields
 	for i, f := range fields {

@@ -15,12 +15,12 @@ import (
 // An Inference guesses a pipeline file from sample events.
 type Inference struct{ samples samples }
 
-// Add takes the data of one sample event.
+// Add adds the data of one sample event.
 func (i *Inference) Add(data []byte) { i.samples.add(data) }
 
-// File returns the text of a pipeline file of that name under which each sample that is
-// a JSON object is an event. Comments say what each guess rests on. The error says that
-// there is no sample to guess from.
+// File returns the text of a pipeline file with that name. Under the file, each sample
+// that is a JSON object is an event. Comments in the file say what each guess is based
+// on. File returns an error if there is no sample to guess from.
 func (i *Inference) File(name string) (string, error) {
 	s := &i.samples
 	if s.events == 0 {
@@ -39,17 +39,17 @@ func (i *Inference) File(name string) (string, error) {
 	return text, nil
 }
 
-// A guess is a pipeline file in the making.
+// A guess is a pipeline file that is being built.
 type guess struct {
 	samples *samples
 	fields  []guessed
-	rest    []string // what no field takes, with the reason
+	rest    []string // values that no field takes, with the reason
 	names   map[string]bool
 	time    string   // name of the field with the event time; empty for none
-	times   []string // names of the others that could be
+	times   []string // names of the other fields that could be the event time
 }
 
-// guessed is a field and what it was seen in.
+// guessed is a field, with what the samples had there.
 type guessed struct {
 	event.Field
 	seen *seen
@@ -57,9 +57,10 @@ type guessed struct {
 
 func (g *guess) chooseFields() {
 	leaves := slices.DeleteFunc(slices.Clone(g.samples.paths), func(at *seen) bool {
-		return at.objects > 0 && at.objects == at.present // its members are looked at
+		return at.objects > 0 && at.objects == at.present // fields are made of its members instead
 	})
-	// The most frequent ones, if there are too many; else the order of the events.
+	// If there are too many, keep the most frequent fields. Else keep the order of the
+	// events.
 	if len(leaves) > maxFields {
 		frequent := slices.Clone(leaves)
 		slices.SortStableFunc(frequent, func(a, b *seen) int { return cmp.Compare(b.present, a.present) })
@@ -80,8 +81,8 @@ func (g *guess) chooseFields() {
 	}
 }
 
-// typeOf returns the type of the values at a path, or the reason why they can be no
-// field.
+// typeOf returns the type for the values at a path, or the reason why the values cannot
+// be a field.
 func (g *guess) typeOf(at *seen) (typ event.Type, format event.Format, reason string) {
 	key := at.path[len(at.path)-1]
 	switch {
@@ -109,7 +110,7 @@ func (g *guess) typeOf(at *seen) (typ event.Type, format event.Format, reason st
 	return "", "", at.kinds()
 }
 
-// timeKey matches keys whose integers may be times.
+// timeKey matches keys whose integer values may be times.
 var timeKey = regexp.MustCompile(`(?i)(time|date|epoch|millis|created|updated|occurred|published|received|[_a-z]at$|^ts$|_ts$)`)
 
 // shortNames returns how many of the paths end with each key, in lower case.
@@ -121,8 +122,8 @@ func shortNames(leaves []*seen) map[string]int {
 	return counts
 }
 
-// name returns the name of the column for a path: the last key if no other path ends
-// with it, else all keys.
+// name returns the column's name for a path: the last key if no other path ends with that
+// key, else all keys.
 func (g *guess) name(path []string, short map[string]int) string {
 	last := path[len(path)-1]
 	name := last
@@ -149,7 +150,7 @@ func (g *guess) name(path []string, short map[string]int) string {
 
 var notInNames = regexp.MustCompile(`[^A-Za-z0-9_]+`)
 
-// tableName returns text with everything replaced that a name cannot have.
+// tableName returns text in which every character that a name cannot have is replaced.
 func tableName(text string) string {
 	name := notInNames.ReplaceAllString(text, "_")
 	if name == "" || name[0] >= '0' && name[0] <= '9' {
@@ -158,7 +159,7 @@ func tableName(text string) string {
 	return name
 }
 
-// fileName returns a name for the pipeline that is like text.
+// fileName returns a name for the pipeline that is similar to text.
 func fileName(text string) string {
 	name := strings.TrimLeft(tableName(text), "_0123456789")
 	if name == "" {
@@ -167,8 +168,8 @@ func fileName(text string) string {
 	return name[:min(len(name), 100)]
 }
 
-// timeNames are names of fields that are likely the event time, the likeliest first,
-// in lower case and without underscores.
+// timeNames are names that the event time often has, the most likely first, in lower case
+// and without underscores.
 var timeNames = []string{"eventtime", "eventtimestamp", "timestamp", "time", "ts", "occurredat", "occurred", "createdat", "created", "date"}
 
 // chooseTime chooses the event time among the times that every event has.
@@ -241,7 +242,7 @@ func (g *guess) text(name string) string {
 	return aligned(lines)
 }
 
-// restName returns a name for the column of the rest.
+// restName returns a name for the column with the rest.
 func (g *guess) restName() string {
 	if g.names["payload"] {
 		return "payload_rest"
@@ -249,7 +250,7 @@ func (g *guess) restName() string {
 	return "payload"
 }
 
-// flow returns the field as the file has it.
+// flow returns the field as it is written in the file.
 func (f guessed) flow() string {
 	text := "{name: " + quoteYAML(f.Name) + ", type: " + string(f.Type)
 	mode := "NULLABLE"
@@ -266,7 +267,7 @@ func (f guessed) flow() string {
 	return text + "}"
 }
 
-// basis says what the guess of a field rests on.
+// basis returns what the guess of a field is based on, in words.
 func (g *guess) basis(f guessed) string {
 	text := "in every event"
 	if !f.Required {
@@ -281,7 +282,8 @@ func (g *guess) basis(f guessed) string {
 	return text
 }
 
-// plainYAML matches text that is the same text in every version of YAML without quotes.
+// plainYAML matches text that every version of YAML reads as the same text without
+// quotes.
 var plainYAML = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]*$`)
 
 // quoteYAML returns text as a YAML scalar.
@@ -310,7 +312,7 @@ func plural(n int, word string) string {
 // commented is a line of a file with its comment.
 type commented struct{ text, comment string }
 
-// aligned returns the lines with their comments in one column.
+// aligned returns the lines with their comments aligned in one column.
 func aligned(lines []commented) string {
 	const most = 100 // a comment of a longer line stands behind it
 	width := 0

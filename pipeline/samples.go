@@ -13,14 +13,14 @@ import (
 	"github.com/tidemark-dev/tidemark/event"
 )
 
-// maxPaths is how many different paths are remembered. Samples with more have objects
-// whose keys are data, and such keys are no fields.
+// maxPaths is how many different paths are kept. Samples with more paths have objects
+// whose keys are data, and such keys cannot be fields.
 const maxPaths = 10_000
 
-// samples gathers what sample events have at each path of keys.
+// samples collects what the sample events have at each path of keys.
 type samples struct {
 	events   int
-	unusable int // samples that can be no event: not one JSON object in UTF-8
+	unusable int // samples that cannot be events: not exactly one JSON object in UTF-8
 	paths    []*seen
 	byPath   map[string]*seen // by the keys, joined by a zero byte
 }
@@ -28,7 +28,7 @@ type samples struct {
 // seen is what the samples have at one path.
 type seen struct {
 	path    []string
-	present int // events with a value there, null not among them
+	present int // events with a value there; null is not counted
 	nulls   int
 
 	texts, integers, numbers, booleans int // numbers with a point, an exponent, or more than 64 bits
@@ -57,8 +57,8 @@ type node struct {
 	members map[string]node
 }
 
-// readNode reads one value of valid JSON. Of a duplicate key the last value counts, as
-// in classification.
+// readNode reads one value of valid JSON. If a key is there twice, the last value counts,
+// as in classification.
 func readNode(decoder *json.Decoder) node {
 	token, _ := decoder.Token()
 	switch token {
@@ -86,7 +86,7 @@ func readNode(decoder *json.Decoder) node {
 
 func (s *samples) note(path []string, n node) {
 	for _, key := range n.keys {
-		// The path's memory is shared with its siblings, so it is copied.
+		// The siblings share the memory of the path, so the path is copied.
 		s.noteMember(append(slices.Clone(path), key), n.members[key])
 	}
 }
@@ -143,7 +143,8 @@ func (at *seen) noteNumber(text string) {
 	}
 }
 
-// at returns what was seen at the path, or nil if too many paths are known already.
+// at returns what was seen at the path. It returns nil if the path is new and too many
+// paths are known already.
 func (s *samples) at(path []string) *seen {
 	key := strings.Join(path, "\x00")
 	if at, ok := s.byPath[key]; ok {
@@ -161,8 +162,8 @@ func (s *samples) at(path []string) *seen {
 	return at
 }
 
-// inObjects reports whether each key above the path always leads to an object, so that
-// the path can be the from of a field.
+// inObjects reports whether each key above the path always leads to an object. Only then
+// can the path be the "from" of a field.
 func (s *samples) inObjects(path []string) bool {
 	for i := 1; i < len(path); i++ {
 		above := s.byPath[strings.Join(path[:i], "\x00")]
@@ -173,7 +174,7 @@ func (s *samples) inObjects(path []string) bool {
 	return true
 }
 
-// kinds says in words which kinds of values were seen.
+// kinds returns the kinds of values that were seen, in words.
 func (at *seen) kinds() string {
 	words := map[string]int{
 		"texts": at.texts, "numbers": at.integers + at.numbers, "booleans": at.booleans,

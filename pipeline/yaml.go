@@ -12,10 +12,9 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// A reader reads a YAML document strictly and gathers every problem with its line.
-// It takes plain mappings, sequences and scalars only: no aliases, no anchors, no
-// tags, no duplicate keys, and no text that readers of other YAML versions take for
-// a boolean or a number.
+// A reader reads a YAML document strictly and collects every problem with its line. It
+// accepts only plain mappings, sequences and scalars: no aliases, no anchors, no tags, no
+// duplicate keys, and no text that other versions of YAML read as a boolean or a number.
 type reader struct{ problems []problem }
 
 // A problem is what is wrong on a line of the file.
@@ -28,7 +27,8 @@ func (r *reader) problem(line int, format string, args ...any) {
 	r.problems = append(r.problems, problem{line, fmt.Sprintf(format, args...)})
 }
 
-// err returns all problems as one error, in the order of the file; nil for none.
+// err returns all problems as one error, in the order of the file. It returns nil if
+// there are none.
 func (r *reader) err() error {
 	slices.SortStableFunc(r.problems, func(a, b problem) int { return a.line - b.line })
 	errs := make([]error, len(r.problems))
@@ -38,7 +38,7 @@ func (r *reader) err() error {
 	return errors.Join(errs...)
 }
 
-// document returns the root of the only document in text, or nil after a problem.
+// document returns the root of the only document in text. After a problem it returns nil.
 func (r *reader) document(text []byte) *yaml.Node {
 	loader, err := yaml.NewLoader(bytes.NewReader(text))
 	if err != nil {
@@ -65,7 +65,8 @@ func (r *reader) document(text []byte) *yaml.Node {
 
 var errorPlace = regexp.MustCompile(`^go-yaml load error in \w+ (?:\([^)]*\) )?at (?:L(\d+)\.C\d+|<unknown position>): `)
 
-// syntax reports an error of the YAML parser, which says the line in a form of its own.
+// syntax reports an error of the YAML parser, whose messages have their own form for the
+// line.
 func (r *reader) syntax(err error) {
 	line, text := 1, err.Error()
 	if place := errorPlace.FindStringSubmatch(text); place != nil {
@@ -75,7 +76,7 @@ func (r *reader) syntax(err error) {
 	r.problem(line, "it is not YAML: %s", text)
 }
 
-// plain reports what no part of a pipeline file may be.
+// plain reports a problem for YAML that no part of a pipeline file may use.
 func (r *reader) plain(n *yaml.Node) bool {
 	switch {
 	case n.Kind == yaml.AliasNode:
@@ -90,8 +91,9 @@ func (r *reader) plain(n *yaml.Node) bool {
 	return false
 }
 
-// mapping calls the function of each key of a mapping with the key's value. It reports
-// a key that is unknown or there twice. The name says what the mapping is.
+// mapping calls, for each key of a mapping, the key's function with the key's value. It
+// reports a key that is unknown or that is there twice. The parameter name says what the
+// mapping is.
 func (r *reader) mapping(n *yaml.Node, name string, keys []mappingKey) {
 	if !r.plain(n) {
 		return
@@ -120,7 +122,7 @@ func (r *reader) mapping(n *yaml.Node, name string, keys []mappingKey) {
 	}
 }
 
-// A mappingKey is a key that a mapping may have, and what reads its value.
+// A mappingKey is a key that a mapping may have, with the function that reads its value.
 type mappingKey struct {
 	name string
 	read func(*yaml.Node)
@@ -148,11 +150,11 @@ func (r *reader) items(n *yaml.Node, name string, item func(*yaml.Node)) {
 	}
 }
 
-// notText matches words that YAML, in one of its versions, takes for a boolean or for null.
+// notText matches words that some version of YAML reads as a boolean or as null.
 var notText = regexp.MustCompile(`(?i)^(y|n|yes|no|on|off|true|false|null)$`)
 
-// text reads a text. It refuses an unquoted value that YAML, in one of its versions,
-// takes for something else.
+// text reads a text. It refuses an unquoted value that some version of YAML does not read
+// as text.
 func (r *reader) text(n *yaml.Node, name string, into *string) {
 	if !r.scalar(n, name, "text") {
 		return
@@ -165,8 +167,8 @@ func (r *reader) text(n *yaml.Node, name string, into *string) {
 	*into = n.Value
 }
 
-// scalarText reads text or a number as it is written, for a value that has its own
-// syntax.
+// scalarText reads text or a number as it is written, for a value with a syntax of its
+// own.
 func (r *reader) scalarText(n *yaml.Node, name string, into *string) {
 	if r.scalar(n, name, "a value") {
 		*into = n.Value

@@ -10,7 +10,7 @@ import (
 	"github.com/tidemark-dev/tidemark/settings"
 )
 
-// newCallers returns who checks callers as AUTH says.
+// newCallers returns the checker of callers for the setting AUTH.
 func newCallers(s settings.Settings) (handler.CallerChecker, error) {
 	config := callers.Config{
 		Audience: s.Audience,
@@ -25,5 +25,5 @@ func newCallers(s settings.Settings) (handler.CallerChecker, error) {
 	case "oidc":
 		return callers.NewOIDC(config, http.DefaultClient)
 	}
-	return nil, fmt.Errorf("AUTH=%q is not known", s.Auth) // and Load has said so
+	return nil, fmt.Errorf("AUTH=%q is not known", s.Auth) // settings.Load refuses other values
 }

@@ -9,14 +9,14 @@ import (
 )
 
 const (
-	// clockTolerance is how far Firestore's clock and the process's may differ without
-	// a warning: well below the five minutes that a flush allows for.
+	// clockTolerance is how far the clocks of Firestore and of the process may differ
+	// without a warning. It is well below the five minutes that a flush allows for.
 	clockTolerance = time.Minute
-	// clockWarningPause is how long the log is silent after a warning.
+	// clockWarningPause is the shortest time between two warnings.
 	clockWarningPause = 10 * time.Minute
 )
 
-// A clockWatch tells people that the clocks of Firestore and of the process differ.
+// A clockWatch warns the operator if the clocks of Firestore and of the process differ.
 type clockWatch struct {
 	log     *slog.Logger
 	metrics *metrics.Metrics
@@ -25,7 +25,8 @@ type clockWatch struct {
 	warned time.Time
 }
 
-// ahead notes how far Firestore's clock is ahead of the process's.
+// ahead records how far Firestore's clock is ahead of the process's clock, and warns if
+// the clocks differ too much.
 func (c *clockWatch) ahead(d time.Duration) {
 	c.metrics.ClockAhead(d)
 	if d.Abs() <= clockTolerance {

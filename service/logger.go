@@ -8,14 +8,14 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// NewJSONLogger returns a logger of one JSON object a line, with the fields where Cloud
-// Logging looks for them (https://cloud.google.com/logging/docs/structured-logging).
-// Lines that are logged with a request's context have its trace, by which Cloud Run's
-// own line of the request has them below it. That needs the project; without one, lines
-// have no trace.
+// NewJSONLogger returns a logger that writes one JSON object a line, with the field names
+// that Cloud Logging reads (https://cloud.google.com/logging/docs/structured-logging). A
+// line that is logged with a request's context has the request's trace. By the trace, the
+// log viewer shows the line below Cloud Run's own line of the request. The trace needs
+// the project: if project is empty, lines have no trace.
 //
-// A line has no httpRequest: Cloud Run's has it, and takes for its own only lines that
-// have none.
+// Lines have no httpRequest. Cloud Run's own line has that field, and only lines without
+// it are shown below.
 func NewJSONLogger(w io.Writer, level slog.Level, project string) *slog.Logger {
 	var handler slog.Handler = slog.NewJSONHandler(w, &slog.HandlerOptions{
 		Level: level,
@@ -45,12 +45,13 @@ func NewJSONLogger(w io.Writer, level slog.Level, project string) *slog.Logger {
 	return slog.New(handler)
 }
 
-// A traceHandler adds the trace in a record's context to its line, outside of all
-// groups, where Cloud Logging looks. So it keeps the handler without groups, and what
-// is to be done to it after the trace was added.
+// A traceHandler adds the trace in a record's context to the record's line. Cloud Logging
+// looks for the trace outside of all groups. So a traceHandler keeps the handler without
+// groups and attributes, and applies the groups and attributes after it has added the
+// trace.
 type traceHandler struct {
 	root    slog.Handler
-	derive  func(root slog.Handler) slog.Handler // all WithAttrs and WithGroup so far
+	derive  func(root slog.Handler) slog.Handler // applies all WithAttrs and WithGroup so far
 	project string
 }
 
@@ -78,7 +79,7 @@ func (h traceHandler) WithGroup(name string) slog.Handler {
 	return h.with(func(derived slog.Handler) slog.Handler { return derived.WithGroup(name) })
 }
 
-// with adds one step to derive.
+// with returns a handler whose derive has one more step.
 func (h traceHandler) with(step func(derived slog.Handler) slog.Handler) slog.Handler {
 	before := h.derive
 	h.derive = func(root slog.Handler) slog.Handler { return step(before(root)) }

@@ -1,5 +1,5 @@
-// Package tidemark builds the running parts from the settings: the stores, the
-// group commit, the flush and the HTTP handler over them.
+// Package service builds the running parts from the settings: the stores, the group
+// commit, the flush and the HTTP handler.
 package service
 
 import (
@@ -22,15 +22,16 @@ import (
 	"github.com/tidemark-dev/tidemark/windowstore"
 )
 
-// maxHeaderBytes leaves room for the attributes of an unwrapped push, of which Pub/Sub
-// allows 100, with names of 256 bytes and values of 1024.
+// maxHeaderBytes leaves room for the attributes of an unwrapped push, which are headers.
+// Pub/Sub allows 100 attributes, with names of 256 bytes and values of 1024 bytes.
 const maxHeaderBytes = 256 << 10
 
-// maxInFlight is how many of the largest bodies may be held in memory at once.
+// maxInFlight is how many request bodies of the largest size may be in memory at the same
+// time.
 const maxInFlight = 16
 
-// A Service is the whole of Tidemark in one process. [New] makes it; nothing
-// listens until [Service.Serve].
+// A Service is the whole of Tidemark in one process. [New] creates a Service, and
+// [Service.Serve] makes it listen.
 type Service struct {
 	settings  settings.Settings
 	log       *slog.Logger
@@ -41,11 +42,11 @@ type Service struct {
 	flush     func(context.Context) flush.Report
 	auditor   *audit.Auditor
 	handler   *handler.Handler
-	watch     func(event.Verdict) // told of every message that was stored; may be nil
+	watch     func(event.Verdict) // called for every stored message; may be nil
 }
 
-// New opens the stores and builds the parts over them. The caller closes the
-// service, also after an error of Serve.
+// New opens the stores and builds the other parts on them. The caller closes the service,
+// also after an error of Serve.
 func New(ctx context.Context, s settings.Settings, log *slog.Logger) (*Service, error) {
 	mayCall, err := newCallers(s)
 	if err != nil {
@@ -114,13 +115,13 @@ func New(ctx context.Context, s settings.Settings, log *slog.Logger) (*Service, 
 	return t, nil
 }
 
-// Handler returns the HTTP handler, for a test or another server to hold.
+// Handler returns the HTTP handler, for a test or for a server of the caller.
 func (t *Service) Handler() http.Handler { return t.handler }
 
-// maxFlushErrors is how many errors of a flush are logged; its report has all.
+// maxFlushErrors is how many errors of a flush are logged. The report has all of them.
 const maxFlushErrors = 5
 
-// Flush runs what POST /flush runs, and logs one line of what it did.
+// Flush runs what POST /flush runs, and logs the result in one line.
 func (t *Service) Flush(ctx context.Context) flush.Report {
 	start := time.Now()
 	report := t.flush(ctx)
@@ -150,7 +151,7 @@ func (t *Service) Flush(ctx context.Context) flush.Report {
 		some := report.Errors[:min(len(report.Errors), maxFlushErrors)]
 		attrs = append(attrs, slog.String("error", errors.Join(some...).Error()))
 	}
-	// An alert goes by the status: infra/metrics.tf.
+	// An alert in infra/metrics.tf matches this status.
 	t.log.LogAttrs(ctx, level, "flush", append(attrs, slog.String("status", status))...)
 	return report
 }
@@ -170,11 +171,12 @@ func (t *Service) Repair(ctx context.Context, from, to time.Time) (audit.Report,
 	return t.auditor.Repair(ctx, from, to)
 }
 
-// Watch has f told of the verdict of every message, once it is stored. It must be
-// called before requests are answered; f is called from many goroutines.
+// Watch sets f to be called with the verdict of every message, after the message is
+// stored. Watch must be called before the first request; f is called from many
+// goroutines.
 func (t *Service) Watch(f func(event.Verdict)) { t.watch = f }
 
-// watched is the group commit with its watcher.
+// watched is the group commit, followed by the call of the watcher.
 type watched struct{ t *Service }
 
 func (w watched) Submit(ctx context.Context, m event.Message, v event.Verdict) (event.Verdict, error) {
@@ -185,12 +187,12 @@ func (w watched) Submit(ctx context.Context, m event.Message, v event.Verdict) (
 	return v, err
 }
 
-// OpenWindows returns the windows that have counted events and are not yet due,
-// with their counts so far, oldest first.
+// OpenWindows returns the windows that have counted events and are not yet due, with
+// their counts so far. The oldest window is first.
 func (t *Service) OpenWindows(ctx context.Context) ([]flush.Window, error) {
 	windows := t.settings.Windows()
 	now := time.Now()
-	first := windows.End(windows.LastDue(now, t.settings.FlushQuiet)) // where the last due window ends
+	first := windows.End(windows.LastDue(now, t.settings.FlushQuiet)) // the end of the last window that is due
 	latest := windows.Start(now.Add(t.settings.MaxClockSkew))
 	var open []flush.Window
 	for w, err := range t.counters.Pending(ctx, first, latest) {
@@ -206,14 +208,15 @@ func (t *Service) OpenWindows(ctx context.Context) ([]flush.Window, error) {
 	return open, nil
 }
 
-// Serve answers requests on the listener until ctx ends. Then it refuses new
-// requests, answers those it has accepted, and returns nil. It closes the
-// listener. The caller has the data directory by [Lock].
+// Serve answers requests on the listener until ctx ends. Then Serve refuses new requests,
+// answers the accepted ones, and returns nil. Serve closes the listener. The caller holds
+// the data directory's [Lock].
 func (t *Service) Serve(ctx context.Context, listener net.Listener) error {
 	accepted, giveUp := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer giveUp(nil)
-	// Cloud Run speaks either to a container, as the service is set: h2c is HTTP/2
-	// without TLS, by a client that knows beforehand.
+	// Cloud Run speaks HTTP/1 or h2c to a container; a setting of the Cloud Run service
+	// decides. h2c is HTTP/2 without TLS, from a client that knows beforehand that the
+	// server speaks it.
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
@@ -227,7 +230,7 @@ func (t *Service) Serve(ctx context.Context, listener net.Listener) error {
 		IdleTimeout:       settings.IdleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(t.log.Handler(), slog.LevelWarn),
-		// OPTIONS * is no route, and answered as one.
+		// Without this, net/http answers OPTIONS * itself, although it is no route.
 		DisableGeneralOptionsHandler: true,
 	}
 	if address, ok := listener.Addr().(*net.TCPAddr); ok && t.settings.Auth == "none" && !address.IP.IsLoopback() {
@@ -243,12 +246,13 @@ func (t *Service) Serve(ctx context.Context, listener net.Listener) error {
 	return t.drain(ctx, server, giveUp)
 }
 
-// errShutdown ends the requests that storage has kept waiting for too long.
+// errShutdown ends the requests that still wait for storage at the end of the shutdown's
+// grace.
 var errShutdown = errors.New("shutting down")
 
-// drain answers what the server has accepted. Messages that are not stored in
-// time are refused, and come again. A request of which the body has not arrived
-// by then has not been accepted.
+// drain answers the requests that the server has accepted. Messages that are not stored
+// in time are refused, and Pub/Sub delivers them again. A request whose body has not
+// arrived by then counts as not accepted.
 func (t *Service) drain(ctx context.Context, server *http.Server, giveUp context.CancelCauseFunc) error {
 	t.log.Info("shutting down", "waiting", t.committer.QueueLength())
 	t.handler.Drain()
@@ -266,8 +270,8 @@ func (t *Service) drain(ctx context.Context, server *http.Server, giveUp context
 	return nil
 }
 
-// Close stores and answers what still waits, bounded by ctx, and releases the
-// stores.
+// Close stores and answers the messages that still wait, bounded by ctx. Then it closes
+// the stores.
 func (t *Service) Close(ctx context.Context) error {
 	return errors.Join(t.committer.Close(ctx), t.closeStores())
 }

@@ -24,16 +24,17 @@ import (
 	"github.com/tidemark-dev/tidemark/windowstore/sqlitecounters"
 )
 
-// openStores opens the embedded stores. The counters have a file of their own,
-// so that the append of one batch and the increment of the one before it can be
-// written side by side: SQLite has one writer per file.
+// openStores opens the counters and the tables. SQLite allows one writer per file. So
+// counters and tables have separate files: the append of one batch and the increment of
+// the batch before it can be written at the same time.
 func (t *Service) openStores(ctx context.Context) error {
 	if t.settings.OnDisk() {
 		if err := makeDir(t.settings); err != nil {
 			return err
 		}
 	}
-	// First, because it may refuse the settings, before any table is made.
+	// Counters first: opening them may refuse the settings, and then no table must be
+	// created.
 	clock := clockWatch{log: t.log, metrics: t.metrics}
 	counters, err := openCounters(ctx, t.settings, clock.ahead)
 	if err != nil {
@@ -54,10 +55,10 @@ func (t *Service) openStores(ctx context.Context) error {
 	return nil
 }
 
-// OpenWarehouse opens the tables of the configured backend alone, for a command
-// that reads them, also beside a running server. It refuses what [CheckStored]
-// and [New] refuse: settings that do not fit the pipeline on record would take
-// its rows for something else. The caller closes it.
+// OpenWarehouse opens only the tables of the configured backend, for a command that reads
+// them. A server may be running. OpenWarehouse refuses what [CheckStored] and [New]
+// refuse: with settings that do not fit the pipeline on record, the command would misread
+// the pipeline's rows. The caller closes the warehouse.
 func OpenWarehouse(ctx context.Context, s settings.Settings) (warehouse.Warehouse, error) {
 	if err := CheckStored(s); err != nil {
 		return nil, err
@@ -65,18 +66,19 @@ func OpenWarehouse(ctx context.Context, s settings.Settings) (warehouse.Warehous
 	if err := checkMeaning(ctx, s); err != nil {
 		return nil, err
 	}
-	// A person waits for them, and no flush.
+	// An interactive command: use the default query timeout, not FLUSH_TIMEOUT.
 	w, err := openTables(ctx, s, queryOptions{timeout: bigquerytables.DefaultQueryTimeout})
 	if err != nil {
-		return nil, err // and not a nil pointer in w
+		return nil, err // not a nil pointer in an interface
 	}
 	return w, nil
 }
 
-// checkMeaning returns a [*windowstore.MeaningError] where the settings do not fit
-// the pipelines on record, and records nothing.
+// checkMeaning returns a [*windowstore.MeaningError] if the settings do not fit the
+// pipelines on record. It records nothing.
 func checkMeaning(ctx context.Context, s settings.Settings) error {
-	// Where SQLite counters are lost, so is the record.
+	// SQLite keeps the record in the file of the counters: without the file there is
+	// nothing to compare.
 	if _, err := os.Stat(CountersPath(s)); err != nil && s.Counters == "sqlite" {
 		return nil
 	}
@@ -84,15 +86,15 @@ func checkMeaning(ctx context.Context, s settings.Settings) error {
 	if err != nil {
 		return err
 	}
-	if c, ok := counters.(FirestoreCounters); ok { // SQLite's were compared when they were opened
+	if c, ok := counters.(FirestoreCounters); ok { // SQLite counters compared the settings when they were opened
 		err = c.Check(ctx)
 	}
 	return errors.Join(err, counters.Close())
 }
 
-// CheckStored returns an error that wraps [fs.ErrNotExist] if nothing was ever
-// stored on the configured backend. A command that looks for what is stored must
-// not make empty tables of a wrong DATA_DIR, and find nothing.
+// CheckStored returns an error that wraps [fs.ErrNotExist] if the backend is local and
+// nothing was ever stored there. If DATA_DIR is wrong, a command that reads stored data
+// must not create empty tables there and report that it found nothing.
 func CheckStored(s settings.Settings) error {
 	if s.Backend == "gcp" {
 		return nil
@@ -103,20 +105,25 @@ func CheckStored(s settings.Settings) error {
 	return nil
 }
 
+// CountersPath returns the path of the SQLite file with the counters.
 func CountersPath(s settings.Settings) string { return filepath.Join(s.DataDir, "counters.db") }
-func TablesPath(s settings.Settings) string   { return filepath.Join(s.DataDir, "warehouse.db") }
-func LockPath(s settings.Settings) string     { return filepath.Join(s.DataDir, "lock") }
 
-// openCounters opens the counters. Of SQLite's it refuses settings that do not
-// fit the pipelines on record; Firestore's is not asked before the first write.
-// clockAhead, unless it is nil, is told how far Firestore's clock is ahead.
+// TablesPath returns the path of the SQLite file with the tables.
+func TablesPath(s settings.Settings) string { return filepath.Join(s.DataDir, "warehouse.db") }
+
+// LockPath returns the path of the file that [Lock] locks.
+func LockPath(s settings.Settings) string { return filepath.Join(s.DataDir, "lock") }
+
+// openCounters opens the counters. SQLite counters refuse settings that do not fit the
+// pipelines on record. Firestore counters compare the settings only before the first
+// write. If clockAhead is not nil, it is called with how far Firestore's clock is ahead.
 func openCounters(ctx context.Context, s settings.Settings, clockAhead func(time.Duration)) (windowstore.Store, error) {
 	if s.Counters == "firestore" {
 		config := FirestoreConfig(s)
 		config.ClockAhead = clockAhead
 		counters, err := OpenFirestore(ctx, s, config)
 		if err != nil {
-			return nil, err // and not an empty store
+			return nil, err // not an empty store in an interface
 		}
 		return counters, nil
 	}
@@ -127,7 +134,7 @@ func openCounters(ctx context.Context, s settings.Settings, clockAhead func(time
 	return counters, nil
 }
 
-// meaning returns what the settings make of the pipeline.
+// meaning returns the settings that decide what the pipeline's counters mean.
 func meaning(s settings.Settings) windowstore.Meaning {
 	m := windowstore.Meaning{
 		WindowDuration: s.WindowDuration,
@@ -143,10 +150,12 @@ func meaning(s settings.Settings) windowstore.Meaning {
 	return m
 }
 
+// SQLiteCounters returns the configuration of the counters in SQLite.
 func SQLiteCounters(s settings.Settings) sqlitecounters.Config {
 	return sqlitecounters.Config{Path: CountersPath(s), Pipeline: s.Pipeline, Meaning: meaning(s), Now: time.Now}
 }
 
+// FirestoreConfig returns the configuration of the connection to Firestore.
 func FirestoreConfig(s settings.Settings) firestorecounters.Config {
 	return firestorecounters.Config{
 		Project: s.Project, Database: s.FirestoreDatabase, EmulatorHost: s.FirestoreEmulator, CallTimeout: settings.StepTimeout,
@@ -154,6 +163,7 @@ func FirestoreConfig(s settings.Settings) firestorecounters.Config {
 	}
 }
 
+// OpenFirestore opens the counters in Firestore. The caller closes them.
 func OpenFirestore(ctx context.Context, s settings.Settings, config firestorecounters.Config) (FirestoreCounters, error) {
 	database, err := firestorecounters.Open(ctx, config)
 	if err != nil {
@@ -166,7 +176,7 @@ func OpenFirestore(ctx context.Context, s settings.Settings, config firestorecou
 	return FirestoreCounters{store, database}, nil
 }
 
-// FirestoreCounters is a store that closes its connection.
+// FirestoreCounters is a store of counters that owns its connection and closes it.
 type FirestoreCounters struct {
 	*sharded.Store
 	database *firestorecounters.Database
@@ -177,12 +187,14 @@ func (c FirestoreCounters) TryWrite(ctx context.Context, pipeline string) error 
 	return c.database.TryWrite(ctx, pipeline)
 }
 
+// Close closes the connection.
 func (c FirestoreCounters) Close() error { return c.database.Close() }
 
-// queryOptions say how queries are run where each is billed by what it reads.
+// queryOptions are for the queries of BigQuery, which bills a query by the bytes it
+// reads.
 type queryOptions struct {
 	timeout time.Duration
-	scanned func(query string, bytes int64) // told of each, unless it is nil
+	scanned func(query string, bytes int64) // called for each query; may be nil
 }
 
 // openTables opens the tables.
@@ -197,15 +209,17 @@ func openTables(ctx context.Context, s settings.Settings, queries queryOptions) 
 	return w, nil
 }
 
+// SQLiteTables returns the configuration of the tables in SQLite.
 func SQLiteTables(s settings.Settings) sqlitetables.Config {
 	return sqlitetables.Config{Path: TablesPath(s), Layout: s.Layout()}
 }
 
-// clockSlack is how far the publish time of a message can be ahead of the clock of the
-// process that stores it. Pub/Sub's is not by more than a moment, so this is for
-// messages that are pushed by hand, from a machine whose clock is wrong.
+// clockSlack is how far the publish time of a message may be ahead of the clock of the
+// process that stores the message. Pub/Sub's publish times are ahead by a moment at most.
+// The slack is for messages that are pushed by hand from a machine whose clock is wrong.
 const clockSlack = 24 * time.Hour
 
+// BigQueryConfig returns the configuration of the tables in BigQuery.
 func BigQueryConfig(s settings.Settings) bigquerytables.Config {
 	return bigquerytables.Config{
 		Project: s.Project, Dataset: s.Dataset, Location: s.BigQueryLocation, Layout: s.Layout(),
@@ -216,8 +230,8 @@ func BigQueryConfig(s settings.Settings) bigquerytables.Config {
 	}
 }
 
-// openBigQuery connects with the first call, so an error is one of the settings or
-// of the credentials.
+// openBigQuery makes no call: the first use connects. So an error comes from the settings
+// or the credentials.
 func openBigQuery(ctx context.Context, s settings.Settings, queries queryOptions) (warehouse.Warehouse, error) {
 	config := BigQueryConfig(s)
 	config.QueryTimeout, config.Scanned = queries.timeout, queries.scanned
@@ -228,15 +242,15 @@ func openBigQuery(ctx context.Context, s settings.Settings, queries queryOptions
 	return bigQueryWarehouse{streamhouse.New(s.Layout(), tables, tables), tables, s.FlushTimeout}, nil
 }
 
-// bigQueryWarehouse is a warehouse that closes its connections.
+// bigQueryWarehouse is a warehouse that owns its connections and closes them.
 type bigQueryWarehouse struct {
 	*streamhouse.Warehouse
 	tables       *bigquerytables.Tables
 	flushTimeout time.Duration
 }
 
-// CountRaw says of a flush that runs into its timeout what to do. (An audit says so
-// itself.)
+// CountRaw adds to the error of a flush that runs into its timeout what to do. (An audit
+// has an error of its own for its timeout.)
 func (w bigQueryWarehouse) CountRaw(ctx context.Context, starts []time.Time) ([]int64, error) {
 	counts, err := w.Warehouse.CountRaw(ctx, starts)
 	if errors.Is(err, context.DeadlineExceeded) {
@@ -245,11 +259,12 @@ func (w bigQueryWarehouse) CountRaw(ctx context.Context, starts []time.Time) ([]
 	return counts, err
 }
 
+// Close closes the connections.
 func (w bigQueryWarehouse) Close() error { return w.tables.Close() }
 
-// explainDir says of an error of the data directory, or of a file in it, whether
-// another directory helps, or it is the user who may not. (To read a file, SQLite writes
-// the log beside it.)
+// explainDir adds to an error of the data directory, or of a file in it, what to do: use
+// another directory, or get the permissions. (Even a reader needs write permission:
+// SQLite creates its log beside the file.)
 func explainDir(s settings.Settings, err error) error {
 	if _, misfit := errors.AsType[*windowstore.MeaningError](err); misfit && s.OnThisMachine() {
 		return fmt.Errorf("%w; or use another DATA_DIR", err)
@@ -260,7 +275,7 @@ func explainDir(s settings.Settings, err error) error {
 	return err
 }
 
-// makeDir makes the data directory where it does not exist.
+// makeDir creates the data directory if it does not exist.
 func makeDir(s settings.Settings) error {
 	if err := os.MkdirAll(s.DataDir, 0o700); err != nil {
 		return explainDir(s, fmt.Errorf("make the data directory: %w", err))
@@ -268,15 +283,15 @@ func makeDir(s settings.Settings) error {
 	return nil
 }
 
-// ErrInUse is wrapped by the error of [Lock] for a data directory that another
-// server has.
+// ErrInUse is wrapped by the error of [Lock] if another server uses the data directory.
 var ErrInUse = errors.New("another tidemark server has it")
 
-// Lock makes the data directory where it does not exist, and keeps other servers
-// out of it until unlock is called. A server locks before it makes anything else.
-// (Two would be safe, as they are in the cloud, but on one machine they are a
-// mistake: each would take half of what is meant for the other. Single commands,
-// as flush and audit, run beside a server, and do not lock.)
+// Lock creates the data directory if it does not exist, and keeps other servers out of
+// the directory until unlock is called. A server calls Lock before it creates anything
+// else. Two servers on one directory would lose nothing, as in the cloud. But on one
+// machine a second server is a mistake: each server would get half of the messages that
+// are meant for the other. Commands such as flush and audit run beside a server, and do
+// not lock.
 func Lock(s settings.Settings) (unlock func() error, err error) {
 	if !s.OnDisk() {
 		return func() error { return nil }, nil

@@ -14,7 +14,7 @@ func (s *Settings) checkAuth(onCloudRun bool) (problems []error) {
 		if onCloudRun {
 			problem("AUTH=none on Cloud Run (K_SERVICE is set) would let anyone on the internet write")
 		}
-		for _, name := range []string{"PUSH_CALLERS", "FLUSH_CALLERS", "VIEW_CALLERS"} { // else it would look protected
+		for _, name := range []string{"PUSH_CALLERS", "FLUSH_CALLERS", "VIEW_CALLERS"} { // else the server would look protected
 			if s.texts[name] != "" {
 				problem("%s=%q: AUTH=none checks no callers; set AUTH=oidc, or leave %s out", name, s.texts[name], name)
 			}

@@ -11,11 +11,11 @@ import (
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
-// readPipelineFile reads the setting PIPELINE_FILE: a path, or the text of a file if the
-// value has a line break.
+// readPipelineFile reads the setting PIPELINE_FILE. The value is the path of a file or,
+// if the value has a line break, the text of a file.
 func (s *Settings) readPipelineFile(value string) error {
 	if value == "" {
-		return nil // the built-in one
+		return nil // use the built-in file
 	}
 	text := []byte(value)
 	if !strings.Contains(value, "\n") {
@@ -32,8 +32,8 @@ func (s *Settings) readPipelineFile(value string) error {
 	return nil
 }
 
-// ofFile returns what the pipeline file says of a setting, or nothing. The built-in file
-// leaves all settings as they are.
+// ofFile returns the value that the pipeline file gives to a setting, or an empty string.
+// The built-in file gives no values.
 func (s *Settings) ofFile(name string) string {
 	f := s.PipelineFile
 	if f.Name == "" {
@@ -50,18 +50,18 @@ func (s *Settings) ofFile(name string) string {
 	}[name]
 }
 
-// mayDiffer reports whether a setting may differ from what the pipeline file says.
+// mayDiffer reports whether a setting may differ from its value in the pipeline file.
 func (s *Settings) mayDiffer(name string) bool { return strings.HasSuffix(name, "_TABLE") }
 
-// same reports whether two texts are the same value of a setting.
+// same reports whether two texts mean the same value of a setting.
 func same(a, b string) bool {
 	x, errX := durations.Parse(a)
 	y, errY := durations.Parse(b)
 	return a == b || errX == nil && errY == nil && x == y
 }
 
-// checkSources checks that the pipeline file has the fields which EVENT_TIME and EVENT_ID
-// mean.
+// checkSources checks that the pipeline file has the fields that EVENT_TIME and EVENT_ID
+// need.
 func (s *Settings) checkSources() (problems []error) {
 	if s.EventTime.String() == "payload" && s.PipelineFile.Schema.Time == "" {
 		problems = append(problems, errors.New("EVENT_TIME=payload: the pipeline file names no field with the event time; write event: time: and a field's name into the file, or set EVENT_TIME to publish or attribute:NAME"))
@@ -80,9 +80,9 @@ func (s Settings) Layout() warehouse.Layout {
 	return warehouse.Layout{Names: s.Tables, Schema: f.Schema, ProcessingAt: f.ProcessingAt, Count: f.Count}
 }
 
-// EventTimeMeaning returns where the event time is, as it is recorded with the pipeline:
-// EVENT_TIME, and the field if the payload has the time. A record of "payload" alone
-// means the field of the built-in file.
+// EventTimeMeaning returns where the event time is, as the record of the pipeline spells
+// it: EVENT_TIME, and the name of the field if the time is in the payload. A record of
+// "payload" alone means the field of the built-in file.
 func (s Settings) EventTimeMeaning() string {
 	source, field := s.EventTime.String(), s.PipelineFile.Schema.Time
 	if source == "payload" && field != pipeline.LabFile().Schema.Time {

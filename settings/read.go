@@ -14,8 +14,8 @@ import (
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
-// A reader of a setting parses its text into a field of Settings. Its error says
-// what was expected; Load adds the name and the text.
+// A reader of a setting parses a text into a field of Settings. Its error says what was
+// expected; Load adds the setting's name and the text.
 
 func text(field *string) func(string) error {
 	return func(text string) error {
@@ -34,7 +34,7 @@ func nonempty(field *string) func(string) error {
 	}
 }
 
-// projectID reads the id of a project, or nothing.
+// projectID reads the id of a project. The text may be empty.
 func projectID(field *string) func(string) error {
 	return func(text string) error {
 		if *field = text; text == "" {
@@ -44,7 +44,8 @@ func projectID(field *string) func(string) error {
 	}
 }
 
-// pipelineName reads a name that is also a Firestore document id.
+// pipelineName reads the name of a pipeline, which must also be valid as the id of a
+// Firestore document.
 func pipelineName(field *string) func(string) error {
 	return func(text string) error {
 		*field = text
@@ -63,7 +64,7 @@ func tableName(field *string) func(string) error {
 	}
 }
 
-// list reads items separated by commas, each of which isItem must take.
+// list reads items separated by commas. isItem must accept each item.
 func list(field *[]string, isItem func(string) bool, want string) func(string) error {
 	return func(text string) error {
 		if *field = nil; text == "" {
@@ -84,19 +85,19 @@ func accounts(field *[]string) func(string) error {
 	return list(field, isAddress, "e-mail address (as a@b.iam.gserviceaccount.com, without serviceAccount: before it, and no pattern)")
 }
 
-// hostNames reads a list of names of hosts.
+// hostNames reads a list of host names.
 func hostNames(field *[]string) func(string) error {
 	return list(field, isHostName, "name of a host (as tidemark.internal, without http:// before it or a port after it, and no pattern)")
 }
 
-// isHostName tells whether a browser can send the name: what could never match would be
-// a host that is refused for ever.
+// isHostName reports whether a browser can send the name. A name that no browser sends
+// would never match, so that every request for that host would be refused.
 func isHostName(name string) bool {
 	return name != "" && strings.Trim(strings.ToLower(name), "abcdefghijklmnopqrstuvwxyz0123456789-_.") == ""
 }
 
-// isAddress tells whether a token can have the address: what could never match would
-// be a caller that is refused for ever.
+// isAddress reports whether a token can have the address. An address that no token has
+// would never match, so that every request of that caller would be refused.
 func isAddress(account string) bool {
 	for _, char := range []byte(account) {
 		if char <= ' ' || char >= 0x7f || strings.IndexByte(`:*,;<>()"`, char) >= 0 {
@@ -137,7 +138,7 @@ type choiceError []string
 
 func (e choiceError) Error() string {
 	choices := e
-	if choices[0] == "" { // that is, not set
+	if choices[0] == "" { // an empty choice means not set
 		choices = choices[1:]
 	}
 	last := len(choices) - 1

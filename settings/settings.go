@@ -1,5 +1,6 @@
-// Package settings has every setting: its name, its default and its check, and the time
-// limits that go with them. Environment variables and flags are read here and nowhere else.
+// Package settings has every setting with its name, default and check, and the time
+// limits that belong to the settings. Environment variables and flags are read here and
+// nowhere else.
 package settings
 
 import (
@@ -17,8 +18,8 @@ import (
 	"github.com/tidemark-dev/tidemark/window"
 )
 
-// Settings is everything a person may choose. Each setting is an environment
-// variable and a command-line flag; [Load] reads and checks them.
+// Settings is everything that the operator may choose. Each setting is an environment
+// variable and a command-line flag; [Load] reads and checks the settings.
 type Settings struct {
 	Backend  string
 	Counters string
@@ -31,7 +32,8 @@ type Settings struct {
 	BigQueryLocation  string
 	FirestoreDatabase string
 
-	// PipelineFile is what the file says that PIPELINE_FILE names, or the built-in one.
+	// PipelineFile is the content of the file that PIPELINE_FILE names, or of the
+	// built-in file.
 	PipelineFile pipeline.File
 	Pipeline     string
 	Dataset      string
@@ -72,8 +74,8 @@ type Settings struct {
 	BigQueryEmulator        string
 	BigQueryStorageEmulator string
 
-	texts map[string]string // what was read, by setting
-	given map[string]bool   // it was given and is not the default, by setting
+	texts map[string]string // the text that was read, by setting
+	given map[string]bool   // whether the setting was given a text other than the default
 }
 
 // LogValue returns every setting by its name.
@@ -97,10 +99,10 @@ func (s Settings) Chosen() []string {
 	return chosen
 }
 
-// A Setting describes one setting to a person.
+// A Setting describes one setting for the user.
 type Setting struct {
 	Name    string // of the environment variable
-	Default string // a value, or where it depends on other settings, empty
+	Default string // a value; empty if the default depends on other settings
 	Usage   string
 
 	read func(text string) error // parses text into its field
@@ -109,20 +111,20 @@ type Setting struct {
 // Flag returns the name of the setting's command-line flag.
 func (s Setting) Flag() string { return strings.ReplaceAll(strings.ToLower(s.Name), "_", "-") }
 
-// Choices returns the values that the setting can have; none if it can have others
-// than a list could name.
+// Choices returns the values that the setting can have. It returns nothing if a list
+// cannot name them all.
 func (s Setting) Choices() []string {
-	choices, _ := errors.AsType[choiceError](s.read("\x00")) // which no setting takes for a choice
+	choices, _ := errors.AsType[choiceError](s.read("\x00")) // no setting has this value
 	return slices.DeleteFunc(slices.Clone([]string(choices)), func(choice string) bool { return choice == "" })
 }
 
-// minBody is the least MAX_BODY: Pub/Sub's largest message, 10 MB, in base64 in
-// its envelope. A lower limit would refuse, and so redeliver, for ever what
-// Pub/Sub has accepted.
+// minBody is the least MAX_BODY: the largest message of Pub/Sub, 10 MB, as base64 in its
+// envelope. With a lower limit, Tidemark would refuse a message that Pub/Sub has
+// accepted, and Pub/Sub would deliver the message again and again.
 const minBody = 14 << 20
 
-// table lists the settings in the order of their documentation, with the field
-// of s that each is read into.
+// table returns the settings in the order of their documentation. Each setting is read
+// into a field of s.
 func (s *Settings) table() []Setting {
 	return []Setting{
 		{"BACKEND", "local", "where rows and counters are kept: local (SQLite in DATA_DIR; not on Cloud Run) or gcp (BigQuery and Firestore)", oneOf(&s.Backend, "local", "gcp")},
@@ -174,9 +176,10 @@ func (s *Settings) table() []Setting {
 // Table returns the description of every setting.
 func Table() []Setting { return new(Settings).table() }
 
-// Load reads the settings: from flags, given by flag name; else from the
-// environment through lookup, where an empty variable counts as not set; else
-// the default. The error names every problem, with its value.
+// Load reads each setting from the flags, which are given by flag name; else from the
+// environment through lookup, if the variable is not empty; else from the pipeline file,
+// if the file decides the setting; else Load takes the default. The error names every
+// problem, with the value.
 func Load(flags map[string]string, lookup func(name string) (string, bool)) (Settings, error) {
 	s := Settings{texts: map[string]string{}, given: map[string]bool{}, PipelineFile: pipeline.LabFile()}
 	var problems []error
@@ -200,7 +203,7 @@ func Load(flags map[string]string, lookup func(name string) (string, bool)) (Set
 		s.texts[setting.Name], s.given[setting.Name] = text, text != setting.Default
 		if err := setting.read(text); err != nil {
 			problems = append(problems, fmt.Errorf("%s=%q: %w", from, text, err))
-			_ = setting.read(setting.Default) // so that the checks below find no fault in a consequence of this one
+			_ = setting.read(setting.Default) // so that the checks below do not report this problem again
 		}
 	}
 	service, _ := lookup("K_SERVICE")
@@ -265,7 +268,7 @@ func (s *Settings) complete(onCloudRun bool) (problems []error) {
 	return problems
 }
 
-// setText gives a setting a value that is known to be good.
+// setText sets a setting to a value that is known to be valid.
 func (s *Settings) setText(name, text string) {
 	for _, setting := range s.table() {
 		if setting.Name == name {
@@ -275,7 +278,7 @@ func (s *Settings) setText(name, text string) {
 	}
 }
 
-// Windows returns the scheme of windows. Load has checked it.
+// Windows returns the windows of the pipeline. Load has checked them.
 func (s Settings) Windows() window.Fixed {
 	return window.Fixed{Duration: s.WindowDuration, AllowedLateness: s.AllowedLateness}
 }
@@ -283,5 +286,5 @@ func (s Settings) Windows() window.Fixed {
 // OnDisk reports whether anything is kept in the data directory.
 func (s Settings) OnDisk() bool { return s.Backend == "local" || s.Counters == "sqlite" }
 
-// OnThisMachine reports whether everything is kept there.
+// OnThisMachine reports whether everything is kept in the data directory.
 func (s Settings) OnThisMachine() bool { return s.Backend == "local" && s.Counters == "sqlite" }

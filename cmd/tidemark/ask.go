@@ -14,13 +14,13 @@ import (
 	"github.com/tidemark-dev/tidemark/internal/lab/delivery"
 )
 
-// askTimeout is longer than a server takes to answer anything.
+// askTimeout is longer than a server takes for any answer.
 const askTimeout = 2 * time.Minute
 
-// askServer calls a route of a running server and returns the body of its answer.
-// A server is given by its base, as http://127.0.0.1:8080, or with the route's
-// whole path where it is mounted elsewhere; the token, if any, goes with the call.
-// With any status but 200 it returns the body and an error.
+// askServer calls a route of a running server and returns the body of the answer. The
+// server is given by its base URL, as http://127.0.0.1:8080. If the route is mounted at
+// another path, the server is given by the whole URL of the route. The token, if any, is
+// sent with the call. If the status is not 200, askServer returns the body and an error.
 func askServer(ctx context.Context, token, method, server, route string, query url.Values) ([]byte, error) {
 	target, err := routeURL(server, route)
 	if err != nil {
@@ -41,7 +41,7 @@ func askServer(ctx context.Context, token, method, server, route string, query u
 		return nil, err
 	}
 	delivery.Authorize(request, token)
-	// A redirect would make a GET of a POST, and may lead the token out of TLS.
+	// A redirect would turn a POST into a GET, and could send the token without TLS.
 	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	response, err := client.Do(request)
 	if err != nil {
@@ -58,8 +58,8 @@ func askServer(ctx context.Context, token, method, server, route string, query u
 	return body, nil
 }
 
-// routeURL returns where a server's route is, or refuses the URL of another
-// route: one that did something else would answer 200 as well.
+// routeURL returns the URL of a server's route. It refuses the URL of another route: that
+// route could do something else and also answer 200.
 func routeURL(server, route string) (*url.URL, error) {
 	target, err := url.Parse(server)
 	if err != nil || target.Host == "" {
@@ -77,7 +77,7 @@ func routeURL(server, route string) (*url.URL, error) {
 	return target, nil
 }
 
-// withAnswer adds to an error what the server said to it.
+// withAnswer adds the body of the server's answer to an error.
 func withAnswer(err error, answer []byte) error {
 	if text := strings.TrimSpace(string(answer)); text != "" {
 		return fmt.Errorf("%w: %s", err, text)

@@ -102,12 +102,12 @@ do not count.`,
 
 // auditOptions are the flags of audit that say what to do.
 type auditOptions struct {
-	from, to       string // empty where not given
+	from, to       string // empty if not given
 	repair, dryRun bool
 }
 
-// auditServer has a server audit, by its own clock where no --to is given, and reads
-// the answer into report.
+// auditServer asks a server for an audit, and reads the answer into report. If there is
+// no --to, the audit ends at the time of the server's clock.
 func auditServer(ctx context.Context, server, token string, o auditOptions, report any) error {
 	method := http.MethodGet
 	if o.repair {
@@ -127,9 +127,9 @@ func auditServer(ctx context.Context, server, token string, o auditOptions, repo
 	if err != nil {
 		return withAnswer(err, answer)
 	}
-	// Whatever else may answer 200 there must not pass for a report without
-	// differences, nor such a report for an estimate: a server that does not know
-	// dry_run has run the audit.
+	// Something other than Tidemark may answer 200 too; its answer must not pass for a
+	// report without differences. Nor may a report pass for an estimate: a server that
+	// does not know dry_run has run the audit.
 	var found struct {
 		To    time.Time
 		Bytes *int64 // of an estimate
@@ -145,7 +145,7 @@ func auditServer(ctx context.Context, server, token string, o auditOptions, repo
 	return nil
 }
 
-// printEstimate prints the estimate, and in a line for a person what it means.
+// printEstimate prints the estimate as JSON on stdout, and one line in words on stderr.
 func printEstimate(p process, e audit.Estimate) error {
 	if err := printReport(p.stdout, e); err != nil {
 		return err
@@ -155,7 +155,7 @@ func printEstimate(p process, e audit.Estimate) error {
 	return nil
 }
 
-// printAudit prints the report, and in a line for a person what it means.
+// printAudit prints the report as JSON on stdout, and one line in words on stderr.
 func printAudit(p process, report audit.Report) error {
 	if err := printReport(p.stdout, report); err != nil {
 		return err

@@ -48,8 +48,8 @@ whether they do could not be found out.`,
 	return cmd
 }
 
-// printFindings prints the findings, each with what to do under it, and in a line
-// for a person how many there are of what is not well.
+// printFindings prints each finding with what to do about it below, and then one line
+// with the numbers of problems and warnings on stderr.
 func printFindings(p process, findings []check.Finding) error {
 	found := map[check.Level]int{}
 	for _, f := range findings {

@@ -25,9 +25,9 @@ import (
 	"github.com/tidemark-dev/tidemark/window"
 )
 
-// devDefaults are the settings that dev has other defaults for, so that a person
-// sees final windows and late events within two minutes. Without lateness, as in
-// the lab's pipeline, nearly every window of the stream with lag has some.
+// devDefaults are the settings for which dev has other defaults: with them, the user sees
+// final windows and late events within two minutes. With an allowed lateness of zero, as
+// in the lab's pipeline, nearly every window of a stream with lag has late events.
 var devDefaults = map[string]string{"ALLOWED_LATENESS": "0s", "LOG_LEVEL": "warn"}
 
 func devCommand(p process) *cobra.Command {
@@ -93,8 +93,8 @@ func dev(ctx context.Context, s settings.Settings, stream generator.Config, ever
 	})
 }
 
-// besideServer runs f beside the server and returns when both have ended: the end
-// of either ends the other.
+// besideServer runs f beside the server and returns when both have ended. When one ends,
+// the other is stopped.
 func besideServer(ctx context.Context, service *service.Service, listener net.Listener, f func(context.Context) error) error {
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	running, stopRunning := context.WithCancel(ctx)
@@ -109,7 +109,7 @@ func besideServer(ctx context.Context, service *service.Service, listener net.Li
 	return errors.Join(err, <-served)
 }
 
-// A devRun is what dev tells a person.
+// A devRun is the state behind the lines that dev prints.
 type devRun struct {
 	service  *service.Service
 	settings settings.Settings
@@ -119,10 +119,10 @@ type devRun struct {
 
 	mu          sync.Mutex
 	late        map[time.Time]map[string]bool // ids of late events by window
-	untold      map[time.Time]int             // how many of them no line has told of
-	final       map[time.Time]int64           // page views of the windows that were told as final
+	untold      map[time.Time]int             // late events that no line has reported, by window
+	final       map[time.Time]int64           // page views that were reported for final windows
 	deadLetters int                           // since the last line about open windows
-	toldAt      time.Time                     // when that line was; zero before the first
+	toldAt      time.Time                     // the time of that line; zero before the first
 }
 
 func newDevRun(s settings.Settings, url string, out io.Writer) *devRun {
@@ -135,7 +135,7 @@ func newDevRun(s settings.Settings, url string, out io.Writer) *devRun {
 	}
 }
 
-// generate pushes the stream to the server, as Pub/Sub does, until ctx ends.
+// generate pushes the stream to the server until ctx ends, as Pub/Sub would.
 func (d *devRun) generate(ctx context.Context, stream generator.Config) error {
 	client := delivery.NewClient(generator.DefaultConcurrency)
 	defer client.CloseIdleConnections()
@@ -148,7 +148,7 @@ func (d *devRun) generate(ctx context.Context, stream generator.Config) error {
 	})
 }
 
-// observe notes what was stored.
+// observe notes the verdict of a stored message.
 func (d *devRun) observe(v event.Verdict) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -166,7 +166,7 @@ func (d *devRun) observe(v event.Verdict) {
 	}
 }
 
-// introduce says what will happen and when, and what to try.
+// introduce prints what will happen and when, and what the user can try.
 func (d *devRun) introduce(stream generator.Config, every time.Duration, now time.Time) {
 	s := d.settings
 	lag := "They publish at once: try --lag for users who go offline."
@@ -208,7 +208,7 @@ And look into the tables:
 `, s.DataDir, d.url, event.FormatTime(now.Add(-ago)), durations.Text(ago))
 }
 
-// onPurpose says which faults the stream has.
+// onPurpose returns the faults that the stream has on purpose, in words.
 func onPurpose(stream generator.Config) string {
 	var faults []string
 	fault := func(share float64, text string) {
@@ -224,8 +224,8 @@ func onPurpose(stream generator.Config) string {
 	return "\nOn purpose " + strings.Join(faults, ",\nand ") + "."
 }
 
-// flushEvery flushes at every multiple of the interval until ctx ends, and tells
-// of the windows that are open once a minute.
+// flushEvery flushes at every multiple of the interval until ctx ends. Once a minute it
+// prints the line about open windows.
 func (d *devRun) flushEvery(ctx context.Context, every time.Duration) {
 	for {
 		next := time.Now().Truncate(every).Add(every)
@@ -243,15 +243,16 @@ func (d *devRun) flush(ctx context.Context) {
 	report := d.service.Flush(ctx)
 	d.tellFlush(report)
 	if ctx.Err() != nil {
-		return // and so are the errors
+		return // errors after the end are expected
 	}
 	for _, err := range report.Errors {
 		fmt.Fprintf(d.out, "%s  flush: %v\n", clock(report.ReadTime), err)
 	}
 }
 
-// tellFlush prints a line for each window that has become final, or has got more
-// since: a redelivery has a window written again, with the count it had.
+// tellFlush prints a line for each window that has become final or has grown since. A
+// redelivery can cause a window to be written again with the same count; such a window
+// gets no line.
 func (d *devRun) tellFlush(report flush.Report) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -272,8 +273,8 @@ func (d *devRun) tellFlush(report flush.Report) {
 	}
 }
 
-// tellOpen prints a line of the windows that are not yet final, with what was
-// late or no event since the line before.
+// tellOpen prints a line about the windows that are not yet final, with the late events
+// and the dead letters since the last such line.
 func (d *devRun) tellOpen(ctx context.Context, now time.Time) {
 	open, err := d.service.OpenWindows(ctx)
 	if err != nil {
@@ -292,8 +293,8 @@ func (d *devRun) tellOpen(ctx context.Context, now time.Time) {
 	fmt.Fprintf(d.out, "%s  open   %s%s\n", clock(now), strings.Join(texts, "; "), d.takeAside(now))
 }
 
-// takeAside returns what the stream held besides events on time that no line has
-// told of, and forgets the windows that are too old to be told of again.
+// takeAside returns, in words, the late events and dead letters that no line has
+// reported. It forgets the windows that are too old to appear in a line again.
 func (d *devRun) takeAside(now time.Time) string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -317,8 +318,8 @@ func (d *devRun) takeAside(now time.Time) string {
 	return aside
 }
 
-// takeUntold returns how many events came late in the windows that have no line
-// as final to come, as they have had it or have nothing counted.
+// takeUntold returns the late events of windows for which no further "final" line will be
+// printed.
 func (d *devRun) takeUntold(now time.Time) string {
 	var texts []string
 	for _, start := range slices.SortedFunc(maps.Keys(d.untold), time.Time.Compare) {
@@ -331,5 +332,3 @@ func (d *devRun) takeUntold(now time.Time) string {
 }
 
 func clock(t time.Time) string { return t.UTC().Format("15:04:05") }
-
-// withServer runs a server beside f, which gets its URL, and returns when both

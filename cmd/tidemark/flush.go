@@ -55,7 +55,8 @@ func flushBackend(ctx context.Context, s settings.Settings, p process) error {
 	})
 }
 
-// withBackend runs f on the configured backend, also beside a server.
+// withBackend runs f on a service of the configured backend. A server may run at the same
+// time.
 func withBackend(ctx context.Context, s settings.Settings, p process, f func(*service.Service) error) (err error) {
 	if err := service.CheckStored(s); err != nil {
 		return err
@@ -68,7 +69,7 @@ func withBackend(ctx context.Context, s settings.Settings, p process, f func(*se
 	return f(service)
 }
 
-// printReport prints a report as JSON for a person to read.
+// printReport prints a report as indented JSON.
 func printReport(out io.Writer, report any) error {
 	encoder := json.NewEncoder(out)
 	encoder.SetIndent("", "  ")
@@ -78,14 +79,15 @@ func printReport(out io.Writer, report any) error {
 	return nil
 }
 
-// flushServer calls a server's flush route as Cloud Scheduler does and prints its
-// report, which there is also where a part of the flush failed.
+// flushServer calls a server's flush route as Cloud Scheduler does, and prints the
+// server's report. The answer has a report even if a part of the flush failed.
 func flushServer(ctx context.Context, server string, p process) error {
 	answer, err := askServer(ctx, p.token(), http.MethodPost, server, "/flush", nil)
 	var report struct {
 		ReadTime time.Time `json:"read_time"`
 	}
-	// Whatever else may answer 200 there must not pass for a flush.
+	// Something other than Tidemark may answer 200 too; its answer must not pass for a
+	// flush.
 	if json.Unmarshal(answer, &report) != nil || report.ReadTime.IsZero() {
 		if err != nil {
 			return withAnswer(err, answer)

@@ -22,8 +22,8 @@ import (
 	"github.com/tidemark-dev/tidemark/internal/lab/generator"
 )
 
-// streamFlags gives a command the flags of the stream it generates. The returned
-// function has them read once they are parsed.
+// streamFlags adds the flags of the generated stream to a command. After the flags are
+// parsed, the returned function reads them into config.
 func streamFlags(flags *pflag.FlagSet, config *generator.Config) func() error {
 	flags.BoolVar(&config.Lag, "lag", config.Lag, "users go offline now and then, and publish what they did when they are back")
 	flags.IntVar(&config.Users, "users", config.Users, "number of users")
@@ -42,8 +42,8 @@ func streamFlags(flags *pflag.FlagSet, config *generator.Config) func() error {
 	}
 }
 
-// settled is how long before now a stream that is printed at once ends: long
-// enough that, with default settings, every window of it is due.
+// settled is how long before now a stream ends that is printed at once. With default
+// settings, every window of such a stream is due.
 const settled = 5 * time.Minute
 
 func generateCommand(p process) *cobra.Command {
@@ -127,7 +127,7 @@ interrupt is a normal end.`,
 	return cmd
 }
 
-// count returns how many of the conditions hold.
+// count returns how many of the conditions are true.
 func count(conditions ...bool) (n int) {
 	for _, c := range conditions {
 		if c {
@@ -137,8 +137,8 @@ func count(conditions ...bool) (n int) {
 	return n
 }
 
-// printStream prints a stream as push bodies: at once if it has an end or a start,
-// else in real time. The end of ctx is a normal end of it.
+// printStream prints a stream as push bodies: at once if the stream has an end or a
+// start, else in real time. The end of ctx ends the stream without an error.
 func printStream(ctx context.Context, config generator.Config, out io.Writer) error {
 	if config.Count == 0 && config.Duration == 0 && config.Start.IsZero() {
 		return generator.Run(ctx, config, generator.Options{
@@ -174,8 +174,8 @@ func printBody(out io.Writer, d generator.Delivery) error {
 	return nil
 }
 
-// deliverStream delivers a stream in real time and says at its end what became of
-// it.
+// deliverStream delivers a stream in real time. At the end it prints how many messages
+// were accepted and refused.
 func deliverStream(ctx context.Context, config generator.Config, target string, p process) error {
 	client := delivery.NewClient(generator.DefaultConcurrency)
 	defer client.CloseIdleConnections()
@@ -201,14 +201,15 @@ func deliverStream(ctx context.Context, config generator.Config, target string, 
 	return watched.end(err)
 }
 
-// errRefused is returned for a message that is not taken, and does not end the
+// errRefused is returned for a message that the receiver refuses. It does not end the
 // stream.
 var errRefused = errors.New("refused")
 
-// A watchedStream tells the user what becomes of a stream while it is published.
+// A watchedStream counts the outcomes of a stream's messages and shows the user the
+// progress.
 type watchedStream struct {
 	out     io.Writer
-	success string // what has become of the accepted ones
+	success string // name of the accepted ones, as "messages accepted"
 	console *console.Console
 	stop    func()
 
@@ -216,10 +217,10 @@ type watchedStream struct {
 	begun, accepted, refused atomic.Int64
 }
 
-// progressInterval is how often the user of a terminal sees how far a stream is.
+// progressInterval is the time between two updates of the progress line on a terminal.
 const progressInterval = time.Second
 
-// watchStream begins to watch. The caller ends it by end.
+// watchStream starts to show the progress. The caller must call end.
 func watchStream(ctx context.Context, p process, success string) *watchedStream {
 	w := &watchedStream{out: p.stderr, success: success, start: time.Now()}
 	if !isTerminal(p.stderr) {
@@ -253,15 +254,15 @@ func (w *watchedStream) publish(f func(context.Context, generator.Delivery) erro
 	}
 }
 
-// line is the progress line.
+// line returns the progress line.
 func (w *watchedStream) line(now time.Time) string {
 	accepted, refused := w.accepted.Load(), w.refused.Load()
 	return fmt.Sprintf("%s: %d %s, %d on their way, %d refused",
 		durations.Text(now.Sub(w.start).Round(time.Second)), accepted, w.success, w.begun.Load()-accepted-refused, refused)
 }
 
-// end says what became of the stream, and returns its error, or that something was
-// refused.
+// end prints the totals of the stream. It returns the stream's error, or an error if a
+// message was refused.
 func (w *watchedStream) end(err error) error {
 	w.stop()
 	w.console.Close()

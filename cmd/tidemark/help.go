@@ -11,15 +11,15 @@ import (
 	"github.com/tidemark-dev/tidemark/settings"
 )
 
-// helpWidth is where lines of help are broken.
+// helpWidth is the longest line of the help.
 const helpWidth = 100
 
-// A settingsGroup is a part of the settings, as help shows them: those that most
-// users need, and the rest.
+// A settingsGroup is a part of the settings, as the help shows them: the settings that
+// most users need, and the rest.
 type settingsGroup struct {
 	title        string
 	common, rest []string
-	server       bool // of a command that listens alone
+	server       bool // only for a command that listens
 }
 
 var settingsGroups = []settingsGroup{
@@ -50,7 +50,7 @@ var settingsGroups = []settingsGroup{
 	},
 }
 
-// flagUsages returns the usage of the settings of those names.
+// flagUsages returns the usage of the named settings.
 func flagUsages(all *pflag.FlagSet, names ...string) string {
 	shown := pflag.NewFlagSet("", pflag.ContinueOnError)
 	shown.SortFlags = false
@@ -60,8 +60,8 @@ func flagUsages(all *pflag.FlagSet, names ...string) string {
 	return shown.FlagUsagesWrapped(helpWidth)
 }
 
-// printUsage prints how to call a command that has settings: the flags that are its
-// alone, and then the settings that most users need.
+// printUsage prints how to call a command that has settings: first the command's own
+// flags, then the settings that most users need.
 func printUsage(cmd *cobra.Command, settings *pflag.FlagSet, server bool) error {
 	own := pflag.NewFlagSet(cmd.Name(), pflag.ContinueOnError)
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
@@ -82,7 +82,7 @@ func printUsage(cmd *cobra.Command, settings *pflag.FlagSet, server bool) error 
 	return err
 }
 
-// settingsTopic is the help of all settings. It is no command.
+// settingsTopic returns the help topic with all settings. The topic cannot be run.
 func settingsTopic() *cobra.Command {
 	all := newSettingsFlags(nil)
 	var text strings.Builder
@@ -96,7 +96,7 @@ as --data-dir /tmp/tidemark; the flag wins. A duration without a unit is in seco
 	return &cobra.Command{Use: "settings", Short: "All settings, which commands take as flags and from the environment", Long: text.String()}
 }
 
-// flagError returns the error of a flag in words for a user.
+// flagError returns an error of flag parsing in words for the user.
 func flagError(cmd *cobra.Command, err error) error {
 	if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok && unknown.GetSpecifiedShortnames() == "" {
 		text := "unknown flag: --" + unknown.GetSpecifiedName()
@@ -121,20 +121,20 @@ func flagError(cmd *cobra.Command, err error) error {
 	return err
 }
 
-// similarFlags returns the flags of the command whose names are nearly the given one,
+// similarFlags returns the flags of the command whose names are similar to the given name
 // or begin with it.
 func similarFlags(cmd *cobra.Command, name string) []string {
-	names := &cobra.Command{SuggestionsMinimumDistance: 2} // which knows what is similar
+	names := &cobra.Command{SuggestionsMinimumDistance: 2} // cobra finds the similar names
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		names.AddCommand(&cobra.Command{Use: f.Name, Run: func(*cobra.Command, []string) {}})
 	})
 	return names.SuggestionsFor(strings.ReplaceAll(name, "_", "-"))
 }
 
-// completeChoices has shells complete a flag with the choices that it has.
+// completeChoices makes shells complete the values of a flag from its choices.
 func completeChoices(cmd *cobra.Command, flag string, choices ...string) {
 	directive := cobra.ShellCompDirectiveNoFileComp
-	if len(choices) > 0 && strings.HasSuffix(choices[len(choices)-1], ":") { // a name follows
+	if len(choices) > 0 && strings.HasSuffix(choices[len(choices)-1], ":") { // the user goes on with a name
 		directive |= cobra.ShellCompDirectiveNoSpace
 	}
 	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(choices, directive)); err != nil {
@@ -142,7 +142,7 @@ func completeChoices(cmd *cobra.Command, flag string, choices ...string) {
 	}
 }
 
-// completeSettings does so for every setting.
+// completeSettings does what completeChoices does, for every setting.
 func completeSettings(cmd *cobra.Command) {
 	for _, s := range settings.Table() {
 		switch s.Name {

@@ -44,8 +44,8 @@ guess says what it rests on.`,
 	return cmd
 }
 
-// guessPipeline returns a pipeline file for the events in the file of the name, which
-// is also the pipeline's.
+// guessPipeline returns a pipeline file for the events in the named file. The pipeline is
+// named after that file.
 func guessPipeline(name string, p process) (string, error) {
 	input, closeInput, err := openInput(name, p)
 	if err != nil {

@@ -1,6 +1,5 @@
-// Command tidemark counts the events of a Pub/Sub topic per event-time window,
-// exactly. README.md says how to use it; tidemark COMMAND --help says it for one
-// command.
+// Command tidemark counts the events of a Pub/Sub topic per event-time window, exactly.
+// README.md describes its use, and tidemark COMMAND --help describes one command.
 package main
 
 import (
@@ -21,7 +20,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal kills
+	context.AfterFunc(ctx, stop) // after the first signal, a second one ends the process at once
 	os.Exit(run(ctx, os.Args[1:], process{
 		stdin:  os.Stdin,
 		stdout: os.Stdout,
@@ -30,14 +29,14 @@ func main() {
 	}))
 }
 
-// process is what a command knows of the process it runs in.
+// process is what a command uses of its process.
 type process struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
-	lookup         func(name string) (string, bool) // of the environment
+	lookup         func(name string) (string, bool) // looks up an environment variable
 }
 
-// token returns the identity token that is sent to servers, or nothing.
+// token returns the identity token for calls of servers, or an empty string.
 func (p process) token() string {
 	token, _ := p.lookup(delivery.TokenVariable)
 	return token
@@ -50,16 +49,15 @@ const (
 	exitUsage = 2 // the command was called wrongly
 )
 
-// errNo is returned by a command that has said all there is to say, and whose
-// answer is no.
+// errNo is returned by a command that has printed its result, if the result is "no".
 var errNo = errors.New("the answer is no")
 
-// A usageError is a wrong call.
+// A usageError is returned if the command was called wrongly.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
-// run runs the command that args name and returns the exit code.
+// run runs the command that args name, and returns the exit code.
 func run(ctx context.Context, args []string, p process) int {
 	root := &cobra.Command{
 		Use:   "tidemark",
@@ -89,7 +87,7 @@ those files: serve, dev, flush, audit, check and replay.`,
 		return exitDone
 	case errors.Is(err, errNo):
 		return exitNo
-	case errors.As(err, &usage) || called == root: // cobra's own errors, as for an unknown command, come from root
+	case errors.As(err, &usage) || called == root: // cobra's own errors, such as an unknown command, come from root
 		fmt.Fprintf(p.stderr, "tidemark: %v\nSee %q.\n", err, called.CommandPath()+" --help")
 		return exitUsage
 	}
@@ -97,7 +95,8 @@ those files: serve, dev, flush, audit, check and replay.`,
 	return exitNo
 }
 
-// helpCommand is cobra's, but that help about no command is a usage error.
+// helpCommand returns cobra's help command, with one change: help about an unknown
+// command is a usage error.
 func helpCommand(root *cobra.Command) *cobra.Command {
 	return &cobra.Command{
 		Use:     "help [COMMAND]",
@@ -127,7 +126,7 @@ func arguments(check cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
-// isTerminal reports whether a stream is a person's terminal.
+// isTerminal reports whether a stream is a terminal.
 func isTerminal(stream any) bool {
 	file, ok := stream.(*os.File)
 	return ok && term.IsTerminal(int(file.Fd()))

@@ -15,7 +15,7 @@ import (
 	"github.com/tidemark-dev/tidemark/internal/lab/replay"
 )
 
-// defaultPushURL is where a server with default settings takes pushes.
+// defaultPushURL is the push route of a server with default settings on this machine.
 const defaultPushURL = "http://127.0.0.1:8080/push"
 
 const (
@@ -106,7 +106,7 @@ they were in.`,
 	return cmd
 }
 
-// replayFile replays the file of the name, or standard input if it is "-".
+// replayFile replays the named file, or standard input if the name is "-".
 func replayFile(ctx context.Context, name string, o replay.Options, p process) error {
 	input, closeInput, err := openInput(name, p)
 	if err != nil {
@@ -117,7 +117,7 @@ func replayFile(ctx context.Context, name string, o replay.Options, p process) e
 	return runReplay(ctx, o, p)
 }
 
-// openInput opens the file of the name, or standard input if the name is "-".
+// openInput opens the named file, or standard input if the name is "-".
 func openInput(name string, p process) (input io.Reader, closeInput func() error, err error) {
 	if name == "-" {
 		return p.stdin, func() error { return nil }, nil
@@ -129,7 +129,7 @@ func openInput(name string, p process) (input io.Reader, closeInput func() error
 	return file, file.Close, nil
 }
 
-// runReplay replays the input of the options and prints the summary.
+// runReplay replays the input that the options name, and prints the summary.
 func runReplay(ctx context.Context, o replay.Options, p process) error {
 	o.Token = p.token()
 	if err := o.Validate(); err != nil {

@@ -55,8 +55,8 @@ func serve(ctx context.Context, s settings.Settings, p process) error {
 	})
 }
 
-// introduceServer says to the user of a terminal where the server is, and what the
-// user has to see to.
+// introduceServer prints, on a terminal, the URL of the server and what the user still
+// has to do.
 func introduceServer(out io.Writer, s settings.Settings, url string) {
 	fmt.Fprintf(out, "tidemark %s serves at %s until Ctrl-C.\n", version(), url)
 	chosen := s.Chosen()
@@ -68,7 +68,7 @@ func introduceServer(out io.Writer, s settings.Settings, url string) {
 		"  while sleep 60; do curl -sX POST %s/flush > /dev/null; done\n\n", url)
 }
 
-// serverURL returns the URL of a server as one can open it on this machine.
+// serverURL returns a URL by which programs on this machine reach the server.
 func serverURL(listener net.Listener) string {
 	address := listener.Addr().(*net.TCPAddr)
 	if address.IP.IsUnspecified() {
@@ -77,8 +77,9 @@ func serverURL(listener net.Listener) string {
 	return "http://" + address.String()
 }
 
-// withListener runs f on a service and the listener that it is to serve on. Where
-// the data directory or the port is in use, it has made no tables.
+// withListener runs f on a service and on the listener that the service is to serve. If
+// the data directory or the port is in use, withListener returns an error and creates no
+// tables.
 func withListener(ctx context.Context, s settings.Settings, log *slog.Logger, f func(*service.Service, net.Listener) error) (err error) {
 	unlock, err := service.Lock(s)
 	if err != nil {
@@ -89,7 +90,7 @@ func withListener(ctx context.Context, s settings.Settings, log *slog.Logger, f 
 	if err != nil {
 		return err
 	}
-	defer listener.Close() // Serve has, unless it was not reached
+	defer listener.Close() // for an error before Serve, which closes it too
 	service, err := service.New(ctx, s, log)
 	if err != nil {
 		return err
@@ -98,7 +99,7 @@ func withListener(ctx context.Context, s settings.Settings, log *slog.Logger, f 
 	return f(service, listener)
 }
 
-// closeService closes a service, also when ctx has ended.
+// closeService closes a service, even if ctx has ended.
 func closeService(ctx context.Context, service *service.Service) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settings.CloseTimeout)
 	defer cancel()

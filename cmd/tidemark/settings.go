@@ -15,19 +15,19 @@ import (
 	"github.com/tidemark-dev/tidemark/settings"
 )
 
-// A settingValue is the text of a setting as a flag. It takes any text, so that every
-// bad value is reported together, by settings.Load.
+// A settingValue is the text of a setting as a flag. A settingValue accepts any text, so
+// that settings.Load can report all bad values together.
 type settingValue struct{ text, kind string }
 
 func (v *settingValue) String() string { return v.text }
-func (v *settingValue) Type() string   { return v.kind } // which help shows
+func (v *settingValue) Type() string   { return v.kind } // help shows the kind
 func (v *settingValue) Set(text string) error {
 	v.text = text
 	return nil
 }
 
-// newSettingsFlags returns a flag for every setting. Defaults by name go before the
-// settings' own.
+// newSettingsFlags returns a flag for every setting. A default in defaults, by name,
+// replaces the setting's own default.
 func newSettingsFlags(defaults map[string]string) *pflag.FlagSet {
 	flags := pflag.NewFlagSet("settings", pflag.ContinueOnError)
 	for _, s := range settings.Table() {
@@ -43,8 +43,8 @@ type settingsOptions struct {
 	server   bool              // the command listens
 }
 
-// settingsFlags gives the command a flag for every setting and returns what reads
-// the settings once the flags are parsed.
+// settingsFlags adds a flag for every setting to the command. The returned function reads
+// the settings after the flags are parsed.
 func settingsFlags(cmd *cobra.Command, p process, o settingsOptions) func() (settings.Settings, error) {
 	own := newSettingsFlags(o.defaults)
 	lookup := func(name string) (string, bool) {
@@ -71,14 +71,14 @@ func settingsFlags(cmd *cobra.Command, p process, o settingsOptions) func() (set
 		return s, nil
 	}
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
-		_, problems := load() // those that would be found next
+		_, problems := load() // report the problems that the next call would find, too
 		return usageError{errors.Join(flagError(cmd, err), problems)}
 	})
 	return load
 }
 
-// A durationValue is a duration as a flag, read as a setting is: a plain number is
-// in seconds.
+// A durationValue is a duration as a flag. It is read like a setting: a plain number
+// means seconds.
 type durationValue time.Duration
 
 func (d *durationValue) String() string { return durations.Text(time.Duration(*d)) }
@@ -89,13 +89,13 @@ func (d *durationValue) Set(text string) error {
 	return err
 }
 
-// textLog tells whether the log is text.
+// textLog reports whether the log is written as text.
 func textLog(p process, s settings.Settings) bool {
 	return s.LogFormat == "text" || s.LogFormat == "" && isTerminal(p.stderr)
 }
 
-// newLogger returns the process's log, on standard error: text for a person, else
-// JSON in the field names that Cloud Logging reads.
+// newLogger returns the process's log on standard error: as text, or as JSON with the
+// field names that Cloud Logging reads.
 func newLogger(p process, s settings.Settings) *slog.Logger {
 	if textLog(p, s) {
 		return slog.New(slog.NewTextHandler(p.stderr, &slog.HandlerOptions{Level: s.LogLevel}))

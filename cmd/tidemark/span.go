@@ -8,9 +8,9 @@ import (
 	"github.com/tidemark-dev/tidemark/event"
 )
 
-// parseSpan reads the flags --from and --to, or returns all that is wrong with
-// them. Without --from the span begins with the zero time, and without --to it
-// ends at the given time; a zero end is none.
+// parseSpan reads the flags --from and --to, or returns everything that is wrong with
+// them. Without --from, the span begins at the zero time. Without --to, the span ends at
+// end; a zero end means that the span has no end.
 func parseSpan(fromText, toText string, end time.Time) (from, to time.Time, err error) {
 	to = end
 	var problems []error

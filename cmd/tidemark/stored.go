@@ -19,15 +19,15 @@ import (
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
-// The tables that can be replayed. A table of another name by setting is still
-// meant by these.
+// The tables that can be replayed. These words are used even if a setting gives the table
+// another name.
 const (
 	rawTable        = "raw"
 	deadLetterTable = "dead_letter"
 )
 
-// storedOptions are the flags that say which stored messages to send. The table
-// is empty if none are to be.
+// storedOptions are the flags that choose stored messages to send. The table is empty if
+// the command sends no stored messages.
 type storedOptions struct{ table, from, to string }
 
 func (o *storedOptions) addFlags(flags *pflag.FlagSet) {
@@ -36,14 +36,15 @@ func (o *storedOptions) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.to, "to", "", "with --from-table: what was stored before this time (default no end)")
 }
 
-// A storedSpan is a part of a table: what was stored in [from, to), where a zero
-// to is no end.
+// A storedSpan is a part of a table: the messages stored in [from, to). A zero to means
+// that the span has no end.
 type storedSpan struct {
 	table    string
 	from, to time.Time
 }
 
-// check returns what the flags say, or all that is wrong with them.
+// check returns the span that the flags choose, or everything that is wrong with the
+// flags.
 func (o *storedOptions) check() (storedSpan, error) {
 	span := storedSpan{table: o.table}
 	var problems []error
@@ -68,13 +69,13 @@ func replayStored(ctx context.Context, s settings.Settings, span storedSpan, o r
 	ctx, cancel := context.WithCancel(ctx)
 	input, stop := pushBodies(storedMessages(ctx, tables, span, s))
 	defer stop()
-	defer cancel() // first, so that stop does not wait for a long query
+	defer cancel() // runs before stop, so that stop does not wait for a long query
 	o.Input = input
 	return runReplay(ctx, o, p)
 }
 
-// storedMessages yields the messages of the span. Of a table that takes too long to
-// read it says what to do.
+// storedMessages yields the messages of the span. If reading takes too long, the error
+// says what to do.
 func storedMessages(ctx context.Context, tables warehouse.Archive, span storedSpan, s settings.Settings) iter.Seq2[event.Message, error] {
 	return func(yield func(event.Message, error) bool) {
 		for m, err := range readStored(ctx, tables, span, s) {
@@ -93,8 +94,9 @@ func readStored(ctx context.Context, tables warehouse.Archive, span storedSpan, 
 		if span.table == deadLetterTable {
 			for letter, err := range tables.DeadLetters(ctx, span.from, span.to) {
 				m := letter.Message
-				// It came unwrapped, and its attributes are all the headers there were.
-				// Only those that settings name matter to what it is now.
+				// The message came unwrapped, so all headers of its request became
+				// attributes. Only the attributes that settings name matter for the
+				// verdict.
 				if m.CheckLimits() != nil {
 					maps.DeleteFunc(m.Attributes, func(name, _ string) bool { return name != s.EventID.Attribute() && name != s.EventTime.Attribute() })
 				}
@@ -116,9 +118,9 @@ func readStored(ctx context.Context, tables warehouse.Archive, span storedSpan, 
 	}
 }
 
-// pushBodies returns a reader of the messages as push bodies, one a line, which
-// are made as they are read; an error of the messages is the reader's. Once stop
-// has returned, the messages are no longer used.
+// pushBodies returns a reader of the messages as push bodies, one a line. Each body is
+// created when it is read. An error of the messages becomes an error of the reader. After
+// stop has returned, pushBodies no longer uses the messages.
 func pushBodies(messages iter.Seq2[event.Message, error]) (bodies io.Reader, stop func()) {
 	reader, writer := io.Pipe()
 	done := make(chan struct{})
@@ -127,7 +129,7 @@ func pushBodies(messages iter.Seq2[event.Message, error]) (bodies io.Reader, sto
 		writer.CloseWithError(writeBodies(writer, messages))
 	}()
 	return reader, func() {
-		reader.Close() // ends a write that waits for a reader
+		reader.Close() // ends a write that is waiting to be read
 		<-done
 	}
 }

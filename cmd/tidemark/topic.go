@@ -22,21 +22,21 @@ import (
 )
 
 const (
-	// publishTimeout is how long a message is tried again, and how long after an
-	// interrupt what is under way may still take.
+	// publishTimeout is how long the client tries to publish one message. After an
+	// interrupt, messages that are being published have the same time to finish.
 	publishTimeout = 30 * time.Second
-	// checkTimeout bounds the question whether the topic exists.
+	// checkTimeout bounds the check whether the topic exists.
 	checkTimeout = 10 * time.Second
 )
 
-// A topic is where generate publishes.
+// A topic is the topic that generate publishes to.
 type topic struct {
 	project, id string
-	emulator    string // host:port; empty for the service
+	emulator    string // host:port; empty for Pub/Sub itself
 }
 
-// topicName has Pub/Sub's rule for the ids of topics, and lets through every
-// project id there may be, also with a domain, and project numbers.
+// topicName checks the topic's id by Pub/Sub's rule. For the project it accepts every id
+// that exists, including ids with a domain, and project numbers.
 var topicName = regexp.MustCompile(`^projects/([a-z0-9][a-z0-9.:-]*)/topics/([A-Za-z][A-Za-z0-9._~+%-]{2,254})$`)
 
 // parseTopic reads the full name of a topic.
@@ -48,8 +48,8 @@ func parseTopic(name string) (topic, error) {
 	return topic{project: parts[1], id: parts[2]}, nil
 }
 
-// emulatorFlag gives a command the flag of the one setting that publishing has. The
-// returned function reads the setting, once the flags are parsed.
+// emulatorFlag adds the flag of the one setting that publishing needs to a command. After
+// the flags are parsed, the returned function reads the setting.
 func emulatorFlag(flags *pflag.FlagSet, p process) func() (host string, err error) {
 	var setting settings.Setting
 	for _, s := range settings.Table() {
@@ -64,7 +64,7 @@ func emulatorFlag(flags *pflag.FlagSet, p process) func() (host string, err erro
 			all[setting.Flag()] = *given
 		}
 		s, err := settings.Load(all, func(name string) (string, bool) {
-			if name != setting.Name { // no other setting matters here, nor any fault of one
+			if name != setting.Name { // other settings, and their faults, do not matter here
 				return "", false
 			}
 			return p.lookup(name)
@@ -90,11 +90,11 @@ func (t topic) open(ctx context.Context) (*pubsub.Client, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	// Without retries, which hide why Pub/Sub cannot be reached.
+	// Without retries: they would hide why Pub/Sub cannot be reached.
 	once := gax.WithRetry(func() gax.Retryer { return nil })
 	_, err = client.TopicAdminClient.GetTopic(ctx, &pubsubpb.GetTopicRequest{Topic: t.String()}, once)
-	// Who may publish may not always look (roles/pubsub.publisher): then the first
-	// message will tell.
+	// An account that may publish may lack the permission to look
+	// (roles/pubsub.publisher). Then the first message shows whether the topic exists.
 	if err != nil && status.Code(err) != codes.PermissionDenied {
 		client.Close()
 		return nil, fmt.Errorf("look up %s: %w", t, t.explain(err))
@@ -102,7 +102,7 @@ func (t topic) open(ctx context.Context) (*pubsub.Client, error) {
 	return client, nil
 }
 
-// explain adds to an error what to do about it.
+// explain adds to an error what the user can do.
 func (t topic) explain(err error) error {
 	switch {
 	case errors.Is(err, context.DeadlineExceeded) || status.Code(err) == codes.DeadlineExceeded:
@@ -117,7 +117,7 @@ func (t topic) explain(err error) error {
 	return fmt.Errorf("the topic does not exist; make it with %q: %w", command, err)
 }
 
-// hopeless tells whether every other message would get the same error.
+// hopeless reports whether every other message would get the same error.
 func hopeless(err error) bool {
 	switch status.Code(err) {
 	case codes.NotFound, codes.PermissionDenied, codes.Unauthenticated:
@@ -126,8 +126,8 @@ func hopeless(err error) bool {
 	return false
 }
 
-// publishStream publishes a stream to a topic in real time and says at its end
-// what became of it.
+// publishStream publishes a stream to a topic in real time. At the end it prints how many
+// messages were published and refused.
 func publishStream(ctx context.Context, config generator.Config, to topic, p process) error {
 	client, err := to.open(ctx)
 	switch {

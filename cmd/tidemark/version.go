@@ -8,12 +8,12 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// buildVersion is set by the linker where the source's version control is not at
-// hand: -ldflags "-X main.buildVersion=v1.2.3".
+// buildVersion is set by the linker if the build has no version control of the source:
+// -ldflags "-X main.buildVersion=v1.2.3".
 var buildVersion string
 
-// version returns the build's version: the linker's, else the module's, else the
-// commit it was built from.
+// version returns the version of the build: from the linker, else of the module, else the
+// commit that was built.
 func version() string {
 	if buildVersion != "" {
 		return buildVersion
@@ -25,7 +25,7 @@ func version() string {
 	return info.Main.Version
 }
 
-// versionLine names the build, and what it was built with and for.
+// versionLine returns the version with the Go version and the platform of the build.
 func versionLine() string {
 	return fmt.Sprintf("tidemark %s %s %s/%s\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
