@@ -41,15 +41,11 @@ func (r *refusal) Error() string {
 func (r *refusal) Unwrap() error { return r.err }
 
 // explain returns the error of a request as an error of [warehouse.Ingester]. After a
-// refusal it compares the table with the schema, unless the row is too large for any
-// table.
+// refusal it compares the table with the schema.
 func (b *Tables) explain(ctx context.Context, table warehouse.Table, r request, err error) error {
 	refused, ok := errors.AsType[*refusal](err)
 	if !ok {
 		return err
-	}
-	if refused.tooLarge {
-		return &warehouse.RefusedError{Rows: map[int]error{r.first: refused.err}, Certain: true, Err: refused.err}
 	}
 	if checkErr := b.checkTable(ctx, table); checkErr != nil {
 		if _, isTable := errors.AsType[*warehouse.TableError](checkErr); isTable {
@@ -67,10 +63,10 @@ func (b *Tables) explain(ctx context.Context, table warehouse.Table, r request, 
 	for i, err := range refused.rows {
 		rows[r.first+i] = err
 	}
-	if len(rows) == 0 && len(r.rows) == 1 && lasting {
+	if len(rows) == 0 && len(r.rows) == 1 && (refused.tooLarge || lasting) {
 		rows[r.first] = refused.err
 	}
-	return &warehouse.RefusedError{Rows: rows, Err: refused.err}
+	return &warehouse.RefusedError{Rows: rows, Certain: refused.tooLarge, Err: refused.err}
 }
 
 // schemaLag is for how long appends may use the columns that a table had before a

@@ -633,6 +633,22 @@ func TestARowThatIsTooLargeIsNamedForCertain(t *testing.T) {
 	}
 }
 
+// A row that is near the limit may be refused for a fault of the table, and is stored
+// once that is repaired.
+func TestALargeRowIsNotGivenUpForAFaultOfTheTable(t *testing.T) {
+	t.Parallel()
+	for _, method := range methods {
+		rows := rawRows(1)
+		rows[0][2] = strings.Repeat("a", 9<<20+1) // user_agent
+		f := withTables()
+		narrow(f.tables["raw"], "user_agent", map[string]any{"maxLength": "100"})
+		f.refuseRequest(1)
+		if err := appendEach(t, serve(t, f, method), rows)[0]; !errors.As(err, new(*warehouse.TableError)) {
+			t.Errorf("%s: %.300v, want a TableError", method, err)
+		}
+	}
+}
+
 // In a dataset that is elsewhere queries find nothing, whatever is there.
 func TestADatasetElsewhereIsNamed(t *testing.T) {
 	t.Parallel()

@@ -130,6 +130,30 @@ func TestInspectNamesANarrowedColumn(t *testing.T) {
 	}
 }
 
+// Names do not differ by case, and a column that the owner has added is a fault only if
+// each row must have a value for it.
+func TestInspectOfColumnsThatTheOwnerChanged(t *testing.T) {
+	t.Parallel()
+	f := withTables()
+	narrow(f.tables["raw"], "lat", map[string]any{"name": "LAT"})
+	narrow(f.tables["raw"], "lng", map[string]any{"mode": "REPEATED"})
+	schema := f.tables["raw"]["schema"].(map[string]any)
+	schema["fields"] = append(schema["fields"].([]any),
+		map[string]any{"name": "team", "type": "STRING"},
+		map[string]any{"name": "cost", "type": "INTEGER", "mode": "REQUIRED", "defaultValueExpression": "0"},
+		map[string]any{"name": "owner", "type": "STRING", "mode": "REQUIRED"},
+	)
+	got := serve(t, f, bigquerytables.InsertAll).Inspect(t.Context())[1].Faults
+	alter := "ALTER TABLE `p.logs.raw` "
+	want := []bigquerytables.Fault{
+		{What: "column lng is ARRAY<FLOAT>, want FLOAT", Mend: []string{alter + "RENAME COLUMN `lng` TO `lng_old`;", alter + "ADD COLUMN `lng` FLOAT64;"}},
+		{What: "column owner is REQUIRED, and Tidemark has no value for it", Mend: []string{alter + "ALTER COLUMN `owner` DROP NOT NULL;"}},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("faults (-want +got):\n%s", diff)
+	}
+}
+
 func TestOpenStreamAppendsNothing(t *testing.T) {
 	t.Parallel()
 	f := withTables()

@@ -2,6 +2,7 @@ package bigquerytables_test
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"time"
 
@@ -102,6 +103,32 @@ func TestAppendsGoOnAfterAFirstOneThatFailed(t *testing.T) {
 				t.Errorf("after that: %v, %d rows stored, want 2", err, f.applied)
 			}
 		})
+	}
+}
+
+// Of many appends whose connection is cut, the first to notice opens another, and the
+// others use that.
+func TestManyAppendsOfAConnectionThatIsCutShareTheNext(t *testing.T) {
+	t.Parallel()
+	f := withTables()
+	f.onAppend = func(int, int) (*storagepb.AppendRowsResponse, error) {
+		if f.streams == 1 {
+			return nil, status.Error(codes.Unavailable, "connection reset")
+		}
+		return stored, nil
+	}
+	tables := serve(t, f, bigquerytables.StorageWrite)
+	var all sync.WaitGroup
+	for range 50 {
+		all.Go(func() {
+			if err := tables.Append(t.Context(), rawTable, rawRows(1)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if f.streams != 2 || f.applied != 50 {
+		t.Errorf("%d connections, %d rows stored, want 2 and 50", f.streams, f.applied)
 	}
 }
 
