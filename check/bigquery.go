@@ -143,8 +143,8 @@ func (c *bigQueryCheck) missingDataset(o bigquerytables.Object) Finding {
 }
 
 // missing returns the finding for a table or view that does not exist. The first push or
-// flush that needs a table creates the table and the views. If no push did, the flush
-// that publishes counts creates the views.
+// flush that needs a table creates all tables and views. If the views are still missing
+// later, the flush that publishes counts creates them.
 func (c *bigQueryCheck) missing(o bigquerytables.Object) Finding {
 	if c.emulated || c.project.may[makeTables] {
 		return ok("%s: will be made by the first push or flush that needs it", title(o))

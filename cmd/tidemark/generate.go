@@ -42,8 +42,8 @@ func streamFlags(flags *pflag.FlagSet, config *generator.Config) func() error {
 	}
 }
 
-// settled is how long before now a stream ends that is printed at once. With default
-// settings, every window of such a stream is due.
+// settled is how far back the end of a stream lies if the stream is printed at once. With
+// default settings, every window of such a stream is due.
 const settled = 5 * time.Minute
 
 func generateCommand(p process) *cobra.Command {
