@@ -276,6 +276,32 @@ func TestQueriesReadWhatTheyNeed(t *testing.T) {
 	}
 }
 
+// A query with its parameters can have 10 MB, so many windows take several.
+func TestManyWindowsAreCountedInSeveralQueries(t *testing.T) {
+	t.Parallel()
+	server := membigquery.New(t)
+	rest, grpc := server.Start(t)
+	tables := open(t, place{rest, grpc, "p", server}.config(bigquerytables.StorageWrite))
+	if err := tables.Make(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	starts := make([]time.Time, 20_001)
+	for i := range starts {
+		starts[i] = time.Unix(int64(i)*60, 0).UTC()
+	}
+	counts, err := tables.CountRaw(t.Context(), starts)
+	if err != nil || len(counts) != len(starts) {
+		t.Fatalf("%d counts, %v, want %d", len(counts), err, len(starts))
+	}
+	var counted []int
+	for _, q := range server.Queries() {
+		counted = append(counted, len(q.Parameters["starts"].([]any)))
+	}
+	if !slices.Equal(counted, []int{20_000, 1}) {
+		t.Errorf("queries of %v windows, want 20000 and 1", counted)
+	}
+}
+
 // emulated returns the settings of a project of its own on the emulator.
 func emulated(t *testing.T, method bigquerytables.Method) bigquerytables.Config {
 	t.Helper()

@@ -33,7 +33,9 @@ type fake struct {
 	tables   map[string]map[string]any // resources by name
 	location string                    // of the dataset; empty for the default
 	looks    int                       // at the dataset, which making the tables begins with
+	gets     int                       // of tables and views
 	creates  int                       // of tables
+	denies   bool                      // gets of tables and views are denied
 	applied  int                       // rows that were stored
 	streams  int                       // connections to AppendRows
 	unseen   int                       // so many more appends do not see the tables that there are
@@ -43,6 +45,9 @@ type fake struct {
 	// counted as applied. It is called under mu.
 	onAppend func(n, rows int) (*storagepb.AppendRowsResponse, error)
 	appends  int
+
+	// rival makes a table or view of the name in the moment before the caller does.
+	rival func(name string) map[string]any
 
 	idleCloses bool // a connection is closed as idle once it has answered an append
 	hangOpen   int  // so many more calls that open a stream are never answered
@@ -131,6 +136,9 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case path == "/tables":
 		f.creates++
 		name, _ = request["tableReference"].(map[string]any)["tableId"].(string)
+		if f.rival != nil {
+			f.tables[name] = f.rival(name)
+		}
 		if f.tables[name] != nil {
 			answer(w, 409, failure(409, "duplicate"))
 			return
@@ -147,7 +155,10 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		answerWith(w, f.onInsert, rows)
+	case f.denies:
+		answer(w, 403, failure(403, "accessDenied"))
 	default:
+		f.gets++
 		answer(w, 200, f.tables[name])
 	}
 }

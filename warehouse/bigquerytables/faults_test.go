@@ -312,8 +312,41 @@ func TestViewsThatAreMissingAreMade(t *testing.T) {
 			t.Errorf("view %s was not made", view)
 		}
 	}
-	if f.creates != 3 || f.applied != 3 {
-		t.Errorf("%d views made, %d rows stored, want 3 and 3", f.creates, f.applied)
+	if f.creates != 3 || f.applied != 3 || f.gets != 0 {
+		t.Errorf("%d views made, %d rows stored, %d views read again, want 3, 3 and none", f.creates, f.applied, f.gets)
+	}
+}
+
+// What another process makes at the same time is as good, if it is as it must be.
+func TestTablesThatAnotherProcessMakesAreUsed(t *testing.T) {
+	t.Parallel()
+	right := withTables()
+	f := &fake{rival: func(name string) map[string]any {
+		if right.tables[name] == nil { // a view
+			return map[string]any{"type": "VIEW"}
+		}
+		return right.tables[name]
+	}}
+	if err := serve(t, f, bigquerytables.StorageWrite).Append(t.Context(), rawTable, rawRows(1)); err != nil || f.applied != 1 {
+		t.Errorf("%v, %d rows stored, want 1", err, f.applied)
+	}
+	f = &fake{rival: func(string) map[string]any { return resource(rawTable.Columns[1:]) }}
+	if err := serve(t, f, bigquerytables.StorageWrite).Append(t.Context(), rawTable, rawRows(1)); !errors.As(err, new(*warehouse.TableError)) {
+		t.Errorf("%v, want a TableError", err)
+	}
+}
+
+// Who is not allowed to look at the table does not know whose fault a refusal is.
+func TestNothingIsRejectedWhileTheTableCannotBeRead(t *testing.T) {
+	t.Parallel()
+	for _, method := range methods {
+		f := withTables()
+		f.denies = true
+		f.refuseFirst(true)
+		err := appendEach(t, serve(t, f, method), rawRows(1))[0]
+		if err == nil || errors.As(err, new(*warehouse.RefusedError)) || errors.Is(err, warehouse.ErrRejected) || !strings.Contains(err.Error(), "accessDenied") {
+			t.Errorf("%s: %v, want an error that passes and says why", method, err)
+		}
 	}
 }
 
@@ -332,6 +365,21 @@ func TestRowsWaitUntilANewTableIsSeen(t *testing.T) {
 			t.Errorf("%s: %d rows stored, %d tables and views made, %d answers left, want 3, 6 and none", method, n, f.creates, f.unseen)
 		}
 		f.mu.Unlock()
+	}
+}
+
+// Between two looks for a new table there is a pause.
+func TestANewTableIsLookedForNowAndThen(t *testing.T) {
+	t.Parallel()
+	const many = 1 << 30
+	f := &fake{unseen: many}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	err := serve(t, f, bigquerytables.InsertAll).Append(ctx, rawTable, rawRows(1))
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if n := many - f.unseen; !errors.Is(err, context.DeadlineExceeded) || n > 6 {
+		t.Errorf("%v after %d appends within a second, want 6 at most", err, n)
 	}
 }
 
