@@ -182,7 +182,7 @@ func (c *checker) counterFile(ctx context.Context) Finding {
 	ctx, cancel := context.WithTimeout(ctx, settings.StepTimeout)
 	defer cancel()
 	path := service.CountersPath(c.settings)
-	recorded, err := sqlitecounters.Inspect(ctx, service.SQLiteCounters(c.settings))
+	recorded, others, err := sqlitecounters.Inspect(ctx, service.SQLiteCounters(c.settings))
 	if mismatch, found := errors.AsType[*windowstore.MeaningError](err); found {
 		return c.meaningProblem(mismatch)
 	}
@@ -191,6 +191,8 @@ func (c *checker) counterFile(ctx context.Context) Finding {
 		return ok("counters %s: will be made by the first start", path)
 	case err != nil:
 		return c.fileProblem(path, err)
+	case !recorded && len(others) > 0:
+		return ok("counters %s: pipeline %q will be recorded by the first push; on record is %s", path, c.settings.Pipeline, strings.Join(others, ", "))
 	case !recorded:
 		return ok("counters %s: pipeline %q will be recorded by the first push", path, c.settings.Pipeline)
 	}

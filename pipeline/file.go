@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"go.yaml.in/yaml/v4"
 
@@ -64,13 +65,15 @@ func (f File) String() string {
 var Lab string
 
 // LabFile returns the content of the built-in file.
-func LabFile() File {
+func LabFile() File { return labFile() }
+
+var labFile = sync.OnceValue(func() File {
 	f, _, err := parse([]byte(Lab))
 	if err != nil {
 		panic(fmt.Sprintf("the built-in pipeline file: %v", err)) // a test reads it
 	}
 	return f
-}
+})
 
 // Limits of a pipeline file.
 const (
@@ -383,7 +386,7 @@ func (p *fileReader) checkTime() {
 	i := p.file.Schema.Index(name)
 	switch {
 	case i < 0:
-		p.problem(p.lines.time, "time: %s is not the name of a field", name)
+		p.problem(p.lines.time, "time: %s is not the name of a field; the fields are %s", name, p.file.Schema.Names())
 	case p.file.Schema.Fields[i].Type != event.Timestamp && p.file.Schema.Fields[i].Type != "":
 		p.problem(p.lines.time, "time: %s is a field of type %s; the event time must be a TIMESTAMP (for an integer, with format: unix_s or unix_ms)", name, p.file.Schema.Fields[i].Type)
 	case !p.file.Schema.Fields[i].Required:
@@ -407,7 +410,7 @@ func (p *fileReader) checkID() {
 func (f File) CheckIDField(name string) (problem string) {
 	i := f.Schema.Index(name)
 	if i < 0 {
-		return "is not the name of a field"
+		return "is not the name of a field; the fields are " + f.Schema.Names()
 	}
 	field := f.Schema.Fields[i]
 	if field.Type != "" && field.Type != event.String && field.Type != event.Integer || !field.Required {

@@ -111,7 +111,7 @@ func (g *guess) typeOf(at *seen) (typ event.Type, format event.Format, reason st
 }
 
 // timeKey matches keys whose integer values may be times.
-var timeKey = regexp.MustCompile(`(?i)(time|date|epoch|millis|created|updated|occurred|published|received|[_a-z]at$|^ts$|_ts$)`)
+var timeKey = regexp.MustCompile(`(?i)(time|date|epoch|millis|created|updated|occurred|published|received|[_a-z]at$|^at$|^ts$|_ts$)`)
 
 // shortNames returns how many of the paths end with each key, in lower case.
 func shortNames(leaves []*seen) map[string]int {
@@ -206,8 +206,8 @@ func (g *guess) text(name string) string {
 	line := func(text, format string, args ...any) {
 		lines = append(lines, commented{text, fmt.Sprintf(format, args...)})
 	}
-	line("# Guessed from "+plural(g.samples.events, "event")+". Look at each guess, and then at what becomes of events:", "")
-	line("#   tidemark check --pipeline-file FILE", "")
+	line("# Guessed from "+plural(g.samples.events, "event")+". Look at each guess. Then see what becomes of an event:", "")
+	line("#   tidemark serve --pipeline-file FILE, and curl 'localhost:8080/push/raw?dry_run=1' -d EVENT", "")
 	if g.samples.unusable > 0 {
 		line("# "+plural(g.samples.unusable, "sample")+" that would be dead letters (no JSON object in UTF-8) were left out.", "")
 	}

@@ -29,8 +29,8 @@ func TestAFileIsGuessedFromSamples(t *testing.T) {
 		`{"order": {"id": "o-2", "created": 1773480414001}, "customer": {"id": 8, "address": {"country": null}}, "amount": 990, "ms": 1.5, "tags": [], "updated": "2026-03-14T09:26:54Z", "event_id": "y"}`,
 		`not an event`,
 	)
-	want := `# Guessed from 2 events. Look at each guess, and then at what becomes of events:
-#   tidemark check --pipeline-file FILE
+	want := `# Guessed from 2 events. Look at each guess. Then see what becomes of an event:
+#   tidemark serve --pipeline-file FILE, and curl 'localhost:8080/push/raw?dry_run=1' -d EVENT
 # 1 sample that would be dead letters (no JSON object in UTF-8) were left out.
 name: orders                                                                                       # the tables are orders_raw, orders and orders_dead_letter
 window: 60s

@@ -63,7 +63,7 @@ func (r *reader) document(text []byte) *yaml.Node {
 	return first.Content[0]
 }
 
-var errorPlace = regexp.MustCompile(`^go-yaml load error in \w+ (?:\([^)]*\) )?at (?:L(\d+)\.C\d+|<unknown position>): `)
+var errorPlace = regexp.MustCompile(`^go-yaml load error in \w+ (?:\([^)]*\) )?at (?:L(\d+)\.C\d+(?:-L\d+\.C\d+)?|<unknown position>)(?::| while)? ?`)
 
 // syntax reports an error of the YAML parser, whose messages have their own form for the
 // line.

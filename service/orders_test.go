@@ -158,7 +158,8 @@ func TestAPipelineFileOfAnotherMeaningIsRefused(t *testing.T) {
 	bodies, _, _, _ := orderBodies()
 	startOn(t, dir, map[string]string{"pipeline-file": ordersFile}).pushAll(t, bodies[:1], 1)
 	for change, want := range map[[2]string]string{
-		{"time: created_at", "time: shipped_at"}:          "EVENT_TIME is payload:created_at on record and payload:shipped_at in this process",
+		{"time: created_at", "time: shipped_at"}:          "EVENT_TIME is payload:created_at from order.created, unix_ms on record and payload:shipped_at in this process",
+		{"format: unix_ms", "format: unix_s"}:             "EVENT_TIME is payload:created_at from order.created, unix_ms on record and payload:created_at from order.created, unix_s in this process",
 		{"id: field:order", "id: message"}:                "EVENT_ID is field:order on record and message in this process",
 		{"name: orders\n", "name: orders\nwindow: 10s\n"}: "WINDOW_DURATION is 60s on record and 10s in this process",
 		{"type: INTEGER", "type: FLOAT"}:                  "column amount has type INTEGER, want REAL",

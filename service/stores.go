@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -60,7 +61,7 @@ func (t *Service) openStores(ctx context.Context) error {
 // refuse: with settings that do not fit the pipeline on record, the command would misread
 // the pipeline's rows. The caller closes the warehouse.
 func OpenWarehouse(ctx context.Context, s settings.Settings) (warehouse.Warehouse, error) {
-	if err := CheckStored(s); err != nil {
+	if err := CheckStored(ctx, s); err != nil {
 		return nil, err
 	}
 	if err := checkMeaning(ctx, s); err != nil {
@@ -93,14 +94,24 @@ func checkMeaning(ctx context.Context, s settings.Settings) error {
 }
 
 // CheckStored returns an error that wraps [fs.ErrNotExist] if the backend is local and
-// nothing was ever stored there. If DATA_DIR is wrong, a command that reads stored data
-// must not create empty tables there and report that it found nothing.
-func CheckStored(s settings.Settings) error {
+// nothing was ever stored there. It also returns an error if only other pipelines have
+// stored something there. If DATA_DIR or PIPELINE_FILE is wrong, a command that reads
+// stored data must not create empty tables and report that it found nothing.
+func CheckStored(ctx context.Context, s settings.Settings) error {
 	if s.Backend == "gcp" {
 		return nil
 	}
 	if _, err := os.Stat(TablesPath(s)); err != nil {
 		return fmt.Errorf("nothing is stored in the data directory %s, or DATA_DIR is wrong: %w", s.DataDir, err)
+	}
+	if s.Counters != "sqlite" {
+		return nil
+	}
+	// Other errors are those of opening the file, which comes next.
+	recorded, others, err := sqlitecounters.Inspect(ctx, SQLiteCounters(s))
+	if err == nil && !recorded && len(others) > 0 {
+		return fmt.Errorf("the data directory %s has nothing of pipeline %q; it has %s: set PIPELINE_FILE (or PIPELINE) to the pipeline that is meant, or choose another DATA_DIR",
+			s.DataDir, s.Pipeline, strings.Join(others, ", "))
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/tidemark-dev/tidemark/event"
 	"github.com/tidemark-dev/tidemark/internal/durations"
 	"github.com/tidemark-dev/tidemark/pipeline"
 	"github.com/tidemark-dev/tidemark/warehouse"
@@ -81,12 +82,20 @@ func (s Settings) Layout() warehouse.Layout {
 }
 
 // EventTimeMeaning returns where the event time is, as the record of the pipeline spells
-// it: EVENT_TIME, and the name of the field if the time is in the payload. A record of
-// "payload" alone means the field of the built-in file.
+// it: EVENT_TIME, and the name, the key and the format of the field if the time is in the
+// payload. A record of "payload" alone means the field of the built-in file.
 func (s Settings) EventTimeMeaning() string {
-	source, field := s.EventTime.String(), s.PipelineFile.Schema.Time
-	if source == "payload" && field != pipeline.LabFile().Schema.Time {
-		return source + ":" + field
+	source, schema := s.EventTime.String(), s.PipelineFile.Schema
+	if source != "payload" || schema.Time == pipeline.LabFile().Schema.Time {
+		return source
 	}
-	return source
+	field := schema.Fields[schema.Index(schema.Time)]
+	text := source + ":" + field.Name
+	if field.Key() != field.Name {
+		text += " from " + field.Key()
+	}
+	if field.Format != event.RFC3339 {
+		text += ", " + string(field.Format)
+	}
+	return text
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"database/sql"
 	"encoding/json"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -18,6 +19,8 @@ import (
 
 	"github.com/tidemark-dev/tidemark/audit"
 	"github.com/tidemark-dev/tidemark/internal/test/testlog"
+	"github.com/tidemark-dev/tidemark/service"
+	"github.com/tidemark-dev/tidemark/settings"
 )
 
 // runAudit runs tidemark audit and returns its exit code, its report, if it
@@ -217,4 +220,62 @@ func TestAuditExitCodes(t *testing.T) {
 			t.Errorf("audit %q: exit code %d, want %d; said %q, want %q", tc.args, code, tc.code, said, tc.says)
 		}
 	}
+}
+
+// A data directory with another pipeline than the settings name is no clean one, and gets
+// no tables of theirs.
+func TestAnAuditWithoutThePipelineFileOfTheDirectoryIsRefused(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s, err := settings.Load(map[string]string{"data-dir": dir, "pipeline-file": ordersFile}, func(string) (string, bool) { return "", false })
+	if err != nil {
+		t.Fatal(err)
+	}
+	running, err := service.New(t.Context(), s, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := httptest.NewRecorder()
+	running.Handler().ServeHTTP(answer, httptest.NewRequest(http.MethodPost, "/push/raw", strings.NewReader("no event")))
+	if err := running.Close(t.Context()); err != nil || answer.Code != http.StatusOK {
+		t.Fatalf("%d %s, %v", answer.Code, answer.Body, err)
+	}
+	before := tableNames(t, dir)
+	for _, command := range []string{"audit", "flush"} {
+		code, out, log := runCommand(t, command, "--data-dir", dir)
+		if want := `has nothing of pipeline "minute-traffic"; it has orders: set PIPELINE_FILE`; code != exitNo || !strings.Contains(log, want) {
+			t.Errorf("%s: exit code %d, want 1 and %s:\n%s%s", command, code, want, out, log)
+		}
+		if diff := cmp.Diff(before, tableNames(t, dir)); diff != "" {
+			t.Errorf("%s creates tables (-before +after)\n%s", command, diff)
+		}
+		if code, out, log := runCommand(t, command, "--data-dir", dir, "--pipeline-file", ordersFile); code != exitDone {
+			t.Errorf("%s with the file: exit code %d:\n%s%s", command, code, out, log)
+		}
+	}
+	if _, out, _ := runCommand(t, "check", "--data-dir", dir); !strings.Contains(out, `pipeline "minute-traffic" will be recorded by the first push; on record is orders`) {
+		t.Errorf("check: %s", out)
+	}
+}
+
+func tableNames(t *testing.T, dir string) (names []string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(dir, "warehouse.db")+"?mode=ro")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	rows, err := db.Query("SELECT name FROM sqlite_schema ORDER BY name")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, name)
+	}
+	return names
 }

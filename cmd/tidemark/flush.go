@@ -58,7 +58,7 @@ func flushBackend(ctx context.Context, s settings.Settings, p process) error {
 // withBackend runs f on a service of the configured backend. A server may run at the same
 // time.
 func withBackend(ctx context.Context, s settings.Settings, p process, f func(*service.Service) error) (err error) {
-	if err := service.CheckStored(s); err != nil {
+	if err := service.CheckStored(ctx, s); err != nil {
 		return err
 	}
 	service, err := service.New(ctx, s, newLogger(p, s))

@@ -26,7 +26,7 @@ push bodies, one a line, gzip or not, or - for standard input. A comment beside 
 guess says what it rests on.`,
 		Example: `  tidemark init > pipeline.yaml
   tidemark init --from orders.ndjson > orders.yaml
-  gcloud pubsub subscriptions pull SUB --limit 1000 --format='value(message.data)' | base64 -d | tidemark init --from -`,
+  gcloud pubsub subscriptions pull SUB --limit 1000 --format=json | jq -r '.[].message.data | @base64d' | tidemark init --from -`,
 		Args: arguments(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			text, err := pipeline.Lab, error(nil)

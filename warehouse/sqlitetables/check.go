@@ -124,7 +124,7 @@ func compare(want warehouse.Table, found []column) (faults []Fault, add []string
 		case !ok:
 			fault(alter, "column %s is missing, want type %s", w.Name, typ)
 		case !strings.EqualFold(f.typ, typ):
-			fault(replace, "column %s has type %s, want %s", w.Name, f.typ, typ)
+			fault(replace, "column %s has type %s, want %s%s", w.Name, f.typ, typ, keepRows(w))
 		case f.notNull && w.Nullable:
 			fault(replace, "column %s is NOT NULL, want it nullable", w.Name)
 		}
@@ -142,6 +142,14 @@ func compare(want warehouse.Table, found []column) (faults []Fault, add []string
 		}
 	}
 	return faults, add
+}
+
+// keepRows says how the rows are kept if a field of the event has got another type.
+func keepRows(c warehouse.Column) string {
+	if !c.OfEvent {
+		return ""
+	}
+	return " (the type of a field cannot change: give the field a new name, or move all rows away)"
 }
 
 // moveAway returns the statements that rename the table and drop its index, so that

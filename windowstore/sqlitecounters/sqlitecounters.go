@@ -19,6 +19,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -78,10 +80,10 @@ func (s *Store) open(ctx context.Context) (err error) {
 	return s.statements.prepare(ctx, s.file)
 }
 
-// Inspect reports whether the pipeline is on record in the file, and returns the
+// Inspect reports whether the pipeline is on record in the file, and which others are, and returns the
 // errors that [Open] would return. It creates and changes nothing. If the file does
 // not exist, the error wraps [fs.ErrNotExist].
-func Inspect(ctx context.Context, config Config) (recorded bool, err error) {
+func Inspect(ctx context.Context, config Config) (recorded bool, others []string, err error) {
 	err = sqlitefile.Inspect(ctx, config.Path, fileSchema, func(ctx context.Context, tx *sql.Tx) error {
 		if isNew, err := isNewFile(ctx, tx); err != nil || isNew {
 			return err
@@ -91,12 +93,17 @@ func Inspect(ctx context.Context, config Config) (recorded bool, err error) {
 			return err
 		}
 		_, recorded = meanings[config.Pipeline]
+		for _, name := range slices.Sorted(maps.Keys(meanings)) {
+			if name != config.Pipeline {
+				others = append(others, name)
+			}
+		}
 		return windowstore.CheckMeaning(config.Pipeline, config.Meaning, meanings)
 	})
 	if err != nil {
-		return false, (&Store{config: config}).wrap("inspect", err)
+		return false, nil, (&Store{config: config}).wrap("inspect", err)
 	}
-	return recorded, nil
+	return recorded, others, nil
 }
 
 // isNewFile reports whether nothing was ever created in the file.

@@ -93,7 +93,7 @@ func TestEachFaultIsForItsReason(t *testing.T) {
 	for _, f := range faults() {
 		for _, d := range simulate(t, config(100, nil), start) {
 			d.Message.Data = f.spoil(d.Message.Data, random)
-			v := event.NewClassifier(event.Rules{Schema: accesslog.Schema(), Windows: window.Fixed{Duration: time.Minute}}).Classify(d.Message)
+			v := anyLateness.Classify(d.Message)
 			if reason, ok := got[f.name]; ok && reason != v.Reason {
 				t.Errorf("%s is both %s and %s", f.name, reason, v.Reason)
 			}
