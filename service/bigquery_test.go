@@ -294,8 +294,8 @@ func TestADroppedColumnHoldsTheStreamBack(t *testing.T) {
 			s.deliverAll(t, bodies[:1], 1)
 			p.set(func(p *bigQueryProxy) { p.dropped = "ip" })
 			for _, body := range bodies[1:10] {
-				s.refusedFor(t, body, "ADD COLUMN ip STRING")
-				started.refusedFor(t, body, "ADD COLUMN ip STRING")
+				s.refusedFor(t, body, "ADD COLUMN `ip` STRING")
+				started.refusedFor(t, body, "ADD COLUMN `ip` STRING")
 			}
 			p.set(func(p *bigQueryProxy) { p.dropped = "" })
 			s.deliverAll(t, bodies[1:20], 16)
