@@ -1,6 +1,7 @@
 package bigquerytables_test
 
 import (
+	"maps"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -151,6 +152,29 @@ func TestInspectOfColumnsThatTheOwnerChanged(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("faults (-want +got):\n%s", diff)
+	}
+}
+
+// Partitions of a month and a second place in the clusters make queries read more, too.
+func TestInspectNamesOtherPartitionsAndClusters(t *testing.T) {
+	t.Parallel()
+	f := withTables()
+	maps.Copy(f.tables["raw"], map[string]any{
+		"timePartitioning": map[string]any{"type": "MONTH", "field": "processing_timestamp"}, "clustering": map[string]any{"fields": []any{"event_id", "window_start"}},
+		"requirePartitionFilter": true,
+	})
+	raw := serve(t, f, bigquerytables.InsertAll).Inspect(t.Context())[1]
+	var got []string
+	for _, f := range append(raw.Faults, raw.Differences...) {
+		got = append(got, f.What)
+	}
+	want := []string{
+		"it requires a filter on its partitions, which audits and flushes of old windows do not have",
+		"it is not partitioned by day of processing_timestamp, so that queries read all of it",
+		"it is not clustered by window_start, so that queries read more of it",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("faults and differences (-want +got):\n%s", diff)
 	}
 }
 
