@@ -16,6 +16,7 @@ import (
 
 	"github.com/tidemark-dev/tidemark/event"
 	"github.com/tidemark-dev/tidemark/internal/durations"
+	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
 // A File is the content of a pipeline file.
@@ -182,15 +183,11 @@ func (p *fileReader) readRest(n *yaml.Node) {
 	}
 }
 
-// processingTimestamp is the only column of Tidemark's own that a file may place among
-// the fields.
-const processingTimestamp = "processing_timestamp"
-
 func (p *fileReader) readFields(n *yaml.Node) {
 	p.items(n, "fields", func(item *yaml.Node) {
-		if item.Kind == yaml.ScalarNode && item.Value == processingTimestamp && p.plain(item) {
+		if item.Kind == yaml.ScalarNode && item.Value == warehouse.ProcessingTimestamp && p.plain(item) {
 			if p.file.ProcessingAt >= 0 {
-				p.problem(item.Line, "%s is in the list twice; keep one", processingTimestamp)
+				p.problem(item.Line, "%s is in the list twice; keep one", warehouse.ProcessingTimestamp)
 			}
 			p.file.ProcessingAt = len(p.file.Schema.Fields)
 			return
@@ -350,11 +347,24 @@ func (p *fileReader) checkColumn(line int, name, from string) {
 	p.fieldLines[lower] = line
 }
 
-// Columns that every pipeline has.
+// Columns that every pipeline has. The last of the aggregate's are columns of its view,
+// and names that are kept for later columns.
 var (
-	ourRawColumns = []string{processingTimestamp, "event_id", "message_id", "publish_time", "window_start", "is_late"}
-	ourAggColumns = []string{"timestamp", "window_end", "is_final", "written_at", "finalized_at", "updated_at", "window_events", "version", "publication", "part", "group_count"}
+	ourRawColumns = columnNames(warehouse.RawTable(warehouse.Layout{}).Table)
+	ourAggColumns = append(columnNames(warehouse.AggLogTable(warehouse.Layout{}).Table),
+		"finalized_at", "updated_at", "window_events", "version", "publication", "part", "group_count")
 )
+
+// columnNames returns the names of the columns that do not depend on the pipeline.
+func columnNames(t warehouse.Table) []string {
+	var names []string
+	for _, c := range t.Columns {
+		if c.Name != "" {
+			names = append(names, c.Name)
+		}
+	}
+	return names
+}
 
 // checkName checks the form of a column's name.
 func (p *fileReader) checkName(line int, name string) {

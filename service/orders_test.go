@@ -88,7 +88,7 @@ func TestEventsOfAPipelineFileAreStoredAndCounted(t *testing.T) {
 	if report := s.audit(t, "GET"); !report.Clean() || len(report.Waiting) > 0 {
 		t.Errorf("audit: %+v", report)
 	}
-	tables, loaded := ordersTables(t, dir, ordersFile)
+	tables, loaded := archive(t, dir, map[string]string{"pipeline-file": ordersFile})
 	var again [][]byte
 	for row, err := range tables.RawRows(t.Context(), time.Time{}, time.Time{}) {
 		if err != nil {
@@ -180,24 +180,6 @@ func TestAPipelineFileOfAnotherMeaningIsRefused(t *testing.T) {
 			t.Errorf("%v: %v, want %s", slices.Collect(slices.Values(change[:])), err, want)
 		}
 	}
-}
-
-func ordersTables(t *testing.T, dir, file string) (warehouse.Archive, settings.Settings) {
-	t.Helper()
-	s, err := settings.Load(map[string]string{"data-dir": dir, "pipeline-file": file}, func(string) (string, bool) { return "", false })
-	if err != nil {
-		t.Fatal(err)
-	}
-	tables, err := service.OpenWarehouse(t.Context(), s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := tables.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return tables, s
 }
 
 // testdata/before was written by the version before pipeline files: the edge cases, and

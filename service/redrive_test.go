@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"maps"
 	"os"
 	"path/filepath"
 	"testing"
@@ -34,9 +35,11 @@ func startOn(t *testing.T, dir string, settings map[string]string) harness {
 
 // archive opens the tables of a data directory beside whatever else has them
 // open.
-func archive(t *testing.T, dir string) (warehouse.Archive, settings.Settings) {
+func archive(t *testing.T, dir string, flags map[string]string) (warehouse.Archive, settings.Settings) {
 	t.Helper()
-	s, err := settings.Load(map[string]string{"data-dir": dir}, func(string) (string, bool) { return "", false })
+	all := map[string]string{"data-dir": dir}
+	maps.Copy(all, flags)
+	s, err := settings.Load(all, func(string) (string, bool) { return "", false })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +105,7 @@ func TestDeadLettersAreCountedOnceAfterTheFix(t *testing.T) {
 		t.Fatal(err)
 	}
 	after := startOn(t, dir, map[string]string{"max-clock-skew": "1h"})
-	tables, _ := archive(t, dir)
+	tables, _ := archive(t, dir, nil)
 	redrive(t, after, tables.DeadLetters(t.Context(), time.Time{}, time.Time{}), letterMessage)
 	if report := after.Flush(t.Context()); len(report.Errors) != 0 {
 		t.Fatalf("flush: %v", report.Errors)
@@ -146,7 +149,7 @@ func TestLostCountersAreMadeAnewFromTheRawRows(t *testing.T) {
 	if report := after.Flush(t.Context()); len(report.Windows) != 0 {
 		t.Fatalf("%d windows without counters", len(report.Windows))
 	}
-	tables, s := archive(t, dir)
+	tables, s := archive(t, dir, nil)
 	message := func(r warehouse.RawRow) (event.Message, error) {
 		return r.Message(s.PipelineFile.Schema, s.EventID, s.EventTime)
 	}

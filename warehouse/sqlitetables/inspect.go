@@ -13,7 +13,6 @@ import (
 // An Inspection is what [Inspect] found in a file.
 type Inspection struct {
 	Missing []string // tables and views that Open creates
-	New     []string // statements of columns that Open adds
 	Faults  []Fault  // Open refuses the file because of these
 	Stale   []Fault  // views of a later version; Open does not change them
 }
@@ -60,9 +59,8 @@ func (i *Inspection) addTable(ctx context.Context, tx *sql.Tx, t warehouse.Table
 		if err != nil {
 			return err
 		}
-		faults, add := compare(t, columns)
+		faults, _ := compare(t, columns) // Open adds columns that are missing
 		i.Faults = append(i.Faults, faults...)
-		i.New = append(i.New, add...)
 	default:
 		i.Faults = append(i.Faults, wrongKind(t.Name, kind, "table"))
 	}
