@@ -40,9 +40,9 @@ type fake struct {
 	streams  int                       // connections to AppendRows
 	unseen   int                       // so many more appends do not see the tables that there are
 
-	// onAppend answers the n-th append, from 1: a response, an error that cuts the
-	// connection, or neither, which never answers. Only the response stored is
-	// counted as applied. It is called under mu.
+	// onAppend returns the answer to the n-th append, from 1: a response, an error that
+	// cuts the connection, or neither, which leaves the append without an answer. Only the
+	// response stored is counted as applied. It is called under mu.
 	onAppend func(n, rows int) (*storagepb.AppendRowsResponse, error)
 	appends  int
 
@@ -227,8 +227,7 @@ func (f *fake) AppendRows(stream storagepb.BigQueryWrite_AppendRowsServer) error
 			return err
 		}
 		if response == nil {
-			<-stream.Context().Done()
-			return nil
+			continue
 		}
 		if err := stream.Send(response); err != nil {
 			return fmt.Errorf("send: %w", err)
