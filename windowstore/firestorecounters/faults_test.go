@@ -141,40 +141,56 @@ func TestATryAppliedLateLeavesTheCount(t *testing.T) {
 	})
 }
 
+// The request has 2,000 ids, which are over 16 KiB. A smaller write of the client may be
+// the answer to a ping.
 func TestACommitWhoseConnectionIsCutCountsOnce(t *testing.T) {
 	onEach(t, func(t *testing.T, on place) {
 		register(t, on)
-		var cut atomic.Bool
+		var cut cut
 		dialer := grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
 			conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 			return &cutConn{conn, &cut}, err
 		})
 		option, made := calls("Commit", func(n int, call func() error) error {
 			if n == 1 {
-				cut.Store(true) // the request is sent, and what comes back is lost
+				cut.unsent.Store(16 << 10)
 			}
 			return call()
 		})
 		store := newStore(on.open(t, dialer, option).Pipeline("p"))
-		if err := add(t.Context(), store, 1, 0, 5); err != nil {
+		if err := add(t.Context(), store, 1, 0, 2000); err != nil {
 			t.Fatal(err)
 		}
-		if made.Load() < 2 || cut.Load() {
+		if made.Load() != 2 || cut.due.Load() {
 			t.Errorf("%d commits, want a second after the connection was cut", made.Load())
 		}
-		wantShard(t, on, 1, 5)
+		wantShard(t, on, 1, 2000)
 	})
 }
 
-// A cutConn breaks when something comes in after cut was set.
+// A cut is a fault of connections. When so many more bytes are sent, the connection that
+// next receives something breaks.
+type cut struct {
+	unsent atomic.Int64 // 0 is no cut
+	due    atomic.Bool
+}
+
 type cutConn struct {
 	net.Conn
-	cut *atomic.Bool
+	cut *cut
+}
+
+func (c *cutConn) Write(p []byte) (int, error) {
+	before := c.cut.unsent.Load()
+	if before > 0 && c.cut.unsent.Add(-int64(len(p))) <= 0 {
+		c.cut.due.Store(true)
+	}
+	return c.Conn.Write(p)
 }
 
 func (c *cutConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	if c.cut.CompareAndSwap(true, false) {
+	if c.cut.due.CompareAndSwap(true, false) {
 		c.Conn.Close()
 		return 0, errors.New("connection reset")
 	}

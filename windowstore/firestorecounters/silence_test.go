@@ -76,8 +76,26 @@ func (n *network) silence() {
 	}
 }
 
+// die makes all connections silent, later ones too.
+func (n *network) die() {
+	n.mu.Lock()
+	n.dead = true
+	n.mu.Unlock()
+	n.silence()
+}
+
+// dialled returns how many connections there have been. A call can end while its client
+// still dials, so dialled waits for that.
+func (n *network) dialled() int {
+	synctest.Wait()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.conns)
+}
+
 // open returns how many of the connections are not closed.
 func (n *network) open() (open int) {
+	synctest.Wait()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, conn := range n.conns {
@@ -147,8 +165,8 @@ func TestACallOnASilentConnectionSucceedsOnAnotherWithinItsTime(t *testing.T) {
 					t.Errorf("the next call: %v after %v, want it to use the new connection", err, time.Since(began))
 				}
 				wantCount(t, store, 0, 5)
-				if open := n.open(); open != 1 || len(n.conns) != 2 {
-					t.Errorf("%d of %d connections are open, want the second alone", open, len(n.conns))
+				if open := n.open(); open != 1 || n.dialled() != 2 {
+					t.Errorf("%d of %d connections are open, want the second alone", open, n.dialled())
 				}
 			})
 		})
@@ -174,8 +192,8 @@ func TestCallsThatWaitOnASilentConnectionShareTheNext(t *testing.T) {
 			time.Sleep(2 * time.Second)
 		}
 		calls.Wait()
-		if open := n.open(); open != 1 || len(n.conns) != 2 {
-			t.Errorf("%d of %d connections are open, want the second alone", open, len(n.conns))
+		if open := n.open(); open != 1 || n.dialled() != 2 {
+			t.Errorf("%d of %d connections are open, want the second alone", open, n.dialled())
 		}
 	})
 }
@@ -187,15 +205,14 @@ func TestACallThatIsNeverAnsweredEndsWithItsDeadline(t *testing.T) {
 		if err := add(t.Context(), store, 0, 0, 1); err != nil {
 			t.Fatal(err)
 		}
-		n.silence()
-		n.dead = true
+		n.die()
 		began := time.Now()
 		err := add(t.Context(), store, 1, 0, 1)
 		if took := time.Since(began); err == nil || took != callTimeout {
 			t.Errorf("Add: %v after %v, want an error after %v", err, took, callTimeout)
 		}
 		// For 5 s, 2.5 s, 1.25 s, and what is left, with short pauses between.
-		if tries := len(n.conns); tries != 4 {
+		if tries := n.dialled(); tries != 4 {
 			t.Errorf("%d connections were tried, want 4", tries)
 		}
 	})
@@ -303,8 +320,8 @@ func TestASlowAnswerThatHasBegunIsAwaited(t *testing.T) {
 				time.Sleep(callTimeout * 9 / 10)
 			}
 		}
-		if batches != 40 || len(n.conns) != 1 {
-			t.Errorf("%d batches on %d connections, want 40 on one", batches, len(n.conns))
+		if batches != 40 || n.dialled() != 1 {
+			t.Errorf("%d batches on %d connections, want 40 on one", batches, n.dialled())
 		}
 	})
 }
