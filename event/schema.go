@@ -56,12 +56,3 @@ func (f Field) Key() string { return strings.Join(f.Path, ".") }
 func (s Schema) Index(name string) int {
 	return slices.IndexFunc(s.Fields, func(f Field) bool { return f.Name == name })
 }
-
-// Names returns the names of the fields, separated by commas.
-func (s Schema) Names() string {
-	names := make([]string, len(s.Fields))
-	for i, f := range s.Fields {
-		names[i] = f.Name
-	}
-	return strings.Join(names, ", ")
-}

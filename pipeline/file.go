@@ -117,25 +117,22 @@ type fileReader struct {
 	file       File
 	lines      fileLines
 	fieldLines map[string]int // lines of the columns of the raw table, by name in lower case
+	unread     bool           // whether the name of a field could not be read
 }
 
 func (p *fileReader) read(root *yaml.Node) {
 	p.lines.root = root.Line
-	var hasFields, hasAggregate bool
-	p.mapping(root, "the file", []mappingKey{
+	has := p.mapping(root, "the file", []mappingKey{
 		{"name", p.readName},
 		{"window", p.readDuration("window", &p.file.Window)},
 		{"lateness", p.readDuration("lateness", &p.file.Lateness)},
-		{"event", func(n *yaml.Node) { hasFields = p.readEvent(n) }},
-		{"aggregate", func(n *yaml.Node) { hasAggregate = true; p.readAggregate(n) }},
+		{"event", p.readEvent},
+		{"aggregate", p.readAggregate},
 	})
-	if root.Kind != yaml.MappingNode {
-		return
+	if !has("event") {
+		p.problem(root.Line, "the file has no event; write event:, below it fields:, and "+aFieldEach)
 	}
-	if !hasFields {
-		p.problem(root.Line, "the file has no event with fields; write event:, below it fields:, and a line for each field, as in - {name: order_id, type: STRING, mode: REQUIRED}")
-	}
-	if !hasAggregate {
+	if !has("aggregate") {
 		p.problem(root.Line, "the file has no aggregate; write aggregate:, below it columns:, and the count, as in - {name: orders, count: true}")
 	}
 	p.checkTime()
@@ -166,14 +163,19 @@ func (p *fileReader) readDuration(key string, into *string) func(*yaml.Node) {
 	}
 }
 
-func (p *fileReader) readEvent(n *yaml.Node) (hasFields bool) {
-	p.mapping(n, "event", []mappingKey{
+// aFieldEach says how the list of fields is written.
+const aFieldEach = "a line for each field, as in - {name: order_id, type: STRING, mode: REQUIRED}"
+
+func (p *fileReader) readEvent(n *yaml.Node) {
+	has := p.mapping(n, "event", []mappingKey{
 		{"time", func(n *yaml.Node) { p.lines.time = n.Line; p.text(n, "time", &p.file.Schema.Time) }},
 		{"id", func(n *yaml.Node) { p.lines.id = n.Line; p.text(n, "id", &p.file.ID) }},
-		{"fields", func(n *yaml.Node) { hasFields = true; p.readFields(n) }},
+		{"fields", p.readFields},
 		{"rest", p.readRest},
 	})
-	return hasFields
+	if !has("fields") {
+		p.problem(n.Line, "event has no fields; write fields:, and "+aFieldEach)
+	}
 }
 
 func (p *fileReader) readRest(n *yaml.Node) {
@@ -196,7 +198,7 @@ func (p *fileReader) readFields(n *yaml.Node) {
 	})
 	switch count := len(p.file.Schema.Fields); {
 	case count == 0 && n.Kind == yaml.SequenceNode:
-		p.problem(n.Line, "fields is empty; write a line for each field, as in - {name: order_id, type: STRING, mode: REQUIRED}")
+		p.problem(n.Line, "fields is empty; write "+aFieldEach)
 	case count > maxFields:
 		p.problem(n.Line, "there are %d fields, want at most %d; event: rest: payload keeps the others as JSON", count, maxFields)
 	}
@@ -209,7 +211,7 @@ func (p *fileReader) readField(n *yaml.Node) {
 	var f event.Field
 	var from, mode, typ string
 	var typeLine, formatLine int
-	p.mapping(n, "a field", []mappingKey{
+	has := p.mapping(n, "a field", []mappingKey{
 		{"name", func(n *yaml.Node) { p.text(n, "name", &f.Name) }},
 		{"type", func(n *yaml.Node) { typeLine = n.Line; p.text(n, "type", &typ) }},
 		{"mode", func(n *yaml.Node) { p.readMode(n, &mode) }},
@@ -217,15 +219,17 @@ func (p *fileReader) readField(n *yaml.Node) {
 		{"format", func(n *yaml.Node) { formatLine = n.Line; p.readFormat(n, &f.Format) }},
 		{"description", func(n *yaml.Node) { p.readDescription(n, &f.Description) }},
 	})
-	if n.Kind != yaml.MappingNode {
-		return
-	}
 	if f.Name == "" {
-		p.problem(n.Line, "the field has no name; write name: and the name of its column")
+		p.unread = true
+		if !has("name") {
+			p.problem(n.Line, "the field has no name; write name: and the name of its column")
+		}
 		return
 	}
 	p.checkColumn(n.Line, f.Name, from)
-	f.Type = p.typeOf(n.Line, typeLine, typ, f.Name)
+	if typeLine > 0 || !has("type") {
+		f.Type = p.typeOf(n.Line, typeLine, typ, f.Name)
+	}
 	f.Required = mode == "REQUIRED"
 	f.Path = strings.Split(from, ".")
 	if from == "" {
@@ -235,6 +239,7 @@ func (p *fileReader) readField(n *yaml.Node) {
 		p.problem(n.Line, "from %q has an empty key; write the keys from the outermost object with a dot between two, as in order.created", from)
 	}
 	switch {
+	case f.Type == "": // a problem already
 	case f.Type != event.Timestamp && f.Format != "":
 		p.problem(formatLine, "format goes with TIMESTAMP, and %s is %s; leave format out", f.Name, f.Type)
 	case f.Type == event.Timestamp && f.Format == "":
@@ -289,11 +294,13 @@ func (p *fileReader) readMode(n *yaml.Node, into *string) {
 	p.text(n, "mode", into)
 	switch *into {
 	case "", "REQUIRED", "NULLABLE":
+		return
 	case "REPEATED":
 		p.problem(n.Line, "mode REPEATED is not for fields of events; keep a list with event: rest: payload")
 	default:
 		p.problem(n.Line, "mode is %q, want REQUIRED (an event must have the value) or NULLABLE", *into)
 	}
+	*into = "REQUIRED" // what the event time and the event id need
 }
 
 func (p *fileReader) readFormat(n *yaml.Node, into *event.Format) {
@@ -390,13 +397,13 @@ func reservedPrefix(name string) (prefix string, reserved bool) {
 // checkTime checks that event: time: names a field that can be the event time.
 func (p *fileReader) checkTime() {
 	name := p.file.Schema.Time
-	if name == "" {
+	if name == "" || p.fieldMayBeUnread(name) {
 		return
 	}
 	i := p.file.Schema.Index(name)
 	switch {
 	case i < 0:
-		p.problem(p.lines.time, "time: %s is not the name of a field; the fields are %s", name, p.file.Schema.Names())
+		p.problem(p.lines.time, "time: %s %s", name, p.file.noField(name))
 	case p.file.Schema.Fields[i].Type != event.Timestamp && p.file.Schema.Fields[i].Type != "":
 		p.problem(p.lines.time, "time: %s is a field of type %s; the event time must be a TIMESTAMP (for an integer, with format: unix_s or unix_ms)", name, p.file.Schema.Fields[i].Type)
 	case !p.file.Schema.Fields[i].Required:
@@ -409,7 +416,7 @@ func (p *fileReader) checkID() {
 	id, err := event.ParseIDSource(p.file.ID)
 	if err != nil {
 		p.problem(p.lines.id, "id is %q, want message (the id of the message), attribute:NAME or field:NAME", p.file.ID)
-	} else if name := id.Field(); name != "" {
+	} else if name := id.Field(); name != "" && !p.fieldMayBeUnread(name) {
 		if problem := p.file.CheckIDField(name); problem != "" {
 			p.problem(p.lines.id, "id: field:%s %s", name, problem)
 		}
@@ -420,13 +427,29 @@ func (p *fileReader) checkID() {
 func (f File) CheckIDField(name string) (problem string) {
 	i := f.Schema.Index(name)
 	if i < 0 {
-		return "is not the name of a field; the fields are " + f.Schema.Names()
+		return f.noField(name)
 	}
 	field := f.Schema.Fields[i]
 	if field.Type != "" && field.Type != event.String && field.Type != event.Integer || !field.Required {
 		return "must be a field of type STRING or INTEGER with mode: REQUIRED"
 	}
 	return ""
+}
+
+// noField says that no field has the name.
+func (f File) noField(name string) string {
+	names := make([]string, len(f.Schema.Fields))
+	for i, field := range f.Schema.Fields {
+		names[i] = field.Name
+	}
+	text, _ := advice(name, "the fields are", names)
+	return "is not the name of a field; " + text
+}
+
+// fieldMayBeUnread reports whether the name may be the name of a field that could not be
+// read. The problem of that field is reported already.
+func (p *fileReader) fieldMayBeUnread(name string) bool {
+	return p.file.Schema.Index(name) < 0 && (p.unread || len(p.file.Schema.Fields) == 0)
 }
 
 // checkPaths checks that no value is in two fields. Two fields must not have the same
@@ -452,14 +475,13 @@ func hasPrefix(path, prefix []string) bool {
 }
 
 func (p *fileReader) readAggregate(n *yaml.Node) {
-	hasColumns := false
-	p.mapping(n, "aggregate", []mappingKey{
+	has := p.mapping(n, "aggregate", []mappingKey{
 		{"by", func(n *yaml.Node) {
 			p.problem(n.Line, "groups are not in this version; leave by: out")
 		}},
-		{"columns", func(n *yaml.Node) { hasColumns = true; p.readColumns(n) }},
+		{"columns", p.readColumns},
 	})
-	if !hasColumns && n.Kind == yaml.MappingNode {
+	if !has("columns") {
 		p.problem(n.Line, "aggregate has no columns; write columns:, and the count, as in - {name: orders, count: true}")
 	}
 }
@@ -468,20 +490,22 @@ func (p *fileReader) readColumns(n *yaml.Node) {
 	p.items(n, "columns", func(item *yaml.Node) {
 		var name string
 		var count, measure bool
+		before := len(p.problems)
 		other := func(n *yaml.Node) {
 			measure = true
 			p.problem(n.Line, "of the aggregates this version has count only; write {name: orders, count: true}, and take the others from the raw table by SQL")
 		}
-		p.mapping(item, "a column", []mappingKey{
+		has := p.mapping(item, "a column", []mappingKey{
 			{"name", func(n *yaml.Node) { p.text(n, "name", &name) }},
 			{"count", func(n *yaml.Node) { p.boolean(n, "count", &count) }},
 			{"sum", other}, {"min", other}, {"max", other}, {"distinct", other}, {"quantile", other},
 			{"at", func(*yaml.Node) {}},
 		})
 		switch {
-		case item.Kind != yaml.MappingNode || measure:
-		case name == "":
+		case measure: // a problem already
+		case !has("name"):
 			p.problem(item.Line, "the column has no name; write name: and a name for it")
+		case name == "" || !count && len(p.problems) > before: // a problem already
 		case !count:
 			p.problem(item.Line, "column %s does not say what it is; write count: true", name)
 		case p.file.Count != "":

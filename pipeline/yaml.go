@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/agext/levenshtein"
 	"go.yaml.in/yaml/v4"
 )
 
@@ -57,8 +58,10 @@ func (r *reader) document(text []byte) *yaml.Node {
 	switch err := loader.Load(&second); {
 	case err == nil:
 		r.problem(second.Line, "a second document begins; a pipeline file has one, and each pipeline has a file of its own")
+		return nil
 	case !errors.Is(err, io.EOF):
 		r.syntax(err)
+		return nil
 	}
 	return first.Content[0]
 }
@@ -93,16 +96,19 @@ func (r *reader) plain(n *yaml.Node) bool {
 
 // mapping calls, for each key of a mapping, the key's function with the key's value. It
 // reports a key that is unknown or that is there twice. The parameter name says what the
-// mapping is.
-func (r *reader) mapping(n *yaml.Node, name string, keys []mappingKey) {
+// mapping is. The result reports whether the mapping has a key, or has a key that was
+// reported as similar to it. If n is no plain mapping, which mapping reports, the result is
+// true for every key, so that nobody reports a missing key too.
+func (r *reader) mapping(n *yaml.Node, name string, keys []mappingKey) (has func(key string) bool) {
+	every := func(string) bool { return true }
 	if !r.plain(n) {
-		return
+		return every
 	}
 	if n.Kind != yaml.MappingNode {
-		r.problem(n.Line, "%s is %s, want keys with values: %s", name, kindOf(n), keyNames(keys))
-		return
+		r.problem(n.Line, "%s is %s, want keys with values: %s", name, kindOf(n), strings.Join(keyNames(keys), ", "))
+		return every
 	}
-	seen := map[string]int{}
+	seen := map[string]int{} // lines of the keys
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
 		if !r.plain(key) {
@@ -112,14 +118,34 @@ func (r *reader) mapping(n *yaml.Node, name string, keys []mappingKey) {
 			r.problem(key.Line, "key %s of %s is already on line %d; keep one of them", key.Value, name, line)
 			continue
 		}
-		seen[key.Value] = key.Line
 		at := slices.IndexFunc(keys, func(k mappingKey) bool { return k.name == key.Value })
 		if at < 0 {
-			r.problem(key.Line, "%s has no key %q; its keys are %s", name, key.Value, keyNames(keys))
+			text, meant := advice(key.Value, "its keys are", keyNames(keys))
+			r.problem(key.Line, "%s has no key %q; %s", name, key.Value, text)
+			seen[meant] = key.Line
 			continue
 		}
+		seen[key.Value] = key.Line
 		keys[at].read(value)
 	}
+	return func(key string) bool { return seen[key] != 0 }
+}
+
+// advice says which of the names a wrong name may stand for. If one name is similar to the
+// wrong one, advice also returns that name; otherwise it lists all names, after the words
+// of list.
+func advice(wrong, list string, names []string) (text, meant string) {
+	best := min(3, len(wrong)) // more edits than a typing error has
+	for _, name := range names {
+		edits := levenshtein.Distance(strings.ToLower(wrong), strings.ToLower(name), nil)
+		if edits < best {
+			best, meant = edits, name
+		}
+	}
+	if meant != "" {
+		return "did you mean " + meant + "?", meant
+	}
+	return list + " " + strings.Join(names, ", "), ""
 }
 
 // A mappingKey is a key that a mapping may have, with the function that reads its value.
@@ -128,12 +154,12 @@ type mappingKey struct {
 	read func(*yaml.Node)
 }
 
-func keyNames(keys []mappingKey) string {
+func keyNames(keys []mappingKey) []string {
 	names := make([]string, len(keys))
 	for i, k := range keys {
 		names[i] = k.name
 	}
-	return strings.Join(names, ", ")
+	return names
 }
 
 // items calls item for each item of a sequence.
