@@ -97,22 +97,30 @@ func (d *Decoder) Decode(data []byte) (Event, error) {
 	return e, nil
 }
 
-// NewTimeReader returns a function that reads the event time of the payload, even if
-// something else is wrong with the data. The function returns false if there is no event
-// time.
-func NewTimeReader(s Schema) func(data []byte) (time.Time, bool) {
-	at := s.Index(s.Time)
-	if at < 0 {
-		return func([]byte) (time.Time, bool) { return time.Time{}, false }
+// TimeIn returns the time of the field in an event's data, even if something else is wrong
+// with the data. It returns false if there is no such time, or the field is no TIMESTAMP.
+func (f Field) TimeIn(data []byte) (time.Time, bool) {
+	if f.Type != Timestamp {
+		return time.Time{}, false
 	}
-	decoder := NewDecoder(Schema{Fields: s.Fields[at : at+1]})
-	return func(data []byte) (time.Time, bool) {
-		e, err := decoder.Decode(data)
-		if err != nil {
-			return time.Time{}, false
-		}
-		return e.Values[0].(time.Time), true
+	found := make([]json.RawMessage, 1)
+	if err := strictjson.Select(f.Key()).Read(data, found, nil); err != nil || found[0] == nil {
+		return time.Time{}, false
 	}
+	return f.Time(found[0])
+}
+
+// Time returns the time that the JSON value of a TIMESTAMP field is. It returns false if the
+// value is no time.
+func (f Field) Time(raw json.RawMessage) (time.Time, bool) {
+	value, err := f.value(raw)
+	if text, ok := value.(string); ok {
+		value, err = ParseTime(text)
+	}
+	if err != nil {
+		return time.Time{}, false
+	}
+	return value.(time.Time), true
 }
 
 // values decodes the values that were found. It looks for all keys before it checks any

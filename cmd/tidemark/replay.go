@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/tidemark-dev/tidemark/event"
 	"github.com/tidemark-dev/tidemark/internal/lab/delivery"
 	"github.com/tidemark-dev/tidemark/internal/lab/replay"
 )
@@ -32,8 +32,9 @@ func replayCommand(p process) *cobra.Command {
 		Short: "Send stored messages to a server, as Pub/Sub pushes them",
 		Long: `Send every line of a file, or of standard input, to a server as Pub/Sub pushes
 messages: again and again until it is acknowledged. A line is a push body, or a
-bare event, which becomes a push body with its own timestamp as publish time. The
-file may be gzipped. Two equal lines of bare events are two events; the same file
+bare event, which becomes a push body with its own event time as publish time. (The
+field with the time is the pipeline file's; the access log's is timestamp.) The file
+may be gzipped. Two equal lines of bare events are two events; the same file
 sent again is the same events.
 
 If none of the first hundred lines is a push body or an event, nothing is sent,
@@ -68,7 +69,7 @@ they were in.`,
 	flags.StringVar(&o.URL, "url", defaultPushURL, "where to push; "+delivery.TokenVariable+", if set, is sent along")
 	flags.IntVar(&o.Concurrency, "concurrency", 16, "messages on their way at once; with 1, strictly in order")
 	flags.Float64Var(&o.Rate, "rate", 0, "most messages a second; 0 for no limit")
-	flags.StringVar(&o.PublishTime, "publish-time", replay.PublishAtEvent, "publish time of bare events: event (their timestamp) or now")
+	flags.StringVar(&o.PublishTime, "publish-time", replay.PublishAtEvent, "publish time of bare events: event (their own time) or now")
 	o.Timeout, o.GiveUpAfter = replayTimeout, replayGiveUpAfter
 	flags.Var((*durationValue)(&o.Timeout), "timeout", "how long one delivery waits for its answer")
 	flags.Var((*durationValue)(&o.GiveUpAfter), "give-up-after", "how long a line is delivered again without success; 0 for no limit")
@@ -92,13 +93,12 @@ they were in.`,
 		if err != nil {
 			return err
 		}
+		schema := s.PipelineFile.Schema
+		if i := schema.Index(schema.Time); i >= 0 {
+			o.Time = schema.Fields[i]
+		}
+		o.TimeAttribute = cmp.Or(s.EventTime.Attribute(), "timestamp")
 		if stored.table == "" {
-			if schema := s.PipelineFile.Schema; s.PipelineFile.Name != "" {
-				if o.ShiftToNow {
-					return usageError{errors.New("--shift-to moves the times of the lab's events only, and the pipeline file says what other events are")}
-				}
-				o.TimeOf = event.NewTimeReader(schema)
-			}
 			return replayFile(cmd.Context(), args[0], o, p)
 		}
 		return replayStored(cmd.Context(), s, span, o, p)

@@ -50,12 +50,6 @@ func pushBodyOf(line []byte, copy int, publishTime time.Time) []byte {
 	})
 }
 
-// timestampOf returns the time in the member timestamp of a bare event.
-func timestampOf(line []byte) (time.Time, bool) {
-	_, object := classify(line)
-	return timeMember(object, "timestamp")
-}
-
 // copies counts equal lines that are not push bodies, because two events may have equal
 // bytes. The key is eight bytes of a line's digest. If two different lines have the same
 // key, one of them gets a different id, and nothing else changes.
@@ -73,38 +67,29 @@ func (c copies) number(line []byte) int {
 }
 
 // latestTimeOf returns the time of a line for the search for the latest publish time, or
-// false if the line has no time.
-func latestTimeOf(line []byte) (time.Time, bool) {
-	kind, object := classify(line)
+// false if the line has no time. The parameter field has the time of an event.
+func latestTimeOf(line []byte, field event.Field) (time.Time, bool) {
+	kind, message := classify(line)
 	if kind != pushBody {
-		return timeMember(object, "timestamp")
+		return field.TimeIn(line)
 	}
 	for _, key := range publishTimeKeys {
-		if t, ok := timeMember(object, key); ok {
+		text, err := strictjson.String(message[key])
+		if err != nil {
+			continue
+		}
+		if t, err := event.ParseTime(text); err == nil {
 			return t, true
 		}
 	}
 	// Without a publish time in the file, the message is published when it is received. So
 	// only its event time can count.
-	payload, err := strictjson.Object(payloadOf(object["data"]))
-	if err != nil {
-		return time.Time{}, false
-	}
-	return timeMember(payload, "timestamp")
+	return field.TimeIn(payloadOf(message["data"]))
 }
 
 // publishTimeKeys are the two keys of a message's publish time. If both are there, the first
 // counts.
 var publishTimeKeys = []string{"publishTime", "publish_time"}
-
-func timeMember(object map[string]json.RawMessage, key string) (time.Time, bool) {
-	text, err := strictjson.String(object[key])
-	if err != nil {
-		return time.Time{}, false
-	}
-	t, err := event.ParseTime(text)
-	return t, err == nil
-}
 
 // payloadOf decodes a message's data. It returns nil if the data is absent, empty or not
 // base64.

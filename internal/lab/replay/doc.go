@@ -9,8 +9,8 @@
 //     message keeps its id and publish time, so a server that has counted the message does
 //     not count it again.
 //   - Any other JSON object is a bare event. It becomes the data of a message. The publish
-//     time is the event's timestamp, or now if there is no timestamp that can be read. (By
-//     option, it is now for all events.)
+//     time is the time in the event, or now if there is no time that can be read. (By option,
+//     it is now for all events.) The option Time says in which field the time is.
 //   - Any other line, such as half a line after an interrupted write, also becomes the data
 //     of a message, published now. The server keeps this message as a dead letter, so that no
 //     line of a file is lost.
@@ -38,10 +38,10 @@
 // # Shifting
 //
 // With Options.ShiftToNow all times move by the same offset, so that the latest publish time
-// becomes now. The times are the publish times, the payload's timestamp, and an attribute
-// named timestamp. (For a bare event, or a message without publish time, the timestamp counts
-// as the publish time.) The offset is in whole seconds, and only the date and the time of day
-// are rewritten. So the order of events, their lags, their fractions and all other bytes stay.
+// becomes now. The times are the publish times, the time in the payload, and the attribute
+// TimeAttribute. (For a bare event, or a message without publish time, the payload's time
+// counts as the publish time.) The offset is in whole seconds. Of a text, only the date and
+// the time of day are rewritten. So the order of events, their lags, their fractions and all other bytes stay.
 // A text that cannot be read as a time stays as it is, and so does a payload that is not a
 // JSON object. The latest time must be known before the first line is sent, so the input is
 // read twice. An input that cannot seek is first copied to a temporary file.

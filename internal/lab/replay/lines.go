@@ -12,6 +12,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/tidemark-dev/tidemark/event"
 	"github.com/tidemark-dev/tidemark/internal/lab/delivery"
 )
 
@@ -118,8 +119,8 @@ func (c *countingReader) Read(p []byte) (int, error) {
 }
 
 // latestTime reads input to its end and returns the latest publish time. It returns false if
-// the input has no time.
-func latestTime(ctx context.Context, input io.Reader) (latest time.Time, found bool, err error) {
+// the input has no time. The parameter field has the time of an event.
+func latestTime(ctx context.Context, input io.Reader, field event.Field) (latest time.Time, found bool, err error) {
 	lines, err := newLineReader(input)
 	if err != nil {
 		return time.Time{}, false, err
@@ -132,7 +133,7 @@ func latestTime(ctx context.Context, input io.Reader) (latest time.Time, found b
 		if err != nil {
 			return time.Time{}, false, err
 		}
-		if t, ok := latestTimeOf(l.text); ok && (!found || t.After(latest)) {
+		if t, ok := latestTimeOf(l.text, field); ok && (!found || t.After(latest)) {
 			latest, found = t, true
 		}
 	}

@@ -19,7 +19,7 @@ import (
 
 // The choices of Options.PublishTime.
 const (
-	PublishAtEvent = "event" // a bare event is published at its own timestamp
+	PublishAtEvent = "event" // a bare event is published at its own time
 	PublishNow     = "now"   // a bare event is published when it is sent
 )
 
@@ -45,9 +45,11 @@ type Options struct {
 	// PublishTime is the publish time of bare events: PublishAtEvent or PublishNow. Empty
 	// means PublishAtEvent.
 	PublishTime string
-	// TimeOf returns the event time in the data of a bare event; nil is the member
-	// timestamp.
-	TimeOf func(data []byte) (time.Time, bool)
+	// Time is the TIMESTAMP field with the time of an event. If it has no name, no event has
+	// a time.
+	Time event.Field
+	// TimeAttribute is the attribute whose time ShiftToNow moves too; empty means none.
+	TimeAttribute string
 	// ShiftToNow moves all times so that the latest publish time is now.
 	ShiftToNow bool
 	// Anyway sends the input even if none of its first lines is an event.
@@ -128,7 +130,8 @@ type run struct {
 	console   *console.Console
 	stop      context.CancelCauseFunc // ends the run, and records the reason
 
-	finished atomic.Int64 // lines acknowledged or refused
+	finished    atomic.Int64 // lines acknowledged or refused
+	withoutTime sync.Once    // warns of events that are published now
 }
 
 func newRun(options Options) *run {
@@ -306,7 +309,7 @@ func (r *run) readInto(ctx context.Context, jobs chan<- job) error {
 
 // findShift reads the whole input and returns by how many seconds its times move.
 func (r *run) findShift(ctx context.Context, input io.Reader) (int64, error) {
-	latest, found, err := latestTime(ctx, input)
+	latest, found, err := latestTime(ctx, input, r.options.Time)
 	if err != nil {
 		return 0, err
 	}
@@ -363,19 +366,20 @@ func (r *run) warn(ctx context.Context, j job, a delivery.Attempt) {
 func (r *run) body(j job) []byte {
 	text := j.line.text
 	if r.options.ShiftToNow {
-		text = shiftLine(text, j.shift)
+		text = shift{r.options.Time, r.options.TimeAttribute, j.shift}.line(text)
 	}
 	if j.copy == 0 {
 		return text
 	}
 	published := r.now()
 	if r.options.PublishTime != PublishNow {
-		timeOf := r.options.TimeOf
-		if timeOf == nil {
-			timeOf = timestampOf
-		}
-		if t, ok := timeOf(text); ok {
+		t, ok := r.options.Time.TimeIn(text)
+		if ok {
 			published = t
+		} else if kind, _ := classify(text); kind == bareEvent && r.options.Time.Name != "" {
+			r.withoutTime.Do(func() {
+				r.console.Printf("%s has no time in %q, so it is published now, as are later lines like it; --pipeline-file names the field with the time", j.subject(), r.options.Time.Key())
+			})
 		}
 	}
 	return pushBodyOf(text, j.copy, published)

@@ -57,6 +57,26 @@ func TestPushBodiesAreSentByteForByteInOrder(t *testing.T) {
 	}
 }
 
+// A file of events without the time that the pipeline file names may be the file of another
+// pipeline.
+func TestReplaySaysOnceThatEventsHaveNoTime(t *testing.T) {
+	t.Parallel()
+	for input, want := range map[string]string{
+		bare + "\n{\"a\": 1}\n{\"b\": 1}\n": "line 2 has no time in \"timestamp\", so it is published now, as are later lines like it; --pipeline-file names the field with the time\n",
+		bare + "\n" + half:                  "",
+	} {
+		for publishTime, want := range map[string]string{PublishAtEvent: want, PublishNow: ""} {
+			var log bytes.Buffer
+			o := options(newServer(t, nil).URL, input)
+			o.PublishTime, o.Log = publishTime, &log
+			replay(t, o)
+			if log.String() != want {
+				t.Errorf("%q, published at %s: log %q, want %q", input, publishTime, &log, want)
+			}
+		}
+	}
+}
+
 func TestBareEventIsPublishedAtItsOwnTime(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -189,7 +209,7 @@ func TestRefusedLineIsGivenUpAndNamed(t *testing.T) {
 		fmt.Fprintf(&input, "{\"n\": %d}\n", i)
 	}
 	o := options(s.URL, input.String())
-	o.Log = &log
+	o.Log, o.PublishTime = &log, PublishNow
 	summary := replay(t, o)
 	want := Summary{Lines: 20, Deliveries: 20, Acknowledged: 10, NotAcknowledged: 10, ByHTTPStatus: map[int]int{400: 10, 200: 10},
 		ByVerdict: map[string]int{"dead_letter": 10}, ByReason: map[string]int{"missing_field": 10}}

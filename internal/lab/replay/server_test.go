@@ -78,12 +78,16 @@ func message(t *testing.T, body string) event.Message {
 
 // options returns the options of most tests: one message at a time, and a clock that stands
 // still, also during pauses.
+// labTime is the field with the time of the events of this package's tests.
+var labTime = event.Field{Name: "event_timestamp", Type: event.Timestamp, Format: event.RFC3339, Path: []string{"timestamp"}}
+
 func options(url, input string) Options {
 	return Options{
 		Input:       strings.NewReader(input),
 		URL:         url,
 		Concurrency: 1,
 		Anyway:      true,
+		Time:        labTime,
 		Now:         func() time.Time { return now },
 		Sleep:       func(ctx context.Context, _ time.Duration) error { return ctx.Err() },
 	}

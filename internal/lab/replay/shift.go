@@ -23,28 +23,34 @@ func offsetTo(now, latest time.Time) int64 {
 	return offset
 }
 
-// shiftLine returns line with all its times moved by offset seconds. All other bytes are
-// unchanged.
-func shiftLine(line []byte, offset int64) []byte {
+// A shift moves times by an offset.
+type shift struct {
+	field     event.Field // with the time of an event; without a name it is no field
+	attribute string      // with a time; empty if there is none
+	offset    int64       // in seconds
+}
+
+// line returns line with all its times moved. All other bytes are unchanged.
+func (s shift) line(line []byte) []byte {
 	switch kind, _ := classify(line); kind {
 	case pushBody:
-		return replaceMember(line, "message", func(message []byte) []byte { return shiftMessage(message, offset) })
+		return replaceMember(line, "message", s.message)
 	case bareEvent:
-		return shiftPayload(line, offset)
+		return s.payload(line)
 	}
 	return line
 }
 
-func shiftMessage(message []byte, offset int64) []byte {
+func (s shift) message(message []byte) []byte {
 	for _, key := range publishTimeKeys {
-		message = replaceMember(message, key, func(value []byte) []byte { return shiftString(value, offset, shiftTime) })
+		message = replaceMember(message, key, func(value []byte) []byte { return shiftString(value, s.offset, shiftTime) })
 	}
 	message = replaceMember(message, "attributes", func(attributes []byte) []byte {
-		return replaceMember(attributes, "timestamp", func(value []byte) []byte { return shiftString(value, offset, shiftAttribute) })
+		return replaceMember(attributes, s.attribute, func(value []byte) []byte { return shiftString(value, s.offset, shiftAttribute) })
 	})
 	return replaceMember(message, "data", func(value []byte) []byte {
 		data := payloadOf(value)
-		shifted := shiftPayload(data, offset)
+		shifted := s.payload(data)
 		if bytes.Equal(data, shifted) {
 			return value
 		}
@@ -52,12 +58,44 @@ func shiftMessage(message []byte, offset int64) []byte {
 	})
 }
 
-// shiftPayload moves the timestamp of an event. It returns other data unchanged.
-func shiftPayload(data []byte, offset int64) []byte {
-	if !utf8.Valid(data) {
+// payload moves the time of an event. It returns other data unchanged.
+func (s shift) payload(data []byte) []byte {
+	if s.field.Name == "" || !utf8.Valid(data) {
 		return data
 	}
-	return replaceMember(data, "timestamp", func(value []byte) []byte { return shiftString(value, offset, shiftTime) })
+	return replaceAt(data, s.field.Path, s.eventTime)
+}
+
+// eventTime moves the value of the field. It returns the value unchanged if the value, or the
+// moved value, is no time.
+func (s shift) eventTime(value []byte) []byte {
+	unit := int64(1) // of the format, in a second
+	switch s.field.Format {
+	case event.UnixMilli:
+		unit = 1000
+	case event.UnixSecond:
+	default:
+		return shiftString(value, s.offset, shiftTime)
+	}
+	n, err := strconv.ParseInt(string(value), 10, 64)
+	if _, ok := s.field.Time(value); err != nil || !ok {
+		return value
+	}
+	moved := strconv.AppendInt(nil, n+s.offset*unit, 10)
+	if _, ok := s.field.Time(moved); !ok {
+		return value
+	}
+	return moved
+}
+
+// replaceAt is replaceMember for the value that a path of keys leads to.
+func replaceAt(object []byte, path []string, replace func(value []byte) []byte) []byte {
+	return replaceMember(object, path[0], func(value []byte) []byte {
+		if len(path) > 1 {
+			return replaceAt(value, path[1:], replace)
+		}
+		return replace(value)
+	})
 }
 
 // shiftString applies shift to the text of a JSON string. It returns other values, and texts

@@ -2,9 +2,11 @@ package replay
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -69,6 +71,9 @@ func TestOffsetBringsTheLatestTimeUpToNowAndNotPast(t *testing.T) {
 	}
 }
 
+// labShift moves the times of the lab's events.
+func labShift(offset int64) shift { return shift{labTime, "timestamp", offset} }
+
 // Only the times change. Spaces, order, unknown members, escapes and duplicates stay.
 func TestShiftLineChangesTimesOnly(t *testing.T) {
 	t.Parallel()
@@ -119,13 +124,58 @@ func TestShiftLineChangesTimesOnly(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if diff := cmp.Diff(tt.want, string(shiftLine([]byte(tt.line), 10))); diff != "" {
+			if diff := cmp.Diff(tt.want, string(labShift(10).line([]byte(tt.line)))); diff != "" {
 				t.Errorf("line (-want +got):\n%s", diff)
 			}
-			if back := string(shiftLine([]byte(tt.want), -10)); name != "escaped" && back != tt.line {
+			if back := string(labShift(-10).line([]byte(tt.want))); name != "escaped" && back != tt.line {
 				t.Errorf("moved back it is\n%s\nwant\n%s", back, tt.line)
 			}
 		})
+	}
+}
+
+func TestShiftMovesTheTimeOfThePipelineFile(t *testing.T) {
+	t.Parallel()
+	nested := []string{"order", "created"}
+	for name, tt := range map[string]struct {
+		field      event.Field
+		data, want string
+	}{
+		"nested text":         {event.Field{Format: event.RFC3339, Path: nested}, `{"created": 1, "order": {"created": "2026-03-14 09:25:41Z" }}`, `{"created": 1, "order": {"created": "2026-03-14 09:25:51Z" }}`},
+		"milliseconds":        {event.Field{Format: event.UnixMilli, Path: nested}, `{"order": {"created":1773480341020}}`, `{"order": {"created":1773480351020}}`},
+		"seconds":             {event.Field{Format: event.UnixSecond, Path: []string{"at"}}, `{"at": -5}`, `{"at": 5}`},
+		"text for seconds":    {event.Field{Format: event.UnixSecond, Path: []string{"at"}}, `{"at": "5"}`, `{"at": "5"}`},
+		"seconds of no year":  {event.Field{Format: event.UnixSecond, Path: []string{"at"}}, `{"at": 9223372036854775807}`, `{"at": 9223372036854775807}`},
+		"past the year 9999":  {event.Field{Format: event.UnixSecond, Path: []string{"at"}}, `{"at": 253402300799}`, `{"at": 253402300799}`},
+		"no object around it": {event.Field{Format: event.UnixMilli, Path: nested}, `{"order": 1773480341020}`, `{"order": 1773480341020}`},
+		"another attribute":   {event.Field{Format: event.UnixMilli, Path: nested}, `{"message": {"attributes": {"sent": "1773480341020"}}}`, `{"message": {"attributes": {"sent": "1773480351020"}}}`},
+	} {
+		tt.field.Name, tt.field.Type = "at", event.Timestamp
+		if got := string(shift{tt.field, "sent", 10}.line([]byte(tt.data))); got != tt.want {
+			t.Errorf("%s: moved to %s, want %s", name, got, tt.want)
+		}
+	}
+	// Without a field, no data has a time.
+	if got := string(shift{offset: 10}.line([]byte(`{"": "2026-03-14 09:25:41Z"}`))); got != `{"": "2026-03-14 09:25:41Z"}` {
+		t.Errorf("without a field: %s", got)
+	}
+}
+
+func TestReplayShiftsByTheTimeOfThePipelineFile(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, nil)
+	data := `{"order":{"created":` + strconv.FormatInt(now.Add(-time.Hour).UnixMilli(), 10) + `}}`
+	o := options(s.URL, data+"\n"+`{"message": {"messageId": "1", "data": "`+base64.StdEncoding.EncodeToString([]byte(data))+`"}}`)
+	o.ShiftToNow, o.Time = true, event.Field{Name: "at", Type: event.Timestamp, Format: event.UnixMilli, Path: []string{"order", "created"}}
+	replay(t, o)
+	want := `{"order":{"created":` + strconv.FormatInt(now.UnixMilli(), 10) + `}}`
+	got := s.received()
+	if m := message(t, got[0]); string(m.Data) != want || !m.PublishTime.Equal(now) {
+		t.Errorf("the bare event is %s, published at %v; want %s at %v", m.Data, m.PublishTime, want, now)
+	}
+	var body struct{ Message struct{ Data []byte } }
+	if err := json.Unmarshal([]byte(got[1]), &body); err != nil || string(body.Message.Data) != want {
+		t.Errorf("data of the push body is %s, %v; want %s", body.Message.Data, err, want)
 	}
 }
 
@@ -227,7 +277,7 @@ func FuzzShiftLine(f *testing.F) {
 		}
 		offset %= 1e12 // more than the years that times can have
 		before, _ := classify(line)
-		shifted := shiftLine(line, offset)
+		shifted := labShift(offset).line(line)
 		if after, _ := classify(shifted); after != before {
 			t.Fatalf("%q became %q, another kind of line", line, shifted)
 		}
