@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -73,5 +74,39 @@ func TestReplayIntoAServerThatIsDownEnds(t *testing.T) {
 	code, out, log := runCommand(t, "replay", "--give-up-after", "1ms", "--url", "http://127.0.0.1:1/push", "../../docs/example.push.jsonl")
 	if code != exitNo || !strings.Contains(log, "connection refused: nothing listens on 127.0.0.1:1") || !strings.Contains(log, "no line was acknowledged for 1ms") {
 		t.Errorf("exit code %d, printed %q, said %q", code, out, log)
+	}
+}
+
+// The messages have no publish time, so they are published when the server receives them.
+// Only an event whose time was moved to now is not late.
+func TestReplayShiftsTheTimeThatSettingsAndPipelineFileName(t *testing.T) {
+	t.Parallel()
+	const file = `
+name: orders
+event:
+  time: created_at
+  fields:
+    - {name: created_at, type: TIMESTAMP, mode: REQUIRED, from: order.created, format: unix_ms}
+aggregate:
+  columns:
+    - {name: orders, count: true}
+`
+	// The data is {"order":{"created":1773480413589}}.
+	const message = `{"message": {"messageId": "1", "attributes": {"sent": "1773480413589"}, "data": "eyJvcmRlciI6eyJjcmVhdGVkIjoxNzczNDgwNDEzNTg5fX0="}}` + "\n"
+	for _, eventTime := range []string{"payload", "attribute:sent"} {
+		settings := []string{"--pipeline-file", file, "--event-time", eventTime}
+		s := startServer(t, t.TempDir(), settings...)
+		for _, test := range []struct {
+			flags []string
+			want  string
+		}{
+			{nil, "verdicts          1 late\n"},
+			{[]string{"--shift-to", "now"}, "verdicts          1 counted"},
+		} {
+			args := slices.Concat([]string{"replay", "--url", s.url + "/push"}, settings, test.flags, []string{writeFile(t, message)})
+			if code, out, log := runCommand(t, args...); code != exitDone || !strings.Contains(out, test.want) {
+				t.Errorf("%s: exit code %d, want %q: %s%s", args, code, test.want, out, log)
+			}
+		}
 	}
 }
