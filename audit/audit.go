@@ -73,11 +73,12 @@ type Counters interface {
 	Pending(ctx context.Context, from, through time.Time) iter.Seq2[windowstore.PendingWindow, error]
 }
 
-// Config says what an [Auditor] compares. Every field is required.
+// Config says what an [Auditor] compares. Every field but Count is required.
 type Config struct {
 	Warehouse Warehouse
 	Counters  Counters
 	Windows   window.Fixed
+	Count     string // of a [Report]
 	// Quiet is how long after a window closed the window becomes due. HoldMax is how
 	// long a due window is held back at most. Both are those of the flush.
 	Quiet, HoldMax time.Duration
@@ -125,7 +126,7 @@ func bounded[T any](ctx context.Context, timeout time.Duration, f func(context.C
 
 func (a *Auditor) run(ctx context.Context, from, to time.Time) (Report, error) {
 	from = from.UTC()
-	report := Report{From: from, To: a.end(from, to)}
+	report := Report{From: from, To: a.end(from, to), Count: a.cfg.Count}
 	if !from.Before(report.To) {
 		return report, nil
 	}

@@ -384,4 +384,11 @@ func TestReportsInJSON(t *testing.T) {
 		}
 		check(t, "read again", report, read)
 	}
+	named := audit.Report{From: ago(20), To: ago(10), Count: "orders", Repaired: full.Lower}
+	text, err := json.Marshal(named)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(t, "JSON with the name of the count", `{"from":"2026-03-14T11:40:00.000000Z","to":"2026-03-14T11:50:00.000000Z",`+
+		`"repaired":[{"window_start":"2026-03-14T11:45:00.000000Z","orders":1,"raw":2}],"waiting":[],"lower":[],"higher":[],"more":false}`, string(text))
 }

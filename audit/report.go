@@ -1,7 +1,9 @@
 package audit
 
 import (
+	"cmp"
 	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/tidemark-dev/tidemark/event"
@@ -14,6 +16,9 @@ type Report struct {
 	// is earlier than requested if the last windows are not yet due.
 	From time.Time `json:"from"`
 	To   time.Time `json:"to"`
+	// Count is the name of the aggregate's column with the count, and of the count in the
+	// JSON form. It is page_views if empty.
+	Count string `json:"-"`
 	// Repaired are the windows that a repair corrected, as they were before, oldest
 	// first. In the report of an audit it is nil, and not in the JSON form.
 	Repaired []Window `json:"repaired,omitzero"`
@@ -64,25 +69,32 @@ type Window struct {
 	Raw       int64     `json:"raw"`          // from the raw rows; 0 if there are no rows
 }
 
-// MarshalJSON writes the report with times in the format of the API. It writes empty lists
-// too.
+// MarshalJSON writes the report in the words of the API. It writes empty lists too.
 func (r Report) MarshalJSON() ([]byte, error) {
-	for _, list := range []*[]Window{&r.Waiting, &r.Lower, &r.Higher} {
-		*list = append([]Window{}, *list...)
-	}
 	type fields Report
 	return json.Marshal(struct {
-		From string `json:"from"` // replaces the field of the same name
-		To   string `json:"to"`
+		From     string            `json:"from"` // replaces the field of the same name, as the others do
+		To       string            `json:"to"`
+		Repaired []json.RawMessage `json:"repaired,omitzero"`
+		Waiting  []json.RawMessage `json:"waiting"`
+		Lower    []json.RawMessage `json:"lower"`
+		Higher   []json.RawMessage `json:"higher"`
 		fields
-	}{event.FormatTime(r.From), event.FormatTime(r.To), fields(r)})
+	}{event.FormatTime(r.From), event.FormatTime(r.To), r.repaired(), r.list(r.Waiting), r.list(r.Lower), r.list(r.Higher), fields(r)})
 }
 
-// MarshalJSON writes the window with its time in the format of the API.
-func (w Window) MarshalJSON() ([]byte, error) {
-	return json.Marshal(struct {
-		Start     string `json:"window_start"`
-		PageViews int64  `json:"page_views"`
-		Raw       int64  `json:"raw"`
-	}{event.FormatTime(w.Start), w.PageViews, w.Raw})
+func (r Report) repaired() []json.RawMessage {
+	if r.Repaired == nil {
+		return nil
+	}
+	return r.list(r.Repaired)
+}
+
+// list returns windows in the words of the API.
+func (r Report) list(windows []Window) []json.RawMessage {
+	list := make([]json.RawMessage, len(windows))
+	for i, w := range windows {
+		list[i] = fmt.Appendf(nil, `{"window_start":%q,%q:%d,"raw":%d}`, event.FormatTime(w.Start), cmp.Or(r.Count, "page_views"), w.PageViews, w.Raw)
+	}
+	return list
 }

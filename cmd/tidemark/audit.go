@@ -62,7 +62,8 @@ do not count.`,
 		if err != nil {
 			return usageError{err}
 		}
-		ask := func(report any, _ func(*service.Service) error) error {
+		// ask runs an audit and sets report. Its result is what is printed.
+		ask := func(report any, _ func(*service.Service) error) (answer any, err error) {
 			return auditServer(cmd.Context(), *server, p.token(), o, report)
 		}
 		if *server == "" {
@@ -70,21 +71,23 @@ do not count.`,
 			if err != nil {
 				return err
 			}
-			ask = func(_ any, run func(*service.Service) error) error { return withBackend(cmd.Context(), s, p, run) }
+			ask = func(report any, run func(*service.Service) error) (any, error) {
+				return report, withBackend(cmd.Context(), s, p, run)
+			}
 		}
 		if o.dryRun {
 			var estimate audit.Estimate
-			err := ask(&estimate, func(service *service.Service) (err error) {
+			answer, err := ask(&estimate, func(service *service.Service) (err error) {
 				estimate, err = service.EstimateAudit(cmd.Context(), from, to)
 				return err
 			})
 			if err != nil {
 				return err
 			}
-			return printEstimate(p, estimate)
+			return printEstimate(p, answer, estimate)
 		}
 		var report audit.Report
-		err = ask(&report, func(service *service.Service) (err error) {
+		answer, err := ask(&report, func(service *service.Service) (err error) {
 			if o.repair {
 				report, err = service.Repair(cmd.Context(), from, to)
 			} else {
@@ -95,7 +98,7 @@ do not count.`,
 		if err != nil {
 			return err
 		}
-		return printAudit(p, report)
+		return printAudit(p, answer, report)
 	}
 	return cmd
 }
@@ -106,9 +109,10 @@ type auditOptions struct {
 	repair, dryRun bool
 }
 
-// auditServer asks a server for an audit, and reads the answer into report. If there is
-// no --to, the audit ends at the time of the server's clock.
-func auditServer(ctx context.Context, server, token string, o auditOptions, report any) error {
+// auditServer asks a server for an audit, reads the answer into report, and returns the
+// answer. If there is no --to, the audit ends at the time of the server's clock. The server
+// names the count by its own pipeline file, so report may lack the counts.
+func auditServer(ctx context.Context, server, token string, o auditOptions, report any) (json.RawMessage, error) {
 	method := http.MethodGet
 	if o.repair {
 		method = http.MethodPost
@@ -125,7 +129,7 @@ func auditServer(ctx context.Context, server, token string, o auditOptions, repo
 	}
 	answer, err := askServer(ctx, token, method, server, "/audit", query)
 	if err != nil {
-		return withAnswer(err, answer)
+		return nil, withAnswer(err, answer)
 	}
 	// Something other than Tidemark may answer 200 too; its answer must not pass for a
 	// report without differences. Nor may a report pass for an estimate: a server that
@@ -138,16 +142,16 @@ func auditServer(ctx context.Context, server, token string, o auditOptions, repo
 	readable := json.Unmarshal(answer, &found) == nil && !found.To.IsZero() && json.Unmarshal(answer, report) == nil
 	switch {
 	case o.dryRun && !(readable && found.Bytes != nil):
-		return fmt.Errorf("what %s answers is not the estimate of an audit; if it is an older tidemark, it may have run the audit", server)
+		return nil, fmt.Errorf("what %s answers is not the estimate of an audit; if it is an older tidemark, it may have run the audit", server)
 	case !o.dryRun && !(readable && found.More != nil):
-		return fmt.Errorf("what %s answers is not the report of an audit", server)
+		return nil, fmt.Errorf("what %s answers is not the report of an audit", server)
 	}
-	return nil
+	return answer, nil
 }
 
-// printEstimate prints the estimate as JSON on stdout, and one line in words on stderr.
-func printEstimate(p process, e audit.Estimate) error {
-	if err := printReport(p.stdout, e); err != nil {
+// printEstimate prints the answer as JSON on stdout, and one line in words on stderr.
+func printEstimate(p process, answer any, e audit.Estimate) error {
+	if err := printReport(p.stdout, answer); err != nil {
 		return err
 	}
 	fmt.Fprintf(p.stderr, "an audit of windows from %s to %s would read at most %.3f GiB of BigQuery\n",
@@ -155,9 +159,9 @@ func printEstimate(p process, e audit.Estimate) error {
 	return nil
 }
 
-// printAudit prints the report as JSON on stdout, and one line in words on stderr.
-func printAudit(p process, report audit.Report) error {
-	if err := printReport(p.stdout, report); err != nil {
+// printAudit prints the answer as JSON on stdout, and one line in words on stderr.
+func printAudit(p process, answer any, report audit.Report) error {
+	if err := printReport(p.stdout, answer); err != nil {
 		return err
 	}
 	fmt.Fprintln(p.stderr, auditSummary(report))

@@ -258,6 +258,25 @@ func TestAnAuditWithoutThePipelineFileOfTheDirectoryIsRefused(t *testing.T) {
 	}
 }
 
+// The server knows the name of the count, even if the settings of the command do not.
+func TestAnAuditNamesTheCountOfThePipelineFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := startServer(t, dir, "--flush-quiet", "0s", "--pipeline-file", ordersFile)
+	const push = `{"message": {"messageId": "1", "publishTime": "2026-03-14T09:26:55Z", "data": "eyJjcmVhdGVkX2F0IjoiMjAyNi0wMy0xNFQwOToyNjo1M1oifQ=="}}`
+	if code, err := s.push(http.DefaultClient, []byte(push)); err != nil || code != http.StatusOK {
+		t.Fatalf("push: %d, %v", code, err)
+	}
+	flushURL(t, s)
+	execTables(t, dir, "DELETE FROM orders_log")
+	for _, where := range [][]string{{"--data-dir", dir, "--pipeline-file", ordersFile}, {"--url", s.url}} {
+		code, out, log := runCommand(t, append([]string{"audit"}, where...)...)
+		if !strings.Contains(out, `"orders": 0,`) || !strings.Contains(out, `"raw": 1`) || strings.Contains(out, "page_views") || code != exitNo {
+			t.Errorf("audit %s: exit code %d:\n%s%s", where, code, out, log)
+		}
+	}
+}
+
 func tableNames(t *testing.T, dir string) (names []string) {
 	t.Helper()
 	db, err := sql.Open("sqlite", "file:"+filepath.Join(dir, "warehouse.db")+"?mode=ro")
