@@ -23,8 +23,11 @@ func (i *Inference) Add(data []byte) { i.samples.add(data) }
 // on. File returns an error if there is no sample to guess from.
 func (i *Inference) File(name string) (string, error) {
 	s := &i.samples
-	if s.events == 0 {
-		return "", fmt.Errorf("none of the %d samples is a JSON object, so nothing can be guessed from them", s.unusable)
+	switch {
+	case s.events == 0 && s.unusable == 0:
+		return "", errors.New("there are no samples, so nothing can be guessed")
+	case s.events == 0:
+		return "", errors.New("no line is a JSON object, so nothing can be guessed; jq -c . FILE writes each object on one line, and jq -c '.[]' FILE each object of a list")
 	}
 	g := guess{samples: s, names: map[string]bool{}}
 	g.chooseFields()
@@ -209,7 +212,7 @@ func (g *guess) text(name string) string {
 	line("# Guessed from "+plural(g.samples.events, "event")+". Look at each guess. Then see what becomes of an event:", "")
 	line("#   tidemark serve --pipeline-file FILE, and curl 'localhost:8080/push/raw?dry_run=1' -d EVENT", "")
 	if g.samples.unusable > 0 {
-		line("# "+plural(g.samples.unusable, "sample")+" that would be dead letters (no JSON object in UTF-8) were left out.", "")
+		line("# "+plural(g.samples.unusable, "sample")+" that would be dead letters were left out: each line must be one JSON object in UTF-8.", "")
 	}
 	line("name: "+quoteYAML(name), "the tables are %[1]s_raw, %[1]s and %[1]s_dead_letter", name)
 	line("window: 60s", "")

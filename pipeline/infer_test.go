@@ -31,7 +31,7 @@ func TestAFileIsGuessedFromSamples(t *testing.T) {
 	)
 	want := `# Guessed from 2 events. Look at each guess. Then see what becomes of an event:
 #   tidemark serve --pipeline-file FILE, and curl 'localhost:8080/push/raw?dry_run=1' -d EVENT
-# 1 sample that would be dead letters (no JSON object in UTF-8) were left out.
+# 1 sample that would be dead letters were left out: each line must be one JSON object in UTF-8.
 name: orders                                                                                       # the tables are orders_raw, orders and orders_dead_letter
 window: 60s
 lateness: 2m                                                                                       # how long after its window's end an event may be published and still be counted
@@ -131,8 +131,11 @@ func TestWhatIsNoFieldIsInTheRest(t *testing.T) {
 func TestNoSampleIsNoGuess(t *testing.T) {
 	t.Parallel()
 	var i Inference
+	if _, err := i.File("x"); err == nil || !strings.Contains(err.Error(), "there are no samples") {
+		t.Errorf("without samples: %v", err)
+	}
 	i.Add([]byte(`[1]`))
-	if _, err := i.File("x"); err == nil || !strings.Contains(err.Error(), "none of the 1 samples is a JSON object") {
+	if _, err := i.File("x"); err == nil || !strings.Contains(err.Error(), "no line is a JSON object") {
 		t.Errorf("got %v", err)
 	}
 }
