@@ -64,6 +64,81 @@ aggregate:
 	}
 }
 
+// The key of each sample is ts, which sounds like a time.
+func TestTypesAreGuessedFromTheValues(t *testing.T) {
+	t.Parallel()
+	const none = ""
+	for values, want := range map[[2]string]string{
+		{"true", "false"}:                            "{name: ts, type: BOOLEAN, mode: REQUIRED}",
+		{"true", "null"}:                             "{name: ts, type: BOOLEAN, mode: NULLABLE}",
+		{"true", "1"}:                                none,
+		{`"a"`, `"2026-03-14T09:26:53Z"`}:            "{name: ts, type: STRING, mode: REQUIRED}",
+		{`"a"`, "1"}:                                 none,
+		{"1.5", "null"}:                              "{name: ts, type: FLOAT, mode: NULLABLE}",
+		{"9223372036854775808", "1"}:                 "{name: ts, type: FLOAT, mode: REQUIRED}",
+		{"1e400", "1"}:                               none,
+		{"946684800", "4102444799"}:                  "{name: ts, type: TIMESTAMP, mode: REQUIRED, format: unix_s}", // 2000 and before 2100
+		{"946684799", "4102444799"}:                  "{name: ts, type: INTEGER, mode: REQUIRED}",
+		{"946684800", "4102444800"}:                  "{name: ts, type: INTEGER, mode: REQUIRED}",
+		{"946684800000", "4102444799999"}:            "{name: ts, type: TIMESTAMP, mode: REQUIRED, format: unix_ms}",
+		{"946684799999", "4102444799999"}:            "{name: ts, type: INTEGER, mode: REQUIRED}",
+		{"946684800000", "4102444800000"}:            "{name: ts, type: INTEGER, mode: REQUIRED}",
+		{"946684800", "1773480413589"}:               "{name: ts, type: INTEGER, mode: REQUIRED}",
+		{`"2026-03-14 09:26:53"`, `"2026-03-14"`}:    "{name: ts, type: STRING, mode: REQUIRED}",
+		{`"2026-03-14 09:26:53"`, "1773480413"}:      none,
+		{"[1773480413]", "[1773480414]"}:             none,
+		{`{"a": 1773480413}`, `{"a": 1773480413}`}:   "{name: a, type: INTEGER, mode: REQUIRED, from: ts.a}",
+		{`{"at": 1773480413}`, `{"at": 1773480413}`}: "{name: at, type: TIMESTAMP, mode: REQUIRED, from: ts.at, format: unix_s}",
+	} {
+		text := infer(t, "x", `{"other": "", "ts": `+values[0]+`}`, `{"other": "", "ts": `+values[1]+`}`)
+		if want == none {
+			if !strings.Contains(text, `no field for "ts": `) || strings.Contains(text, "{name: ts") {
+				t.Errorf("%s: want no field:\n%s", values, text)
+			}
+		} else if !strings.Contains(text, "    - "+want+" ") {
+			t.Errorf("%s: want %s:\n%s", values, want, text)
+		}
+	}
+}
+
+func TestWhatAGuessIsBasedOnIsSaidOnceAndOnlyIfItIsSo(t *testing.T) {
+	t.Parallel()
+	text := infer(t, "x", `{"ms": 1.5, "note": null, "n": "", "ts": "2026-03-14T09:26:53Z"}`, `{"ms": 2.5, "note": "a", "ts": "2026-03-14T09:26:53Z"}`)
+	for _, want := range []string{
+		"time: ts ", "# the only field that is a time in every event\n",
+		"{name: ms, type: FLOAT, mode: REQUIRED} ", " # in every event\n",
+		"{name: note, type: STRING, mode: NULLABLE} ", " # in 1 of 2 events, null in 1\n",
+		`{name: "n", type: STRING, mode: NULLABLE} `, " # in 1 of 2 events\n",
+		"  # rest: payload ", " # would keep the JSON of what no field takes; no event has any\n",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("there is no %q in\n%s", want, text)
+		}
+	}
+	if strings.Contains(text, "left out") || strings.Contains(text, "written as an integer") {
+		t.Errorf("the file speaks of samples that there are not:\n%s", text)
+	}
+	// The comments are in one column.
+	columns := map[int]bool{}
+	for _, line := range strings.Split(text, "\n")[2:] {
+		if at := strings.LastIndex(line, "  # "); at > 0 {
+			columns[at] = true
+		}
+	}
+	if len(columns) != 1 {
+		t.Errorf("comments begin in columns %v:\n%s", columns, text)
+	}
+}
+
+// A long line does not move the comments of the others.
+func TestCommentsOfShortLinesStayNear(t *testing.T) {
+	t.Parallel()
+	text := infer(t, "x", `{"a": 1, "`+strings.Repeat("k", 100)+`": 1}`)
+	if !strings.Contains(text, "    - {name: a, type: INTEGER, mode: REQUIRED}  # in every event\n") {
+		t.Errorf("got\n%s", text)
+	}
+}
+
 func TestNamesAreFitForColumns(t *testing.T) {
 	t.Parallel()
 	for key, want := range map[string]string{
@@ -77,6 +152,9 @@ func TestNamesAreFitForColumns(t *testing.T) {
 		" # not: comment": "_not_comment",
 		"line\nbreak":     "line_break",
 		"\u2028":          "_",
+		"0":               "_0",
+		"/":               "_",
+		":":               "_",
 	} {
 		t.Run(key, func(t *testing.T) {
 			t.Parallel()
@@ -95,7 +173,7 @@ func TestNamesAreFitForColumns(t *testing.T) {
 
 func TestNamesThatDifferByCaseOnlyAreToldApart(t *testing.T) {
 	t.Parallel()
-	f, err := Parse([]byte(infer(t, "x", `{"a": 1, "A": 2, "b": {"c": 1}, "d": {"C": 2}}`)))
+	f, err := Parse([]byte(infer(t, "x", `{"a": 1, "A": 2, "b": {"c": 1}, "d": {"C": 2}, "event-id": 1, "event_id": 1, "event id": 1}`)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +181,7 @@ func TestNamesThatDifferByCaseOnlyAreToldApart(t *testing.T) {
 	for _, field := range f.Schema.Fields {
 		names = append(names, field.Name)
 	}
-	if diff := cmp.Diff([]string{"a", "A_2", "b_c", "d_C"}, names); diff != "" {
+	if diff := cmp.Diff([]string{"a", "A_2", "b_c", "d_C", "payload_event_id", "payload_event_id_2", "payload_event_id_3"}, names); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
 }
