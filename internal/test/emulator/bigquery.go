@@ -12,13 +12,13 @@ import (
 	"testing"
 )
 
-// BigQuery returns the host and port of the REST and of the gRPC side of a BigQuery
-// emulator: those of BIGQUERY_EMULATOR_HOST and BIGQUERY_STORAGE_EMULATOR_HOST, or
-// of one that it starts, for which it needs a Python with bqemulator: that which
-// make bqemulator installs, or one named by BQEMULATOR_PYTHON. Where there is none it
-// skips the test; where CI is true it fails it.
+// BigQuery returns the host and port of the REST side and of the gRPC side of a BigQuery
+// emulator. If BIGQUERY_EMULATOR_HOST and BIGQUERY_STORAGE_EMULATOR_HOST name an
+// emulator, it is that one. If not, BigQuery starts one. For this it needs a Python that
+// has bqemulator: the one that make bqemulator installs, or the one that
+// BQEMULATOR_PYTHON names. If there is none, the test is skipped; with CI=true it fails.
 //
-// The emulator is not Google's: docs/bigquery-emulator.md says where it differs.
+// The emulator is not Google's: docs/bigquery-emulator.md lists the differences.
 func BigQuery(t testing.TB) (restHost, grpcHost string) {
 	t.Helper()
 	skipIfOff(t)
@@ -31,7 +31,7 @@ func BigQuery(t testing.TB) (restHost, grpcHost string) {
 	return bigQuery.restHost, bigQuery.grpcHost
 }
 
-// bigQuery is the process's emulator, as firestore is.
+// bigQuery is the BigQuery emulator of this process. All its tests share it.
 var bigQuery bigQueryEmulator
 
 type bigQueryEmulator struct {
@@ -68,12 +68,12 @@ func (e *bigQueryEmulator) start() (err error) {
 	return nil
 }
 
-// findPython returns the Python that has bqemulator.
+// findPython returns the path of the Python that has bqemulator.
 func findPython() (string, error) {
 	if python := os.Getenv("BQEMULATOR_PYTHON"); python != "" {
 		return exec.LookPath(python)
 	}
-	dir, err := os.Getwd() // of the package that is tested
+	dir, err := os.Getwd() // the directory of the package that is tested
 	if err != nil {
 		return "", err
 	}
@@ -82,7 +82,7 @@ func findPython() (string, error) {
 			break
 		}
 		if dir == filepath.Dir(dir) {
-			return "", errors.New("the tests do not run in the module")
+			return "", errors.New("the tests do not run in a directory of the module")
 		}
 	}
 	python := filepath.Join(dir, ".bqemulator", "bin", "python")

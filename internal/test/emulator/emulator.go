@@ -1,8 +1,10 @@
-// Package emulator starts Google's emulators for tests, one for a test process,
-// and stops them when that ends, however it ends.
+// Package emulator starts Google's emulators for tests. A test process starts each
+// emulator at most once. The emulator stops when the process ends, also if the process is
+// killed.
 //
-// Tests share an emulator and keep apart by [Project]. An emulator that is named
-// in the environment is used and left running.
+// Tests share an emulator. Each test uses a [Project] of its own, so tests do not see
+// each other's data. If the environment names an emulator, it is used, and it keeps
+// running afterwards.
 package emulator
 
 import (
@@ -21,27 +23,26 @@ import (
 	"time"
 )
 
-// startTimeout is how long an emulator may take to start, on a machine that does
-// much else.
+// startTimeout is how long an emulator may take to start on a busy machine.
 const startTimeout = 90 * time.Second
 
-// Firestore returns the host and port of a Firestore emulator: that of
-// FIRESTORE_EMULATOR_HOST, or one that it starts, for which it needs java and the
-// component cloud-firestore-emulator of the Google Cloud CLI. Where these are not
-// installed it skips the test; where CI is true it fails it, so that tests on an
-// emulator cannot disappear unseen.
+// Firestore returns the host and port of a Firestore emulator. If FIRESTORE_EMULATOR_HOST
+// names an emulator, it is that one. If not, Firestore starts one. For this it needs java
+// and the component cloud-firestore-emulator of the Google Cloud CLI. If these are not
+// installed, the test is skipped; with CI=true it fails, so that CI cannot skip the tests
+// on emulators unnoticed.
 func Firestore(t testing.TB) string {
 	t.Helper()
 	return firestore.use(t)
 }
 
-// Project returns the id of a project that nobody has used.
+// Project returns the id of a project that no other test uses.
 func Project() string {
 	return "test-" + strings.ToLower(rand.Text()[:12])
 }
 
-// firestore is the process's emulator. Tests of a process share it, and have
-// nothing else in common that could hold it.
+// firestore is the Firestore emulator of this process. It is a global variable because
+// the tests that share it have nothing else in common.
 var firestore = emulator{
 	name:     "Firestore",
 	variable: "FIRESTORE_EMULATOR_HOST",
@@ -52,10 +53,11 @@ var firestore = emulator{
 	},
 }
 
-// An emulator is one kind of emulator, and the process of it, if there is one.
+// An emulator describes one kind of emulator, and holds the address of its process once
+// that is started.
 type emulator struct {
 	name, variable string
-	file           string // in the Google Cloud CLI's directory platform
+	file           string // below the directory platform of the Google Cloud CLI
 	arguments      func(file, port string) []string
 
 	once sync.Once
@@ -63,11 +65,11 @@ type emulator struct {
 	err  error
 }
 
-// errMissing says that something that the emulator needs is not installed.
+// errMissing means that something the emulator needs is not installed.
 var errMissing = errors.New("not installed")
 
-// skipIfOff skips the test where TIDEMARK_EMULATORS is off, as for make test,
-// which needs nothing that is not Go.
+// skipIfOff skips the test if TIDEMARK_EMULATORS=off. make test sets this, since it must
+// need nothing but Go.
 func skipIfOff(t testing.TB) {
 	t.Helper()
 	if os.Getenv("TIDEMARK_EMULATORS") == "off" {
@@ -75,8 +77,9 @@ func skipIfOff(t testing.TB) {
 	}
 }
 
-// require ends the test unless err is nil: it is skipped, with what to do, where
-// something is not installed, and fails where that is CI, or for any other error.
+// require ends the test if err is not nil. If something is not installed, the test is
+// skipped with the remedy as advice, but with CI=true it fails. After any other error it
+// fails.
 func require(t testing.TB, what string, err error, remedy string) {
 	t.Helper()
 	switch {
@@ -123,7 +126,7 @@ func (e *emulator) start() (host string, err error) {
 	return host, nil
 }
 
-// find returns where the Google Cloud CLI has the file.
+// find returns the path of a file that is installed with the Google Cloud CLI.
 func find(file string) (string, error) {
 	for _, root := range []func() string{debianSDK, askedSDK} {
 		path := filepath.Join(root(), "platform", file)
@@ -134,18 +137,18 @@ func find(file string) (string, error) {
 	return "", fmt.Errorf("%s of the Google Cloud CLI: %w", file, errMissing)
 }
 
-// debianSDK is where Debian's package has the Google Cloud CLI.
+// debianSDK returns the directory where Debian's package installs the Google Cloud CLI.
 func debianSDK() string { return "/usr/lib/google-cloud-sdk" }
 
-// askedSDK is where the Google Cloud CLI says that it is, which takes it a second.
+// askedSDK asks the Google Cloud CLI where it is installed. This takes about a second.
 func askedSDK() string {
 	root, _ := exec.Command("gcloud", "info", "--format=value(installation.sdk_root)").Output()
 	return strings.TrimSpace(string(root))
 }
 
-// CloudCLI returns the path of a command of the Google Cloud CLI, as bq, and the
-// directory of the CLI. Where it is not installed it skips the test; where CI is true
-// it fails it.
+// CloudCLI returns the path of a command of the Google Cloud CLI, for example bq, and the
+// directory of the CLI. If the CLI is not installed, the test is skipped; with CI=true it
+// fails.
 func CloudCLI(t testing.TB, name string) (command, sdk string) {
 	t.Helper()
 	skipIfOff(t)
@@ -170,18 +173,18 @@ func freeHost() (string, error) {
 	return listener.Addr().String(), nil
 }
 
-// keeper runs a command until its own standard input ends, which it does when the
-// process at the other end is gone, by whatever death. It ignores the signals of
-// a terminal, so as to outlive that process.
+// keeper is a shell script that runs a command and kills it when the script's standard
+// input ends. The input ends when the test process is gone, however it died. The script
+// ignores the signals of a terminal, so that it lives longer than the test process.
 const keeper = `trap '' INT HUP TERM; "$@" & pid=$!; cat >/dev/null; kill -9 $pid; wait $pid 2>/dev/null`
 
-// spawn starts the command, to be killed when this process ends, and returns what
-// it prints.
+// spawn starts a command that is killed when this process ends. It returns the command's
+// output, which grows while the command runs.
 func spawn(command []string) (*output, error) {
 	var out output
 	cmd := exec.Command("sh", append([]string{"-c", keeper, "sh"}, command...)...)
 	cmd.Stdout, cmd.Stderr = &out, &out
-	if _, err := cmd.StdinPipe(); err != nil { // held open by cmd, which the copying of the output holds
+	if _, err := cmd.StdinPipe(); err != nil { // cmd holds the pipe open: the goroutine that copies the output keeps cmd alive
 		return nil, err
 	}
 	if err := cmd.Start(); err != nil {
@@ -191,7 +194,7 @@ func spawn(command []string) (*output, error) {
 	return &out, nil
 }
 
-// await polls until a GET of the url is answered with 200.
+// await sends GET requests to the url until the answer is 200.
 func await(url string) error {
 	client := http.Client{Timeout: time.Second}
 	deadline := time.Now().Add(startTimeout)
@@ -212,7 +215,7 @@ func await(url string) error {
 	}
 }
 
-// output is the first part of what a process prints.
+// output keeps the first 8 KiB that a process prints.
 type output struct {
 	mu   sync.Mutex
 	text []byte

@@ -12,19 +12,21 @@ import (
 	"time"
 )
 
-// childVariable tells a test process that it is the child of another.
+// childVariable is set in the environment of a test process that another test process
+// started.
 const childVariable = "TIDEMARK_EMULATOR_TEST_CHILD"
 
-// TestChild is run by other tests in a process of its own.
+// TestChild is not a test of its own: the other tests here run it in a separate process.
 func TestChild(t *testing.T) {
 	if os.Getenv(childVariable) == "" {
-		t.Skip("runs only as a child of another test")
+		t.Skip("runs only in a process that another test starts")
 	}
 	fmt.Printf("emulator at %s.\n", Firestore(t))
 	panic("dies")
 }
 
-// child runs TestChild with the environment changed, and returns what it printed.
+// child runs TestChild in a separate process with the given variables added to the
+// environment, and returns what it printed.
 func child(t *testing.T, environment ...string) (output string, err error) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestChild$", "-test.v")

@@ -12,16 +12,16 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
-// PubSub returns the host and port of a Pub/Sub emulator: that of
-// PUBSUB_EMULATOR_HOST, or one that it starts, for which it needs java and the
-// component pubsub-emulator of the Google Cloud CLI. Where these are not installed
-// it skips the test; where CI is true it fails it, as [Firestore] does.
+// PubSub returns the host and port of a Pub/Sub emulator. If PUBSUB_EMULATOR_HOST names
+// an emulator, it is that one. If not, PubSub starts one. For this it needs java and the
+// component pubsub-emulator of the Google Cloud CLI. If these are not installed, the test
+// is skipped; with CI=true it fails.
 func PubSub(t testing.TB) string {
 	t.Helper()
 	return pubSub.use(t)
 }
 
-// pubSub is the process's emulator, as firestore is.
+// pubSub is the Pub/Sub emulator of this process. All its tests share it.
 var pubSub = emulator{
 	name:     "Pub/Sub",
 	variable: "PUBSUB_EMULATOR_HOST",
@@ -32,7 +32,7 @@ var pubSub = emulator{
 	},
 }
 
-// NewTopic makes a topic and subscriptions to it on the emulator at the host, and
+// NewTopic creates a topic and subscriptions to it on the emulator at the host. It
 // returns a client of the project, which is closed when the test ends.
 func NewTopic(t testing.TB, host, project, topic string, subscriptions ...*pubsubpb.Subscription) *pubsub.Client {
 	t.Helper()
@@ -58,8 +58,8 @@ func NewTopic(t testing.TB, host, project, topic string, subscriptions ...*pubsu
 	return client
 }
 
-// Pull takes and acknowledges what a subscription has. Without any it waits, until
-// ctx ends.
+// Pull receives and acknowledges the messages that a subscription has. If it has none,
+// Pull waits until some come or ctx ends.
 func Pull(ctx context.Context, client *pubsub.Client, subscription string) ([]*pubsubpb.PubsubMessage, error) {
 	response, err := client.SubscriptionAdminClient.Pull(ctx, &pubsubpb.PullRequest{Subscription: subscription, MaxMessages: 1000})
 	if err != nil {
@@ -74,6 +74,7 @@ func Pull(ctx context.Context, client *pubsub.Client, subscription string) ([]*p
 	if len(messages) == 0 {
 		return nil, nil
 	}
-	// Not on ctx: what was taken would be lost to the caller.
+	// Acknowledge even if ctx has ended: the messages are returned to the caller and must
+	// not come again.
 	return messages, client.SubscriptionAdminClient.Acknowledge(context.WithoutCancel(ctx), ack)
 }

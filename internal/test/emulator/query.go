@@ -11,9 +11,9 @@ import (
 	"google.golang.org/api/option"
 )
 
-// QueryBigQuery returns the rows that a query finds, as another program reads them:
-// by column, times in UTC. The host is that of the emulator's REST side; bare table
-// names are those of the dataset.
+// QueryBigQuery runs a query in the way that a program other than Tidemark would. It
+// returns the rows as values by column name, with times in UTC. The host is the
+// emulator's REST side. A table name without a dataset is a table of the given dataset.
 func QueryBigQuery(ctx context.Context, restHost, project, dataset, sql string) ([]map[string]any, error) {
 	rows, err := queryBigQuery(ctx, restHost, project, dataset, sql)
 	if err != nil {
@@ -29,16 +29,17 @@ func queryBigQuery(ctx context.Context, restHost, project, dataset, sql string) 
 		return nil, err
 	}
 	defer client.Close()
-	client.Location = "US" // without it the emulator finds no job again
+	client.Location = "US" // without a location the emulator cannot find the job afterwards
 	q := client.Query(sql)
 	q.DefaultProjectID, q.DefaultDatasetID = project, dataset
-	job, err := q.Run(ctx) // the emulator answers jobs.query, which Read uses, without rows
+	job, err := q.Run(ctx) // not q.Read: it calls jobs.query, which the emulator answers without rows
 	if err != nil {
 		return nil, err
 	}
 	found, err := job.Read(ctx)
 	if err != nil {
-		// Of a job that failed the emulator says here that it does not exist.
+		// If a job failed, the emulator says at this point that the job does not exist.
+		// The job's status has the real error.
 		if status, statusErr := job.Status(ctx); statusErr == nil && status.Err() != nil {
 			err = status.Err()
 		}

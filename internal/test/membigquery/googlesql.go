@@ -6,10 +6,10 @@ import (
 	"strings"
 )
 
-// quoted returns an identifier as SQLite reads it.
+// quoted returns an identifier in SQLite's quotes.
 func quoted(name string) string { return `"` + name + `"` }
 
-// replacements are the parts of GoogleSQL that SQLite has other words for.
+// replacements are the parts of GoogleSQL that are written differently in SQLite.
 var replacements = []struct {
 	from *regexp.Regexp
 	to   string

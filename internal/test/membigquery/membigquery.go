@@ -1,12 +1,11 @@
-// Package membigquery is BigQuery's APIs over REST and gRPC in memory, as far as
-// package bigquerytables uses them: what its tests append to and query where there is
-// no emulator.
+// Package membigquery is a fake of BigQuery's REST and gRPC APIs, in memory. It has the
+// methods that package bigquerytables calls, for tests that run without an emulator.
 //
-// The tables are SQLite's, and a query is run by SQLite after [translate] has put the
-// parts of GoogleSQL that Tidemark uses into SQLite's words. So a test sees what a query
-// means, and not only its text. What is not used is refused, so that a request for
-// something else is noticed. It never fails by itself, and says nothing of costs and
-// limits: the fakes of bigquerytables do.
+// The tables are in SQLite. A query is first translated: [translate] replaces the
+// GoogleSQL that Tidemark uses by SQLite's. Then SQLite runs the query, so a test checks
+// the query's results, and not only its text. A request for anything that Tidemark does
+// not use is refused, so that a test notices it. The server never fails by itself and has
+// no costs and no limits. For these, bigquerytables has fakes of its own.
 package membigquery
 
 import (
@@ -25,47 +24,47 @@ import (
 
 	"cloud.google.com/go/bigquery/storage/apiv1/storagepb"
 	"google.golang.org/grpc"
-	_ "modernc.org/sqlite" // the driver
+	_ "modernc.org/sqlite" // the database driver
 )
 
-// A Server holds one project's datasets.
+// A Server holds the datasets of one project.
 type Server struct {
 	storagepb.UnimplementedBigQueryWriteServer
 
 	mu       sync.Mutex
-	db       *sql.DB             // each dataset is a schema of it
+	db       *sql.DB             // each dataset is a schema of this database
 	tables   map[string]resource // by dataset.table
 	datasets map[string]resource
-	jobs     map[string]answer // by id
+	jobs     map[string]answer // by job id
 	queries  []Query
 }
 
-// A resource is a dataset or table as the REST API has it.
+// A resource is a dataset or a table in the JSON of the REST API.
 type resource = map[string]any
 
-// A Query is one that a job ran.
+// A Query is a query that a job ran.
 type Query struct {
 	SQL        string
-	Parameters map[string]any // a text, or a slice of texts
+	Parameters map[string]any // each is a string or a slice of strings
 	DryRun     bool
 	UseCache   bool
-	Timeout    time.Duration // of the job; 0 for none
+	Timeout    time.Duration // of the job; 0 if it has no timeout
 }
 
-// New returns a server of a project without datasets, until the test has ended.
+// New returns a server of a project without datasets. It lives until the test ends.
 func New(t testing.TB) *Server {
 	t.Helper()
 	db, err := sql.Open("sqlite", ":memory:")
 	if err != nil {
 		t.Fatal(err)
 	}
-	db.SetMaxOpenConns(1) // each would have a memory of its own
+	db.SetMaxOpenConns(1) // a second connection would open another database in memory
 	t.Cleanup(func() { db.Close() })
 	return &Server{db: db, tables: map[string]resource{}, datasets: map[string]resource{}, jobs: map[string]answer{}}
 }
 
-// Start serves until the test has ended, and returns the hosts and ports of the REST
-// API and of gRPC, which stand for an emulator's.
+// Start serves until the test ends. It returns the host and port of the REST API and of
+// the gRPC API, in the form in which an emulator's are given.
 func (s *Server) Start(t testing.TB) (rest, gRPC string) {
 	t.Helper()
 	front := httptest.NewServer(s.routes())
@@ -81,22 +80,23 @@ func (s *Server) Start(t testing.TB) (rest, gRPC string) {
 	return strings.TrimPrefix(front.URL, "http://"), listener.Addr().String()
 }
 
-// Queries returns the queries that were run so far, dry runs among them.
+// Queries returns the queries that were run so far, dry runs included.
 func (s *Server) Queries() []Query {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return append([]Query(nil), s.queries...)
 }
 
-// sqliteTypes are the types of columns in SQLite, whose names decide how it compares.
+// sqliteTypes maps the types of BigQuery's columns to the types of SQLite's. SQLite
+// compares values by the type of their column.
 var sqliteTypes = map[string]string{
 	"STRING": "TEXT", "INTEGER": "INTEGER", "FLOAT": "REAL", "BOOLEAN": "INTEGER_BOOLEAN", "BYTES": "BLOB", "TIMESTAMP": "TEXT_TIME",
 }
 
-// A column is a column of a table or of an answer.
+// A column is a column of a table or of a query's result.
 type column struct{ name, typ string }
 
-// columns returns the columns of a table.
+// columns returns the columns of a table or view.
 func columns(table resource) []column {
 	schema, _ := table["schema"].(map[string]any)
 	fields, _ := schema["fields"].([]any)
@@ -108,7 +108,7 @@ func columns(table resource) []column {
 	return all
 }
 
-// create makes the table or view of a dataset.
+// create creates a table or view in a dataset.
 func (s *Server) create(ctx context.Context, dataset, name string, table resource) error {
 	at := quoted(dataset) + "." + quoted(name)
 	if view, ok := table["view"].(map[string]any); ok {
@@ -116,7 +116,8 @@ func (s *Server) create(ctx context.Context, dataset, name string, table resourc
 		if err != nil {
 			return err
 		}
-		// A view of an attached database finds what is in it by the bare name.
+		// The query of a view must name the tables of its own database without the
+		// schema.
 		_, err = s.db.ExecContext(ctx, "CREATE VIEW "+at+" AS "+strings.ReplaceAll(query, quoted(dataset)+".", ""))
 		return err
 	}
@@ -128,7 +129,7 @@ func (s *Server) create(ctx context.Context, dataset, name string, table resourc
 	return err
 }
 
-// insert stores rows of a table in one transaction, the values by column.
+// insert stores rows in a table, in one transaction. A row is its values by column.
 func (s *Server) insert(ctx context.Context, dataset, name string, rows []map[string]any) error {
 	tx, err := s.db.BeginTx(ctx, nil)
 	if err != nil {
@@ -154,11 +155,12 @@ func (s *Server) insert(ctx context.Context, dataset, name string, rows []map[st
 	return tx.Commit()
 }
 
-// timeFormat is how SQLite keeps a TIMESTAMP: texts of it compare as the times do.
+// timeFormat is how a TIMESTAMP is stored in SQLite. Texts in this format sort as their
+// times do.
 const timeFormat = "2006-01-02T15:04:05.000000Z"
 
-// stored returns a value as SQLite keeps it, from the JSON of a streaming insert or of
-// a parameter.
+// stored converts a value from the JSON of a streaming insert or of a parameter to the
+// form in which SQLite stores it.
 func stored(typ string, value any) (any, error) {
 	text, isText := value.(string)
 	switch {
@@ -181,8 +183,8 @@ func stored(typ string, value any) (any, error) {
 	return text, nil
 }
 
-// told returns a value of SQLite as the REST API's answers have it, and its type if it
-// is known of no column.
+// told converts a value of SQLite to the form that the REST API returns. It also returns
+// the value's type, which it derives from the value if c has none.
 func told(c column, value any) (any, string, error) {
 	switch v := value.(type) {
 	case nil:
@@ -206,7 +208,7 @@ func told(c column, value any) (any, string, error) {
 	return nil, "", fmt.Errorf("column %s: value %T", c.name, value)
 }
 
-// run runs a query.
+// run runs a query and returns its result.
 func (s *Server) run(ctx context.Context, q Query) (answer, error) {
 	statement, err := translate(q.SQL)
 	if err != nil {
@@ -254,8 +256,10 @@ func (s *Server) run(ctx context.Context, q Query) (answer, error) {
 	return a, rows.Err()
 }
 
-// typeOf returns the type of a column of an answer: that of the column of a table, or
-// of one of the same name, as an aggregate of it mostly is.
+// typeOf returns the type of a column of a query's result. For a column of a table, it is
+// the type in the table. For an expression, it is the type of a table's column of the
+// same name, because an aggregate of a column mostly keeps its name. If there is none, it
+// is empty.
 func (s *Server) typeOf(t *sql.ColumnType) string {
 	for typ, name := range sqliteTypes {
 		if t.DatabaseTypeName() == name {
@@ -272,18 +276,18 @@ func (s *Server) typeOf(t *sql.ColumnType) string {
 	return ""
 }
 
-// An answer is that of a query.
+// An answer is the result of a query.
 type answer struct {
 	columns []column
 	rows    [][]any
 }
 
-// json returns the answer as the REST API has it.
+// json returns the answer in the JSON of the REST API.
 func (a answer) json(job string) resource {
 	fields, rows := []any{}, []any{}
 	for i, c := range a.columns {
 		name := c.name
-		if name == "" || strings.ContainsAny(name, "( ") { // as BigQuery names what has no name
+		if name == "" || strings.ContainsAny(name, "( ") { // BigQuery names an unnamed column like this
 			name = fmt.Sprintf("f%d_", i)
 		}
 		typ := c.typ

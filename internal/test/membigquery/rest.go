@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// routes are the methods of the REST API.
+// routes serves the methods of the REST API.
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
 	handle := func(pattern string, serve func(w http.ResponseWriter, r *http.Request, body resource) (resource, error)) {
@@ -61,15 +61,17 @@ var (
 func write(w http.ResponseWriter, code int, body resource) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
-	_ = json.NewEncoder(w).Encode(body) // a caller that has left needs no answer
+	_ = json.NewEncoder(w).Encode(body) // an error means that the caller has gone
 }
 
-// failure is an error as https://cloud.google.com/bigquery/docs/error-messages has it.
+// failure returns an error in the JSON that
+// https://cloud.google.com/bigquery/docs/error-messages describes.
 func failure(code int, reason string, err error) resource {
 	return resource{"error": resource{"code": code, "message": err.Error(), "errors": []any{resource{"reason": reason, "message": err.Error()}}}}
 }
 
-// idIn returns an id of a reference in a resource.
+// idIn returns the given id from a reference in a resource, for example the datasetId of
+// a datasetReference.
 func idIn(body resource, reference, id string) string {
 	r, _ := body[reference].(map[string]any)
 	text, _ := r[id].(string)
@@ -148,12 +150,12 @@ func (s *Server) insertAll(_ http.ResponseWriter, r *http.Request, body resource
 	return resource{}, s.insert(r.Context(), dataset, name, rows)
 }
 
-// insertJob runs a query, to its end.
+// insertJob runs a query job. The job has ended when the method returns.
 func (s *Server) insertJob(_ http.ResponseWriter, r *http.Request, body resource) (resource, error) {
 	configuration, _ := body["configuration"].(map[string]any)
 	query, ok := configuration["query"].(map[string]any)
 	if !ok {
-		return nil, errors.New("the job is no query")
+		return nil, errors.New("the job is not a query")
 	}
 	id := idIn(body, "jobReference", "jobId")
 	if err := s.runRequest(r, id, query, configuration); err != nil {
@@ -169,7 +171,7 @@ func jobOf(id string, configuration map[string]any) resource {
 	}
 }
 
-// query runs a query of one request.
+// query runs a query and returns its result in the same request.
 func (s *Server) query(_ http.ResponseWriter, r *http.Request, body resource) (resource, error) {
 	id := "query-" + strconv.Itoa(len(s.queries))
 	if err := s.runRequest(r, id, body, resource{}); err != nil {
@@ -189,7 +191,7 @@ func (s *Server) runRequest(r *http.Request, id string, request, configuration m
 		q.UseCache = cache
 	}
 	if legacy, ok := request["useLegacySql"].(bool); !ok || legacy {
-		return errors.New("the query is of legacy SQL")
+		return errors.New("the query is in legacy SQL")
 	}
 	parameters, _ := request["queryParameters"].([]any)
 	for _, parameter := range parameters {
@@ -208,7 +210,8 @@ func (s *Server) runRequest(r *http.Request, id string, request, configuration m
 	return err
 }
 
-// parameterValue returns the value of a parameter as SQLite compares it.
+// parameterValue converts the value of a query parameter to the form in which SQLite
+// stores it.
 func parameterValue(typ, value map[string]any) (any, error) {
 	name, _ := typ["type"].(string)
 	if name != "ARRAY" {

@@ -15,7 +15,7 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 )
 
-// tableOf returns the dataset and table of a stream's name.
+// tableOf returns the dataset and table in the name of a stream.
 func tableOf(stream string) (dataset, table string) {
 	parts := strings.Split(stream, "/") // projects/P/datasets/D/tables/T/streams/_default
 	if len(parts) < 6 {
@@ -24,7 +24,7 @@ func tableOf(stream string) (dataset, table string) {
 	return parts[3], parts[5]
 }
 
-// GetWriteStream finds the default stream of a table.
+// GetWriteStream returns the default stream of a table.
 func (s *Server) GetWriteStream(_ context.Context, r *storagepb.GetWriteStreamRequest) (*storagepb.WriteStream, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -34,15 +34,15 @@ func (s *Server) GetWriteStream(_ context.Context, r *storagepb.GetWriteStreamRe
 	return &storagepb.WriteStream{Name: r.Name, Location: "us"}, nil
 }
 
-// AppendRows appends what comes to the default stream of a table. The first request of
-// a connection has the stream's name and the schema of the rows.
+// AppendRows stores the rows that are appended to the default stream of a table. The
+// first request of a connection has the stream's name and the schema of the rows.
 func (s *Server) AppendRows(stream storagepb.BigQueryWrite_AppendRowsServer) error {
 	var name string
 	var schema protoreflect.MessageDescriptor
 	for {
 		request, err := stream.Recv()
 		if err != nil {
-			return nil // the client has left
+			return nil // the client has closed the connection
 		}
 		if request.WriteStream != "" {
 			name = request.WriteStream
@@ -111,7 +111,7 @@ func (s *Server) appendRows(ctx context.Context, stream string, schema protorefl
 	return nil
 }
 
-// written returns a value of a row as SQLite keeps it.
+// written converts a value of an appended row to the form in which SQLite stores it.
 func written(c column, value any) any {
 	if micros, ok := value.(int64); ok && c.typ == "TIMESTAMP" {
 		return time.UnixMicro(micros).UTC().Format(timeFormat)

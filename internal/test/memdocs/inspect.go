@@ -9,18 +9,18 @@ import (
 	"github.com/tidemark-dev/tidemark/windowstore"
 )
 
-// A Shard is a shard's document as it is, for checks. Times are UTC.
+// A Shard is the document of a shard, for checks by tests. Times are UTC.
 type Shard struct {
 	Pipeline, Name         string
 	Window                 time.Time
-	Pending                *time.Time // nil where the field is not there
+	Pending                *time.Time // nil if the document does not have the field
 	Count                  int64
 	Batches                map[string][]windowstore.Key
-	ExpireAt               *time.Time // nil where the field is not there
+	ExpireAt               *time.Time // nil if the document does not have the field
 	CreateTime, UpdateTime time.Time
 }
 
-// Keys returns the distinct keys of the shard's batches.
+// Keys returns the distinct keys in the shard's batches.
 func (s Shard) Keys() map[windowstore.Key]bool {
 	keys := map[windowstore.Key]bool{}
 	for _, batch := range s.Batches {
@@ -31,8 +31,8 @@ func (s Shard) Keys() map[windowstore.Key]bool {
 	return keys
 }
 
-// Bytes is what Firestore would charge the fields of the document against its
-// limit of 1 MiB, but for the document's name.
+// Bytes returns the size of the document's fields, which Firestore limits to 1 MiB
+// together with the document's name. The name is not included.
 func (s Shard) Bytes() int {
 	n := 32 + len("window") + 1 + 8 + len("count") + 1 + 8 + len("batches") + 1
 	if s.Pending != nil {
@@ -47,7 +47,7 @@ func (s Shard) Bytes() int {
 	return n
 }
 
-// Len returns how many shards there are, of all pipelines.
+// Len returns the number of shards of all pipelines.
 func (db *Database) Len() (n int) {
 	db.mu.Lock()
 	defer db.mu.Unlock()
@@ -57,9 +57,9 @@ func (db *Database) Len() (n int) {
 	return n
 }
 
-// Shards returns every shard, by pipeline and name, from one snapshot. It returns
-// an error for a batch that is not as package sharded documents it, which it
-// reads with code of its own.
+// Shards returns all shards from one snapshot, ordered by pipeline and name. It reads the
+// batches with code of its own, and returns an error if a batch does not have the format
+// that package sharded documents.
 func (db *Database) Shards() ([]Shard, error) {
 	db.mu.Lock()
 	defer db.mu.Unlock()
@@ -98,9 +98,8 @@ func inspect(d *document) (Shard, error) {
 	return shard, nil
 }
 
-// Tamper changes the fields pending and expire_at of a shard's document past all
-// rules, for a test that plants a mistake. It does nothing where the document is
-// not there.
+// Tamper changes the fields pending and expire_at of a shard's document directly, for a
+// test that plants a mistake. It does nothing if the document does not exist.
 func (db *Database) Tamper(pipeline, name string, change func(pending, expireAt **time.Time)) {
 	db.mu.Lock()
 	defer db.mu.Unlock()

@@ -1,9 +1,9 @@
-// Package memdocs is a document database in memory, as exact as
-// [sharded.Documents] describes one and without its faults: what a test of
-// the store runs on, and what a simulation wraps to make it fail.
+// Package memdocs is a document database in memory, which behaves exactly as
+// [sharded.Documents] describes and never fails. Tests of the store run on it, and the
+// simulation adds failures around it.
 //
-// Every call takes effect at one instant between its start and its end, on the
-// whole database. What comes in an order comes in the same order each time.
+// Every call takes effect at one instant between its start and its end, on the whole
+// database. Results that have an order have the same order each time.
 package memdocs
 
 import (
@@ -19,23 +19,24 @@ import (
 	"github.com/tidemark-dev/tidemark/windowstore/sharded"
 )
 
-// A Database holds the documents of any number of pipelines. It may be used
-// concurrently.
+// A Database holds the documents of any number of pipelines. Goroutines may use it at the
+// same time.
 type Database struct {
 	now func() time.Time
 
 	mu         sync.Mutex
-	lastCommit time.Time // of shards
+	lastCommit time.Time // of the shards
 	pipelines  map[string]*pipeline
-	claims     map[string]bool // tables that some pipeline has
+	claims     map[string]bool // the tables that belong to this pipeline
 }
 
 type pipeline struct {
-	record *sharded.PipelineRecord // nil before it is created
+	record *sharded.PipelineRecord // nil until it is created
 	shards map[string]*document
 }
 
-// A document is a shard's. Its batches are replaced and never changed.
+// A document is the document of a shard. A batch in it may be replaced, but its bytes are
+// never changed.
 type document struct {
 	window           time.Time
 	pending          *time.Time
@@ -45,22 +46,22 @@ type document struct {
 	created, updated time.Time
 }
 
-// New returns an empty database whose server has the given clock. It need not
-// move, and may go backwards: each commit that changes a shard gets an update
-// time of its own, in microseconds, later than all before it. So does each change
-// of a pipeline's record, among those of that record.
+// New returns an empty database, whose server has the given clock. The clock may stand
+// still or go backwards. Every commit that changes a shard gets an update time of its
+// own, in microseconds, that is later than all update times before. The changes of a
+// pipeline's record have their own such series of update times.
 func New(now func() time.Time) *Database {
 	return &Database{now: now, pipelines: map[string]*pipeline{}, claims: map[string]bool{}}
 }
 
-// Pipeline returns the documents of the named pipeline, as any number of
-// processes may use them.
+// Pipeline returns the documents of the named pipeline. Several processes may use them at
+// the same time.
 func (db *Database) Pipeline(name string) sharded.Documents {
 	return &documents{db: db, name: name}
 }
 
-// Expire deletes the shards whose expire_at is at or before now, as TTL does, and
-// returns how many. It looks at no other field.
+// Expire deletes the shards whose expire_at is at or before now, as Firestore's TTL does,
+// and returns how many it deleted. It looks at no other field.
 func (db *Database) Expire(now time.Time) int {
 	db.mu.Lock()
 	defer db.mu.Unlock()
@@ -75,12 +76,12 @@ func (db *Database) Expire(now time.Time) int {
 		})
 	}
 	if n > 0 {
-		db.commitTime() // so that no version returns with a name
+		db.commitTime() // so that a document of the same name never gets an old version again
 	}
 	return n
 }
 
-// of returns the named pipeline, which begins to exist here, without a record.
+// of returns the named pipeline. If there is none yet, of creates it, without a record.
 func (db *Database) of(name string) *pipeline {
 	p := db.pipelines[name]
 	if p == nil {
@@ -90,18 +91,18 @@ func (db *Database) of(name string) *pipeline {
 	return p
 }
 
-// commitTime returns the time of a commit of shards.
+// commitTime returns a new commit time for a change of shards.
 func (db *Database) commitTime() time.Time {
 	db.lastCommit = after(db.now(), db.lastCommit)
 	return db.lastCommit
 }
 
-// readTime returns the time of a snapshot of shards.
+// readTime returns the read time of a snapshot of shards.
 func (db *Database) readTime() time.Time {
 	return latest(micros(db.now()), db.lastCommit)
 }
 
-// after returns now, or the next microsecond after last where that is later.
+// after returns now, but at least a microsecond after last.
 func after(now, last time.Time) time.Time {
 	return latest(micros(now), last.Add(time.Microsecond))
 }
@@ -113,16 +114,16 @@ func latest(a, b time.Time) time.Time {
 	return b
 }
 
-// micros is t as a database keeps it.
+// micros returns t as the database stores it: in UTC and whole microseconds.
 func micros(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
 
-// documents is a pipeline's part of a database.
+// documents gives access to one pipeline's part of a database.
 type documents struct {
 	db   *Database
 	name string
 }
 
-// lock takes the database for one call, unless ctx has ended.
+// lock locks the database for one call. It returns an error if ctx has ended.
 func (d *documents) lock(ctx context.Context) (*pipeline, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -194,7 +195,7 @@ func (d *documents) QueryWindow(ctx context.Context, start time.Time) iter.Seq2[
 	}
 }
 
-// snapshot returns the batches of a window's shards, by name and key.
+// snapshot returns the batches of a window's shards, ordered by shard name and batch key.
 func (d *documents) snapshot(ctx context.Context, start time.Time) (batches [][]byte, err error) {
 	p, err := d.lock(ctx)
 	if err != nil {

@@ -28,7 +28,8 @@ func write(name string, window int, count int64, batchKey string, keys ...window
 	return sharded.ShardWrite{Name: name, Window: minute(window), Count: count, Key: batchKey, Batch: batch}
 }
 
-// fixture is a database whose clock stands still, and one pipeline of it.
+// fixture has a database whose clock stands still, and the documents of one pipeline in
+// it.
 type fixture struct {
 	*testing.T
 	db   *memdocs.Database
@@ -65,7 +66,7 @@ func (f fixture) shards() []memdocs.Shard {
 	return shards
 }
 
-// at is noon as the database keeps it, and so many microseconds.
+// at returns noon plus n microseconds, as the database stores it.
 func at(n int) time.Time {
 	return noon.Truncate(time.Microsecond).Add(time.Duration(n) * time.Microsecond)
 }
@@ -109,14 +110,14 @@ func TestUpdateTimesRiseWhereTheClockStandsStill(t *testing.T) {
 	if diff := cmp.Diff(want, page); diff != "" || !read.Equal(at(1)) {
 		t.Errorf("read at %v, want %v (-want +got):\n%s", read, at(1), diff)
 	}
-	// And for a name that was deleted.
+	// The same holds for a name whose document was deleted.
 	f.docs.Settle(t.Context(), page, at(0))
 	if n := f.db.Expire(at(0)); n != 2 || f.db.Len() != 0 {
 		t.Fatalf("%d shards expired and %d are left, want 2 and 0", n, f.db.Len())
 	}
 	f.merge(write("a", 1, 1, "0", key(1)))
 	if got := f.shards()[0].UpdateTime; !got.After(at(4)) {
-		t.Errorf("the shard that was made again is of %v, want after its deletion", got)
+		t.Errorf("the shard that was created again has the version %v, want one after its deletion", got)
 	}
 }
 
@@ -125,7 +126,7 @@ func TestSettleIsForEachShardOnItsOwn(t *testing.T) {
 	f := newFixture(t)
 	f.merge(write("a", 1, 1, "0", key(1)), write("b", 1, 1, "0", key(1)), write("c", 1, 1, "0", key(1)))
 	page, _ := f.pending(sharded.Cursor{}, 9, 9)
-	f.merge(write("b", 1, 1, "0", key(1))) // the same again: a change all the same
+	f.merge(write("b", 1, 1, "0", key(1))) // writing the same again counts as a change
 	page = append(page, sharded.ShardInfo{Name: "gone", UpdateTime: at(0)})
 	got := f.docs.Settle(t.Context(), page, at(0))
 	want := []error{nil, sharded.ErrPrecondition, nil, sharded.ErrPrecondition}
@@ -150,7 +151,7 @@ func TestExpiryLooksAtExpireAtOnly(t *testing.T) {
 		t.Errorf("%d shards expired too soon", n)
 	}
 	if n := f.db.Expire(at(5)); n != 1 || f.shards()[0].Name != "b" {
-		t.Errorf("%d shards expired, want a only", n)
+		t.Errorf("%d shards expired, want only a", n)
 	}
 }
 
@@ -188,7 +189,7 @@ func TestQueryWindowIsOneSnapshot(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		clear(batch) // the caller's
+		clear(batch) // the caller may change its own slice afterwards
 		f.merge(write(fmt.Sprint("later", n), 1, 1, "0", key(4)))
 		n++
 	}
@@ -218,7 +219,7 @@ func TestPipelinesShareTablesAndNothingElse(t *testing.T) {
 		}
 	}
 	if err := other.CreatePipeline(t.Context(), record("raw2", "agg2")); err != nil {
-		t.Errorf("after refusals, which must have made nothing: %v", err)
+		t.Errorf("after refusals, which must not have created anything: %v", err)
 	}
 	f.merge(write("a", 1, 1, "0", key(1)))
 	if page, _, _ := other.QueryPending(t.Context(), sharded.Cursor{}, minute(9), 9); len(page) != 0 {

@@ -7,10 +7,10 @@ import (
 	"github.com/tidemark-dev/tidemark/event"
 )
 
-// An ambush steers the run into a corner that chance alone hardly ever finds: the
-// last event of a window arrives at the worst moment of a flush. Any later event of
-// the window would mend what the corner broke, since it makes the window pending
-// again; so after an ambush the window is left alone.
+// An ambush creates a situation that chance hardly ever creates: the last event of a
+// window arrives at the worst moment of a flush. After an ambush the window gets no more
+// events. Another event would make the window pending again, and the next flush would
+// then correct what this flush may have got wrong.
 type ambush struct {
 	window    time.Time
 	kind      ambushKind
@@ -18,18 +18,18 @@ type ambush struct {
 	sprung    bool
 }
 
-// An ambushKind says at which call of a flush the straggler is delivered, and how
-// much the call is slowed for it.
+// An ambushKind says at which call of a flush the straggler (the window's last event) is
+// delivered, and how much that call is slowed down.
 type ambushKind struct {
 	name  string
-	at    string // the kind of the call
+	at    string // the kind of call, as in call.kind
 	slow  delays
-	after time.Duration // from the call to the straggler's delivery
-	kills bool          // whether the flushing process is killed once the call is applied
-	fails bool          // whether the call fails, after the straggler was delivered like any other
+	after time.Duration // the time from that call to the delivery of the straggler
+	kills bool          // whether the flushing process is killed after the call was applied
+	fails bool          // whether the call fails; the straggler was then delivered earlier, like any other message
 }
 
-// delays are how much later a call is applied, and after that answered.
+// delays is how much later a call is applied, and how much later its answer then comes.
 type delays struct{ before, after time.Duration }
 
 var ambushKinds = []ambushKind{
@@ -44,8 +44,8 @@ var ambushKinds = []ambushKind{
 	{name: "after expiry", at: "expire"},
 }
 
-// layAmbushes publishes the stragglers of some windows, in time to be counted, and
-// holds them back.
+// layAmbushes plans an ambush for some windows. It publishes their stragglers in time to
+// be counted, but does not deliver them yet.
 func (w *world) layAmbushes() {
 	duration := w.config.windows.Duration
 	for range 1 + w.rng.IntN(3) {
@@ -78,8 +78,8 @@ func (w *world) ambushed(window time.Time) bool {
 	return false
 }
 
-// ambush springs the ambush that the call walks into, if there is one, and returns
-// its kind.
+// ambush checks whether an ambush waits for this call. If so, it starts the ambush and
+// returns its kind.
 func (w *world) ambush(c *call) (ambushKind, bool) {
 	for _, a := range w.ambushes {
 		if a.kind.at == c.kind && strings.Contains(c.detail, clock(a.window)) && w.ready(a) {
@@ -90,7 +90,8 @@ func (w *world) ambush(c *call) (ambushKind, bool) {
 	return ambushKind{}, false
 }
 
-// ready reports whether all of the window but the straggler is counted.
+// ready reports whether all messages of the window, except for the straggler, are
+// counted.
 func (w *world) ready(a *ambush) bool {
 	if a.sprung || a.straggler == nil || w.healing {
 		return false
@@ -124,7 +125,8 @@ func (w *world) spring(a *ambush, flushing *process) {
 	})
 }
 
-// springExpired springs the ambushes that wait for the expiry of a window.
+// springExpired starts the ambushes that wait until all counters of their window have
+// expired.
 func (w *world) springExpired() {
 	for _, a := range w.ambushes {
 		if a.kind.at != "expire" || !w.ready(a) {

@@ -18,18 +18,18 @@ import (
 	"github.com/tidemark-dev/tidemark/windowstore/sharded"
 )
 
-// A Bug is a mistake that can be planted in the product, to see that a simulation
-// catches it.
+// A Bug is a mistake that a test plants in the product, to see that a simulation catches
+// it.
 type Bug struct {
 	Name  string
 	Plant func(*hooks)
 }
 
-// hooks are the places where a bug can be planted: each wraps a part of a process,
-// or takes its place.
+// hooks are the places where a bug can be planted. Each function wraps or replaces a part
+// of a process. A hook that is not set changes nothing.
 type hooks struct {
 	documents func(sharded.Documents) sharded.Documents
-	writer    string // of every process
+	writer    string // the name under which every process writes
 	store     func(next windowstore.Store, documents sharded.Documents) windowstore.Store
 	warehouse func(next warehouse.Warehouse, counters windowstore.Store, idKind string) warehouse.Warehouse
 	classify  func(p *process, r event.Rules, m event.Message) event.Verdict
@@ -37,7 +37,7 @@ type hooks struct {
 	flush     func(*flush.Config)
 
 	viewTakesLast bool
-	rawCounts     func(late []bool) int64 // see tables
+	rawCounts     func(late []bool) int64 // see tables.counts
 }
 
 // Bugs are the mistakes that a simulation must catch.
@@ -180,7 +180,8 @@ var Bugs = []Bug{
 	}},
 	{"bare increment", func(h *hooks) {
 		h.store = func(next windowstore.Store, documents sharded.Documents) windowstore.Store {
-			// Counts how many times ids were added, as a number that is added to does.
+			// This count is wrong: it counts how many times ids were added, as a number
+			// that each Add increments would.
 			return &brokenStore{Store: next, count: func(ctx context.Context, start time.Time) (int64, error) {
 				return sumOfBatches(ctx, documents, start)
 			}}
@@ -241,7 +242,7 @@ var Bugs = []Bug{
 	{"settle what was written since the read", func(h *hooks) {
 		h.store = func(next windowstore.Store, documents sharded.Documents) windowstore.Store {
 			return &brokenStore{Store: next, settle: func(ctx context.Context, shards []windowstore.Shard, expireAt time.Time) error {
-				for w, err := range next.Pending(ctx, time.Time{}, time.Now()) { // reads the versions anew
+				for w, err := range next.Pending(ctx, time.Time{}, time.Now()) { // reads the versions again, too late
 					if err == nil && len(shards) > 0 && w.Start.Equal(shards[0].Window) {
 						shards = w.Shards
 					}
@@ -282,11 +283,11 @@ var Bugs = []Bug{
 	}},
 	{"count before the versions are read", func(h *hooks) {
 		h.store = func(next windowstore.Store, documents sharded.Documents) windowstore.Store {
-			var counts sync.Map // of int64 by time.Time: windows are counted at once
+			var counts sync.Map // of int64 by time.Time; several windows are counted at the same time
 			return &brokenStore{Store: next,
 				pending: func(ctx context.Context, from, through time.Time) iter.Seq2[windowstore.PendingWindow, error] {
 					return func(yield func(windowstore.PendingWindow, error) bool) {
-						for w, err := range next.Pending(ctx, from, through) { // a look ahead
+						for w, err := range next.Pending(ctx, from, through) { // reads the windows before the flush does
 							if err == nil {
 								n, _ := next.Count(ctx, w.Start)
 								counts.Store(w.Start, n)
@@ -326,7 +327,7 @@ var Bugs = []Bug{
 		h.documents = func(next sharded.Documents) sharded.Documents {
 			return &brokenDocuments{Documents: next, queryPending: func(ctx context.Context, after sharded.Cursor, through time.Time, limit int) ([]sharded.ShardInfo, time.Time, error) {
 				page, readTime, err := next.QueryPending(ctx, after, through, limit)
-				if len(page) > 1 && after.Name != "" { // the next page begins after the last shard of this one
+				if len(page) > 1 && after.Name != "" { // the next page begins after the last shard of this page, which must stay right
 					page[0].Window = after.Window
 				}
 				return page, readTime, err
@@ -398,7 +399,7 @@ var Bugs = []Bug{
 	}},
 }
 
-// shardsOf returns the shards behind the documents of a process.
+// shardsOf returns the shards in the documents of a process.
 func shardsOf(documents sharded.Documents) []memdocs.Shard {
 	shards, err := documents.(faultyDocuments).w.database.Shards()
 	if err != nil {
@@ -407,13 +408,14 @@ func shardsOf(documents sharded.Documents) []memdocs.Shard {
 	return shards
 }
 
-// tamper sets or removes the fields pending and expire_at of a document.
+// tamper sets the fields pending and expire_at of a document, or removes those that are
+// nil.
 func tamper(documents sharded.Documents, name string, pending, expireAt *time.Time) {
 	documents.(faultyDocuments).w.database.Tamper(pipeline, name, func(p, e **time.Time) { *p, *e = pending, expireAt })
 }
 
-// sumOfBatches is the number of ids that were ever written to a window, those
-// written twice counted twice.
+// sumOfBatches returns the number of ids in the batches of a window. An id that was
+// written twice is counted twice.
 func sumOfBatches(ctx context.Context, documents sharded.Documents, start time.Time) (n int64, err error) {
 	for batch, err := range documents.QueryWindow(ctx, start) {
 		if err != nil {
@@ -430,7 +432,8 @@ func (f submitterFunc) Submit(ctx context.Context, m event.Message, v event.Verd
 	return f(ctx, m, v)
 }
 
-// brokenWarehouse replaces those methods of a warehouse that are set.
+// brokenWarehouse is a warehouse in which some methods are replaced: those whose field is
+// set.
 type brokenWarehouse struct {
 	warehouse.Warehouse
 	appendRaw         func(context.Context, []warehouse.RawRow) error
@@ -459,7 +462,7 @@ func (b *brokenWarehouse) AppendCounts(ctx context.Context, rows []warehouse.Win
 	return b.Warehouse.AppendCounts(ctx, rows)
 }
 
-// brokenStore replaces those methods of a store that are set.
+// brokenStore is a store in which some methods are replaced: those whose field is set.
 type brokenStore struct {
 	windowstore.Store
 	add         func(context.Context, []windowstore.Increment) error
@@ -504,7 +507,8 @@ func (b *brokenStore) Settle(ctx context.Context, shards []windowstore.Shard, ex
 	return b.Store.Settle(ctx, shards, expireAt)
 }
 
-// brokenDocuments replaces those methods of the documents that are set.
+// brokenDocuments are documents in which some methods are replaced: those whose field is
+// set.
 type brokenDocuments struct {
 	sharded.Documents
 	merge        func(context.Context, []sharded.ShardWrite) error

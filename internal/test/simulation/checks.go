@@ -12,8 +12,9 @@ import (
 	"github.com/tidemark-dev/tidemark/windowstore"
 )
 
-// checkAcknowledged checks, at the instant of an acknowledgement, that all that it
-// stands for is durable, and that the verdict is the right one.
+// checkAcknowledged is called at the instant of an acknowledgement. It checks that
+// everything that the acknowledgement stands for is stored, and that the verdict is
+// right.
 func (w *world) checkAcknowledged(m *message, o outcome, v event.Verdict) {
 	if v.Status != o.status || v.Status == event.DeadLetter && v.Reason != o.reason {
 		w.violation("%s is answered %s %s, and is %s %s", m.ID, v.Status, v.Reason, o.status, o.reason)
@@ -24,7 +25,7 @@ func (w *world) checkAcknowledged(m *message, o outcome, v event.Verdict) {
 	}
 }
 
-// checkStored checks that an acknowledged delivery is in the raw rows or, with its
+// checkStored checks that an acknowledged delivery is in the raw table or, with its
 // bytes, in the dead letters.
 func (w *world) checkStored(m *message, o outcome) {
 	if o.status == event.DeadLetter {
@@ -44,7 +45,7 @@ func (w *world) checkStored(m *message, o outcome) {
 	}
 }
 
-// shards returns the shards of the counters.
+// shards returns all shards of the counters.
 func (w *world) shards() []memdocs.Shard {
 	shards, err := w.database.Shards()
 	if err != nil {
@@ -53,7 +54,7 @@ func (w *world) shards() []memdocs.Shard {
 	return shards
 }
 
-// counted returns the keys that are counted in a window.
+// counted returns the keys of the events that are counted in a window.
 func (w *world) counted(window time.Time) map[windowstore.Key]bool {
 	keys := map[windowstore.Key]bool{}
 	for _, shard := range w.shards() {
@@ -64,12 +65,12 @@ func (w *world) counted(window time.Time) map[windowstore.Key]bool {
 	return keys
 }
 
-// maxHeld bounds the windows that a store remembers: those of the traffic, with
-// their lags, and some more.
+// maxHeld returns how many windows a store may keep in memory: the windows of the
+// traffic, including those of events that lag, and some more.
 func (w *world) maxHeld() int { return 20 * max(1, int(time.Minute/w.config.windows.Duration)) }
 
-// checkBounds checks what must hold at any time: what is counted is in the raw
-// rows, and queues and memory are bounded.
+// checkBounds checks what must hold at all times: every counted event is in the raw
+// table, and queues and memory stay within their limits.
 func (w *world) checkBounds() {
 	raw := map[time.Time]map[windowstore.Key]bool{}
 	for _, row := range w.tables.rows[w.tables.names.Raw] {
@@ -108,11 +109,11 @@ func (w *world) checkBounds() {
 	}
 }
 
-// onTime returns the ids of the events of each window that have a delivery on time that
-// was acknowledged, and of those that have one that was stored. The second has all of
-// the first. It has more only if a row was stored, its count failed, and the message
-// came again as late, because its publish time differed or the allowed lateness had
-// been lowered.
+// onTime returns two sets of event ids for each window. The first has the events of which
+// a delivery on time was acknowledged. The second has the events of which a delivery on
+// time was stored. The second set contains the first. It has more events only in one
+// case: a row was stored, its count failed, and the message came again and was then late,
+// because its publish time differed or the allowed lateness had been lowered.
 func (w *world) onTime() (acknowledged, stored map[time.Time]map[string]bool) {
 	acknowledged, stored = map[time.Time]map[string]bool{}, map[time.Time]map[string]bool{}
 	add := func(to map[time.Time]map[string]bool, window time.Time, id string) {
@@ -136,9 +137,9 @@ func (w *world) onTime() (acknowledged, stored map[time.Time]map[string]bool) {
 	return acknowledged, stored
 }
 
-// checkRest checks the aggregate once everything has come to rest: each window has all
-// events with a delivery on time that was acknowledged, and none that has no delivery
-// on time.
+// checkRest checks the view of the aggregate when nothing happens any more: each window
+// has all events of which a delivery on time was acknowledged, and no event without a
+// stored delivery on time.
 func (w *world) checkRest() {
 	acknowledged, stored := w.onTime()
 	view := w.tables.view()
@@ -157,7 +158,7 @@ func (w *world) checkRest() {
 }
 
 // checkAudit checks that the audit found the windows that lack events which were stored
-// on time, and nothing else.
+// on time, and no other windows.
 func (w *world) checkAudit(report audit.Report, err error) {
 	_, stored := w.onTime()
 	var lower []string
@@ -181,7 +182,8 @@ func (w *world) checkAudit(report audit.Report, err error) {
 	}
 }
 
-// check checks what must hold in the end, after the audit has repaired what it found.
+// check checks what must hold in the end, after the audit has repaired the windows it
+// found.
 func (w *world) check() {
 	for _, m := range w.messages {
 		for _, o := range m.answers {

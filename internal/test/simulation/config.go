@@ -7,42 +7,43 @@ import (
 	"github.com/tidemark-dev/tidemark/window"
 )
 
-// config is what the seed decides about a run as a whole.
+// config is what the seed decides for the whole of a run.
 type config struct {
 	windows      window.Fixed
-	relateness   bool // each process that starts has another allowed lateness
-	byPublish    bool // event time is publish time
-	republished  bool // the publish time may differ between deliveries of a message
+	relateness   bool // each process starts with an allowed lateness of its own
+	byPublish    bool // event time is the publish time
+	republished  bool // the deliveries of a message may have different publish times
 	maxClockSkew time.Duration
 	quiet        time.Duration
 	retention    time.Duration
-	redeployed   bool // each process that starts has another retention
+	redeployed   bool // each process starts with a retention of its own
 	early        bool
-	maxWindows   int  // that a flush publishes
-	idAttribute  bool // the event id is an attribute, which two messages may share
+	maxWindows   int  // how many windows a flush may write
+	idAttribute  bool // the event id is an attribute, and two messages may have the same one
 
 	processes int
 	interval  time.Duration // between two batches of a process
 	batchRows int
 	pageSize  int // of pending shards
-	commits   int // windows that a commit writes at most
+	commits   int // how many windows a commit writes at most
 	messages  int
-	head      time.Duration // from the beginning to the end of the first window
+	head      time.Duration // from the beginning of the run to the end of the first window
 	traffic   time.Duration // how long messages are published
 	outage    time.Duration
-	aftermath time.Duration // after both, before all faults end
+	aftermath time.Duration // the time after head and traffic until all faults end
 	noFlush   time.Duration // how long no flush comes
-	faults    float64       // share of storage calls that fail in some way
-	mishaps   time.Duration // between two mishaps of processes, at the most
+	faults    float64       // the share of storage calls that fail in some way
+	mishaps   time.Duration // the longest time between two mishaps of processes
 }
 
-// durations are how long windows may be: as often as not a minute.
+// durations are the possible durations of windows. A minute is in the list three times,
+// so that it is chosen more often.
 var durations = []time.Duration{time.Minute, time.Minute, time.Minute, 10 * time.Second, time.Hour}
 
-// latenesses are the allowed latenesses, shortest first.
+// latenesses are the possible allowed latenesses, shortest first.
 var latenesses = []time.Duration{0, 30 * time.Second, 2 * time.Minute}
 
-// retentions are for how long counters may be kept.
+// retentions are the possible times for which counters are kept.
 var retentions = []time.Duration{20 * time.Minute, 2 * time.Hour, 192 * time.Hour}
 
 func drawConfig(s *scheduler) config {

@@ -12,12 +12,12 @@ import (
 	"github.com/tidemark-dev/tidemark/windowstore/sharded"
 )
 
-// faultyDocuments is the model of the counters' documents as a process sees it:
-// through calls whose fate the scheduler decides.
+// faultyDocuments is how a process sees the counters' documents: each use is a call, and
+// the scheduler decides what becomes of it.
 type faultyDocuments struct {
 	w         *world
 	p         *process
-	documents sharded.Documents // without faults, and used by the scheduler only
+	documents sharded.Documents // these never fail; only the scheduler uses them
 }
 
 func (f faultyDocuments) Merge(ctx context.Context, writes []sharded.ShardWrite) error {
@@ -67,8 +67,8 @@ func (f faultyDocuments) QueryWindow(ctx context.Context, start time.Time) iter.
 	}
 }
 
-// Settle settles each shard in a call of its own, since each has a fate of its
-// own.
+// Settle settles each shard in a call of its own, since each of them may succeed or fail
+// by itself.
 func (f faultyDocuments) Settle(ctx context.Context, shards []sharded.ShardInfo, expireAt time.Time) []error {
 	errs := make([]error, len(shards))
 	for i, shard := range shards {
@@ -97,7 +97,7 @@ func (f faultyDocuments) LowerLeastKept(ctx context.Context, keep time.Duration,
 	})
 }
 
-// query is a call that returns something.
+// query makes a call that returns a value.
 func query[T any](ctx context.Context, w *world, p *process, kind, detail string, read func() (T, error)) (T, error) {
 	results := make(chan T, 1)
 	err := w.call(ctx, p, kind, detail, func() error {

@@ -32,16 +32,16 @@ const (
 	holdMax      = 10 * time.Minute
 )
 
-// A process is one instance of the product, with a clock and a way to storage of
-// its own. All of it is the real code, put together as package tidemark does.
+// A process is one instance of the product. It has a clock and a connection to storage of
+// its own. All of it is the real code, put together as package service does it.
 type process struct {
 	name         string
 	dead         bool
-	skew         atomic.Int64 // of its clock, in nanoseconds
-	stalledUntil time.Time    // until when its calls do not get out
-	calls        []*call      // under way
+	skew         atomic.Int64 // how far its clock is off, in nanoseconds
+	stalledUntil time.Time    // its calls wait until then
+	calls        []*call      // those that are not answered yet
 
-	ctx       context.Context // of all that it does
+	ctx       context.Context // for everything that the process does
 	cancel    context.CancelFunc
 	windows   window.Fixed
 	classify  func(event.Message) event.Verdict
@@ -78,7 +78,7 @@ func (w *world) timeSource() event.TimeSource {
 	return times
 }
 
-// start starts a process.
+// start starts a new process.
 func (w *world) start() {
 	p := &process{name: fmt.Sprintf("p%02d", len(w.processes)+1)}
 	w.processes = append(w.processes, p)
@@ -153,8 +153,8 @@ func (w *world) start() {
 	})
 }
 
-// kill ends a process at once. What it had under way is answered by nobody; it may
-// still be applied.
+// kill ends a process at once. Its open calls get no answer from storage, but may still
+// be applied.
 func (w *world) kill(p *process) {
 	if p.dead {
 		return
@@ -166,11 +166,12 @@ func (w *world) kill(p *process) {
 		c.settle(errDead)
 	}
 	p.calls = nil
-	// Its goroutines are still here, and have to end; nothing they do counts.
+	// The process's goroutines still exist in the test and must end. What they do no
+	// longer counts.
 	go func() { _ = p.committer.Close(p.ctx) }()
 }
 
-// anyProcess returns a living process, or nil.
+// anyProcess returns a living process, or nil if there is none.
 func (w *world) anyProcess() *process {
 	var alive []*process
 	for _, p := range w.processes {
@@ -184,8 +185,8 @@ func (w *world) anyProcess() *process {
 	return alive[w.rng.IntN(len(alive))]
 }
 
-// flushEachMinute is Cloud Scheduler: about once a minute, now and then twice at
-// once, and now and then not at all.
+// flushEachMinute does what Cloud Scheduler does: it calls a flush about once a minute,
+// sometimes two at once, and sometimes none.
 func (w *world) flushEachMinute() {
 	w.after(w.between(50*time.Second, 70*time.Second), w.flushEachMinute)
 	if time.Now().Before(w.flushFrom) {
@@ -222,8 +223,8 @@ func (w *world) flush(p *process) {
 	}()
 }
 
-// auditAndEnd has a process audit everything and repair what the audit finds lower,
-// and ends the run.
+// auditAndEnd lets a process audit everything and repair the windows that are lower. Then
+// it ends the run.
 func (w *world) auditAndEnd() {
 	w.checkRest()
 	p := w.anyProcess()

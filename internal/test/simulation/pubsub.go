@@ -10,38 +10,39 @@ import (
 	"github.com/tidemark-dev/tidemark/window"
 )
 
-// ackDeadline is the subscription's.
+// ackDeadline is the ack deadline of the subscription.
 const ackDeadline = time.Minute
 
-// poison, as a user agent, makes the warehouse refuse the row for its own value.
+// poison is a user agent that makes the warehouse refuse a row for its own value.
 const poison = "poison"
 
-// A message is a published message with what must become of it, worked out here
-// and not by the product.
+// A message is a published message, together with what must become of it. The latter is
+// worked out here and not by the product.
 type message struct {
-	event.Message             // as it was published
-	outcome                   // of that
-	times         []time.Time // the publish times of its deliveries; one, unless they differ
-	happens       time.Time   // by the payload; zero if it is no event
+	event.Message             // with the publish time of its publication
+	outcome                   // what must become of the message if it is delivered with that publish time
+	times         []time.Time // the publish times that its deliveries may have; mostly there is only one
+	happens       time.Time   // the time in the payload; zero if the message is no event
 	poisoned      bool
 	eventID       string
 	data          string
 
 	attempts     int
-	underWay     int // attempts that are not answered yet
+	underWay     int // the number of attempts that are not answered yet
 	acknowledged int
-	answers      []outcome // of the deliveries that were answered with success
+	answers      []outcome // what the acknowledged deliveries had to become
 }
 
 // An outcome is what a delivery must become.
 type outcome struct {
 	published time.Time
 	status    event.Status
-	reason    event.Reason // if it is a dead letter
-	window    time.Time    // of the event, unless it never has one
+	reason    event.Reason // of a dead letter
+	window    time.Time    // the window of the event; not set for a message that can have none
 }
 
-// outcomeOf works out what a delivery of a message becomes at a process.
+// outcomeOf works out what a delivery of a message must become in a process with these
+// windows.
 func (w *world) outcomeOf(m *message, published time.Time, windows window.Fixed) outcome {
 	o := outcome{published: published, status: event.DeadLetter}
 	happens := m.happens
@@ -68,8 +69,8 @@ func (w *world) outcomeOf(m *message, published time.Time, windows window.Fixed)
 	return o
 }
 
-// publishAll plans the traffic: events of which some lag, some so much that they
-// are late, some that are no events, and some that the warehouse will refuse.
+// publishAll plans the traffic: events, some of which lag or are late, messages that are
+// no events, and events that the warehouse will refuse.
 func (w *world) publishAll() {
 	for range w.config.messages {
 		w.after(time.Duration(w.rng.Int64N(int64(w.config.traffic))), func() {
@@ -92,9 +93,9 @@ func (w *world) publishAll() {
 	}
 }
 
-// publishEdges plans events that happen at the first or last instant of a window,
-// and are published at the last instant that is on time or the first that is late,
-// and some as far ahead of their publication as is allowed, or a microsecond more.
+// publishEdges plans events at the edges. Some happen at the first or last instant of a
+// window and are published at the last instant that is on time or the first that is late.
+// Others happen as far after their publication as is allowed, or a microsecond further.
 func (w *world) publishEdges() {
 	windows := w.config.windows
 	for range 1 + w.rng.IntN(4) {
@@ -110,15 +111,15 @@ func (w *world) publishEdges() {
 	})
 }
 
-// someWindow returns the start of the present window, or of one that begins within
-// the time.
+// someWindow returns the start of a window: that of the present one, or of one that
+// begins within the given time.
 func (w *world) someWindow(within time.Duration) time.Time {
 	duration := w.config.windows.Duration
 	first := time.Now().Add(w.config.head - duration).UTC()
 	return first.Add(time.Duration(w.rng.Int64N(int64(within/duration)+1)) * duration)
 }
 
-// lag returns how long before its publication an event happened.
+// lag returns how long before its publication an event happened. Mostly this is short.
 func (w *world) lag() time.Duration {
 	switch x := w.rng.Float64(); {
 	case x < 0.6:
@@ -127,7 +128,7 @@ func (w *world) lag() time.Duration {
 		return w.between(0, time.Minute)
 	case x < 0.95:
 		return w.between(0, 4*time.Minute)
-	default: // an event so late that it is stored only
+	default: // so long that the event is late, and is stored but not counted
 		return time.Hour
 	}
 }
@@ -139,8 +140,8 @@ func (w *world) record(at time.Time) *accesslog.Record {
 	}
 }
 
-// publish makes a message of an event, or of something that is none, and works out
-// what it is.
+// publish publishes a message with the given record, or one that is no event, and works
+// out what must become of it.
 func (w *world) publish(record *accesslog.Record, now time.Time) *message {
 	n := len(w.messages) + 1
 	m := &message{Message: event.Message{
@@ -148,7 +149,8 @@ func (w *world) publish(record *accesslog.Record, now time.Time) *message {
 	}}
 	m.eventID = m.ID
 	if w.config.idAttribute {
-		// Publishers that published twice: the same id, in another message.
+		// The publisher may publish an event twice: two messages then have the same event
+		// id.
 		m.eventID = fmt.Sprintf("e%03d", 1+w.rng.IntN(n))
 		m.Attributes = map[string]string{idAttribute: m.eventID}
 	}
@@ -183,8 +185,8 @@ func (m *message) describe() string {
 	return text
 }
 
-// deliver delivers a message to some process, if one can be reached, and again
-// until it is acknowledged.
+// deliver delivers a message to some process if one can be reached, and tries again until
+// it is acknowledged.
 func (w *world) deliver(m *message) {
 	if m.acknowledged > 0 && w.quiet[m.window] {
 		return
@@ -205,7 +207,7 @@ func (w *world) deliver(m *message) {
 	w.push(m, p)
 }
 
-// push delivers a message to a process.
+// push delivers a message to the given process.
 func (w *world) push(m *message, p *process) {
 	m.attempts++
 	m.underWay++
@@ -243,7 +245,7 @@ func (w *world) push(m *message, p *process) {
 	})
 }
 
-// answered is what Pub/Sub makes of an answer.
+// answered does what Pub/Sub does when it gets an answer.
 func (w *world) answered(m *message, attempt int, expected outcome, v event.Verdict, err error) {
 	m.underWay--
 	if err != nil {
@@ -258,7 +260,7 @@ func (w *world) answered(m *message, attempt int, expected outcome, v event.Verd
 	w.checkAcknowledged(m, expected, v)
 	if !w.healing && w.chance(0.05) {
 		w.faults["acknowledgement lost"]++
-		return // the ack deadline brings it again
+		return // after the ack deadline the message is delivered again
 	}
 	m.acknowledged++
 	if !w.healing && w.chance(0.1) {
@@ -267,10 +269,11 @@ func (w *world) answered(m *message, attempt int, expected outcome, v event.Verd
 	}
 }
 
-// pushEscorted delivers a message that the warehouse refuses for its own value, and
-// does not name, in the company of late events, since only there can it be told from a
-// table at fault. The first of them leaves at once, and keeps the process busy until the
-// others have come together.
+// pushEscorted delivers a message whose row the warehouse refuses for its own value
+// without naming the row. It delivers some late events at the same time. Only if other
+// rows are in the same append can the product tell this refusal from a table that is at
+// fault. The first late event is appended at once. While the process is busy with it, the
+// other messages gather into one batch.
 func (w *world) pushEscorted(m *message, p *process) {
 	for len(w.companions) < 3 {
 		w.companions = append(w.companions, w.publish(w.record(time.Now().Add(-24*time.Hour)), time.Now().UTC()))

@@ -13,27 +13,27 @@ import (
 	"time"
 )
 
-// A scheduler runs a simulation one event at a time, in virtual time: it must be
-// inside a bubble of testing/synctest.
+// A scheduler runs a simulation one event at a time, in virtual time. It must run in a
+// bubble of testing/synctest.
 //
-// The product's goroutines run freely between two events, until all of them wait.
-// Whatever they want of the outside world, each a call, has by then been
-// registered; the scheduler sorts the calls, which makes their order the same in
-// every run, and draws the fate of each from the seed. So does everything that
-// happens by chance, and no two events happen at the same instant. Two runs of one
-// seed are therefore identical.
+// Between two events the product's goroutines run freely, until all of them wait.
+// Whatever they want from the outside world is a call, and is registered by then. The
+// scheduler sorts the calls, so that their order is the same in every run, and decides by
+// the seed what becomes of each. Everything else that happens by chance is decided by the
+// seed too, and no two events happen at the same instant. Therefore two runs of one seed
+// are identical.
 type scheduler struct {
 	rng    *rand.Rand
 	events eventQueue
-	made   int // events so far
+	made   int // the number of events so far
 	trace  trace
 
 	mu      sync.Mutex
 	arrived []*call
-	wake    chan struct{} // a call was registered
+	wake    chan struct{} // wakes run after a call was registered
 }
 
-// An occurrence is something that happens at an instant.
+// An occurrence is something that will happen at a given instant.
 type occurrence struct {
 	at time.Time
 	do func()
@@ -52,14 +52,14 @@ func (q *eventQueue) Pop() any {
 	return last
 }
 
-// A call is what a goroutine of the product wants of the outside world: of
-// storage, or to have its answer carried to Pub/Sub.
+// A call is what a goroutine of the product wants from the outside world: something from
+// storage, or that its answer is carried to Pub/Sub.
 type call struct {
-	process *process // that makes it
-	kind    string   // as "append raw"
-	detail  string   // what tells it from others of its kind at the same instant
+	process *process // the process that makes the call
+	kind    string   // for example "append raw"
+	detail  string   // distinguishes it from other calls of the same kind at the same instant
 	apply   func() error
-	answer  chan error // room for one
+	answer  chan error // has room for one answer
 	settled bool       // it was answered, or its process is dead
 }
 
@@ -67,19 +67,18 @@ func newScheduler(seed uint64) *scheduler {
 	return &scheduler{rng: rand.New(rand.NewPCG(seed, 0)), wake: make(chan struct{}, 1), trace: trace{began: time.Now()}}
 }
 
-// after has do done in d, at an instant of its own.
+// after plans do for an instant about d from now, at which nothing else is planned.
 func (s *scheduler) after(d time.Duration, do func()) {
 	s.made++
-	// Events are planned in whole microseconds; the number of the event, in
-	// nanoseconds below that, keeps two of them apart, and apart from the timers
-	// that the product sets at its own instants.
+	// Events are planned in whole microseconds. The number of the event is added as
+	// nanoseconds, so that no two events fall on one instant, and none falls on an
+	// instant of the product's own timers.
 	at := time.Now().Truncate(time.Microsecond).Add(d.Truncate(time.Microsecond))
 	at = at.Add(time.Microsecond + time.Duration(s.made%997)*time.Nanosecond)
 	heap.Push(&s.events, &occurrence{at, do})
 }
 
-// register hands a call to the scheduler and returns when it is answered, or when
-// ctx ends.
+// register passes a call to the scheduler and waits until it is answered or ctx ends.
 func (s *scheduler) register(ctx context.Context, c *call) error {
 	c.answer = make(chan error, 1)
 	s.mu.Lock()
@@ -97,7 +96,7 @@ func (s *scheduler) register(ctx context.Context, c *call) error {
 	}
 }
 
-// run admits calls and runs events until finished says that it is over.
+// run admits calls and runs events until finished returns true.
 func (s *scheduler) run(admit func(*call), finished func() bool) {
 	for {
 		synctest.Wait()
@@ -111,7 +110,7 @@ func (s *scheduler) run(admit func(*call), finished func() bool) {
 		next := s.events[0]
 		timer := time.NewTimer(time.Until(next.at))
 		select {
-		case <-s.wake: // a timer of the product's made it call: look again
+		case <-s.wake: // one of the product's timers led to a call: look again
 			timer.Stop()
 		case <-timer.C:
 			heap.Pop(&s.events)
@@ -133,16 +132,16 @@ func (s *scheduler) admit(admit func(*call)) {
 	}
 }
 
-// chance is true with probability p.
+// chance returns true with probability p.
 func (s *scheduler) chance(p float64) bool { return s.rng.Float64() < p }
 
-// between returns a duration from low to high, more often a short one.
+// between returns a random duration from low to high. Short ones are more likely.
 func (s *scheduler) between(low, high time.Duration) time.Duration {
 	x := s.rng.Float64()
 	return low + time.Duration(float64(high-low)*x*x)
 }
 
-// A trace is what happened, for a person to read, and a digest of it.
+// A trace lists what happened, for a person to read, and has a digest for comparisons.
 type trace struct {
 	began time.Time
 	lines []string

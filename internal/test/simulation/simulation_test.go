@@ -26,7 +26,8 @@ func simulate(t *testing.T, seed uint64, bug *Bug) (result Result) {
 	return result
 }
 
-// TestSeeds runs seeds that nobody has run before, a different lot each time.
+// TestSeeds runs random seeds, other ones each time. With the flag -seed it repeats the run
+// of that one seed.
 func TestSeeds(t *testing.T) {
 	if *oneSeed != 0 {
 		result := simulate(t, *oneSeed, nil)
@@ -56,8 +57,7 @@ func TestSeeds(t *testing.T) {
 	t.Logf("from seed %d: %s", first, all)
 }
 
-// report fails the test for a run that broke a promise, and says how to see it
-// again.
+// report fails the test if the run broke a promise, and says how to repeat the run.
 func report(t *testing.T, r Result) {
 	t.Helper()
 	if len(r.Violations) == 0 {
@@ -105,19 +105,19 @@ func TestEveryPlantedBugIsCaught(t *testing.T) {
 	}
 }
 
-// Totals adds up runs.
+// Totals are sums over runs.
 type Totals struct {
 	Runs, Events, Messages, Deliveries int
 	Simulated                          time.Duration
 	Faults                             map[string]int
 }
 
-// Add adds a run.
+// Add adds a run to the totals.
 func (t *Totals) Add(r Result) {
 	t.Merge(Totals{1, r.Events, r.Messages, r.Deliveries, r.Simulated, r.Faults})
 }
 
-// Merge adds other totals.
+// Merge adds other totals to these.
 func (t *Totals) Merge(other Totals) {
 	if t.Faults == nil {
 		t.Faults = map[string]int{}

@@ -12,24 +12,25 @@ import (
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
-// tables is the model of the warehouse: rows that were appended, in order, and the
-// queries over them. It has no faults; see faultyTables.
+// tables is the model of the warehouse: the rows in the order in which they were
+// appended, and the queries over them. It never fails by itself: faultyTables adds the
+// failures.
 type tables struct {
 	names   warehouse.Layout
 	rows    map[string][]warehouse.Row // by table
-	refuses func(warehouse.Row) bool   // rows of the raw table that are refused for their own value
-	naming  bool                       // whether a refusal names the rows
-	fault   func(warehouse.Row) bool   // rows of the raw table that do not fit it, as somebody changed it; nil if it is right
+	refuses func(warehouse.Row) bool   // reports the rows of the raw table that are refused for their own value
+	naming  bool                       // whether a refusal names the rows that are at fault
+	fault   func(warehouse.Row) bool   // reports the rows that do not fit the raw table after somebody changed it; nil if the table is right
 
-	last   bool                    // a bug: the view takes the last count, not the greatest
-	counts func(late []bool) int64 // what an event counts, by which of its stored deliveries are late
+	last   bool                    // a planted bug: the view takes the last count and not the greatest
+	counts func(late []bool) int64 // how much one event adds to the count, given which of its stored deliveries are late
 }
 
 func newTables(names warehouse.Layout) *tables {
 	return &tables{names: names, rows: map[string][]warehouse.Row{}, counts: onceIfOnTime}
 }
 
-// The columns that the queries read.
+// These are the columns that the queries read.
 var (
 	rawTable     = warehouse.RawTable(accesslog.Layout())
 	logTable     = warehouse.AggLogTable(accesslog.Layout())
@@ -54,12 +55,13 @@ func column(table warehouse.Table, name string) int {
 	return slices.IndexFunc(table.Columns, func(c warehouse.Column) bool { return c.Name == name })
 }
 
-// The faults that the raw table may have: a column is gone, or too short for some rows.
+// These are the faults that the raw table may have: a column is gone, or is too short for
+// some rows.
 func columnDropped(warehouse.Row) bool      { return true }
 func columnNarrowed(row warehouse.Row) bool { return row[rawNumBytes].(int64) >= 500 }
 
-// append appends rows as the default stream does: all of them or none. A refusal does
-// not say whether the table is at fault.
+// append appends rows in the way of BigQuery's default stream: all of them or none. A
+// refusal does not say whether the table is at fault.
 func (t *tables) append(table string, rows []warehouse.Row) error {
 	if table == t.names.Raw {
 		refusal := &warehouse.RefusedError{Rows: map[int]error{}, Err: errors.New("rows have errors")}
@@ -79,7 +81,7 @@ func (t *tables) append(table string, rows []warehouse.Row) error {
 	return nil
 }
 
-// look compares a table with the schema.
+// look compares a table with its schema. It returns an error if they differ.
 func (t *tables) look(table string) error {
 	if table == t.names.Raw && t.fault != nil {
 		return &warehouse.TableError{Table: table, Err: errors.New("a column is not as it must be")}
@@ -87,13 +89,13 @@ func (t *tables) look(table string) error {
 	return nil
 }
 
-// windowValue is a row of the view of the aggregate.
+// windowValue is a row of the aggregate's view.
 type windowValue struct {
 	pageViews int64
 	final     bool
 }
 
-// view is the view of the aggregate: the greatest count of each window.
+// view returns the aggregate's view: the greatest count of each window.
 func (t *tables) view() map[time.Time]windowValue {
 	values := map[time.Time]windowValue{}
 	for _, row := range t.rows[t.names.AggLog()] {
@@ -108,7 +110,7 @@ func (t *tables) view() map[time.Time]windowValue {
 	return values
 }
 
-// onceIfOnTime counts an event once if any of its deliveries is on time.
+// onceIfOnTime counts an event once if at least one of its deliveries is on time.
 func onceIfOnTime(late []bool) int64 {
 	if slices.Contains(late, false) {
 		return 1
@@ -117,7 +119,7 @@ func onceIfOnTime(late []bool) int64 {
 }
 
 func (t *tables) countRaw(start time.Time) (n int64) {
-	late := map[string][]bool{} // by event id, in the order of storing
+	late := map[string][]bool{} // by event id; the values are in the order of storing
 	for _, row := range t.rows[t.names.Raw] {
 		if row[rawWindow].(time.Time).Equal(start) {
 			id := row[rawEventID].(string)
@@ -155,16 +157,16 @@ func (t *tables) audit(from, to time.Time, limit int) []warehouse.Discrepancy {
 	return all[:min(limit, len(all))]
 }
 
-// faultyTables is the model of the warehouse as a process sees it: through calls
-// whose fate the scheduler decides.
+// faultyTables is how a process sees the warehouse: each use is a call, and the scheduler
+// decides what becomes of it.
 type faultyTables struct {
-	warehouse.Archive // nothing in the simulation re-drives what is stored
+	warehouse.Archive // not set: the simulation sends no stored messages again
 	w                 *world
 	p                 *process
 }
 
-// Append looks at the table after a refusal, as [warehouse.Ingester] demands. What
-// happens to the table may happen in between.
+// Append looks at the table after a refusal, as [warehouse.Ingester] demands. The table
+// may change between the refusal and the look.
 func (f faultyTables) Append(ctx context.Context, table warehouse.Table, rows []warehouse.Row) error {
 	rows = slices.Clone(rows)
 	err := f.w.call(ctx, f.p, "append "+table.Name, describeRows(table, rows), func() error {
@@ -198,7 +200,7 @@ func (f faultyTables) Audit(ctx context.Context, from, to time.Time, limit int) 
 
 func (f faultyTables) AuditBytes(context.Context, time.Time, time.Time) (int64, error) { return 0, nil }
 
-// describeRows returns what tells an append from others, for the trace.
+// describeRows returns text that tells an append from others, for the trace.
 func describeRows(table warehouse.Table, rows []warehouse.Row) string {
 	text := ""
 	for _, row := range rows {

@@ -14,25 +14,25 @@ import (
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
-// maxEvents is many times what a run takes.
+// maxEvents is many times the number of events that a run needs.
 const maxEvents = 200_000
 
-// A Result is what came of a run.
+// A Result is what a run returns.
 type Result struct {
 	Seed       uint64
-	Violations []string // of promises; empty for a good run
-	Trace      []string // what happened, a line each
+	Violations []string // broken promises; empty after a good run
+	Trace      []string // what happened, one line for each event
 	Digest     uint64   // of the trace
 	Simulated  time.Duration
 	Events     int            // of the simulation
-	Messages   int            // that were published
-	Deliveries int            // of them
-	Faults     map[string]int // that were injected, by kind
+	Messages   int            // published messages
+	Deliveries int            // deliveries of messages
+	Faults     map[string]int // injected faults, by kind
 }
 
-// Run simulates the world of a seed, with a bug planted in it or none. It must be
-// called in a bubble of testing/synctest, and returns when all that it started has
-// ended.
+// Run simulates the world of a seed. If bug is not nil, it is planted in the product. Run
+// must be called in a bubble of testing/synctest, and returns when everything that it
+// started has ended.
 func Run(seed uint64, bug *Bug) Result {
 	w := newWorld(seed)
 	if bug != nil {
@@ -56,7 +56,7 @@ func Run(seed uint64, bug *Bug) Result {
 	for _, p := range w.processes {
 		w.kill(p)
 	}
-	w.scheduler.admit(w.decide) // ends the calls that were on their way
+	w.scheduler.admit(w.decide) // ends the calls that nobody has answered yet
 	synctest.Wait()
 	w.scheduler.admit(w.decide)
 	return Result{
@@ -66,7 +66,7 @@ func Run(seed uint64, bug *Bug) Result {
 	}
 }
 
-// A world is everything outside the product, and the processes that run it.
+// A world is everything outside the product, and the processes that run the product.
 type world struct {
 	*scheduler
 	config   config
@@ -74,21 +74,21 @@ type world struct {
 	database *memdocs.Database
 	tables   *tables
 
-	processes  []*process // dead ones too
+	processes  []*process // including dead ones
 	messages   []*message
 	companions []*message // late events: see pushEscorted
 	ambushes   []*ambush
-	quiet      map[time.Time]bool // windows of which nothing is to be delivered again
-	expressBy  time.Time          // until when the push path has no faults
+	quiet      map[time.Time]bool // windows that get no more deliveries
+	expressBy  time.Time          // storage calls have no faults until then, so that a straggler gets through
 
 	deliveries int
-	outageEnds time.Time // until when Pub/Sub reaches no process
-	flushFrom  time.Time // until when no flush comes
-	healing    bool      // nothing fails any more
+	outageEnds time.Time // Pub/Sub reaches no process until then
+	flushFrom  time.Time // no flush comes until then
+	healing    bool      // from now on nothing fails
 	healedAt   time.Time
 	over       bool
 
-	seen       map[time.Time]windowValue // by the reader, last
+	seen       map[time.Time]windowValue // what the reader saw last
 	violations []string
 	faults     map[string]int
 }
@@ -116,7 +116,7 @@ func (w *world) violation(format string, args ...any) {
 	}
 }
 
-// begin plans what happens of itself.
+// begin plans everything that happens without a cause in the simulation.
 func (w *world) begin() {
 	w.trace.add("%s", w.config)
 	for range w.config.processes {
@@ -151,21 +151,21 @@ var (
 	errDead        = errors.New("the process is dead")
 )
 
-// call makes a call to storage on behalf of a process.
+// call makes a call to storage for a process, and waits for the answer.
 func (w *world) call(ctx context.Context, p *process, kind, detail string, apply func() error) error {
 	return w.register(ctx, &call{process: p, kind: kind, detail: detail, apply: apply})
 }
 
-// decide is told of each call as it is made and decides what becomes of it: it may
-// be slow, fail before or after it was applied, or never be answered, and then be
-// applied or not.
+// decide is told of each call when it is made, and decides what becomes of it. The call
+// may be slow. It may fail before or after it was applied. Or it may never be answered,
+// whether it was applied or not.
 func (w *world) decide(c *call) {
 	if c.process.dead {
 		c.settle(errDead)
 		return
 	}
 	c.process.calls = append(c.process.calls, c)
-	if c.kind == "answer" { // to Pub/Sub: of no storage
+	if c.kind == "answer" { // an answer to Pub/Sub: no storage is involved
 		w.settleCall(c, c.apply())
 		return
 	}
@@ -201,7 +201,7 @@ func (w *world) decide(c *call) {
 	case "never answers":
 		w.after(there, func() { _ = w.apply(c) })
 	case "is lost":
-	case "is slow": // perhaps so slow that its caller has given up when it is applied
+	case "is slow": // it may be so slow that its caller has given up before it is applied
 		w.applyIn(c, w.between(time.Second, 40*time.Second), back)
 	case "answers slowly":
 		w.applyIn(c, there, w.between(time.Second, 40*time.Second))
@@ -215,7 +215,7 @@ func (w *world) applyIn(c *call, there, back time.Duration) {
 	})
 }
 
-// apply applies a call. That of a process that died meanwhile may have been lost
+// apply applies a call. If the process died in the meantime, the call may have been lost
 // with it.
 func (w *world) apply(c *call) error {
 	if c.process.dead && w.chance(0.5) {
@@ -241,7 +241,7 @@ func (w *world) settleCall(c *call, err error) {
 	c.process.calls = slices.DeleteFunc(c.process.calls, func(other *call) bool { return other == c })
 }
 
-// read is a person who looks at the aggregate: no row ever falls.
+// read looks at the aggregate as a person would, and checks that no row ever falls.
 func (w *world) read() {
 	for start, now := range w.tables.view() {
 		before := w.seen[start]
@@ -256,7 +256,7 @@ func (w *world) read() {
 	}
 }
 
-// expire is the service's own deletion of expired documents, at no certain time.
+// expire deletes expired documents at a random time, as the service itself does.
 func (w *world) expire() {
 	if n := w.database.Expire(time.Now()); n > 0 {
 		w.trace.add("%d documents expire", n)
@@ -268,7 +268,7 @@ func (w *world) expire() {
 // maxSkew is how far the clock of a process may be off.
 const maxSkew = 5 * time.Second
 
-// mishap is something that happens to a process now and then.
+// mishap does one of the things that happen to processes now and then.
 func (w *world) mishap() {
 	if w.healing {
 		return
@@ -314,7 +314,7 @@ func (w *world) mishap() {
 	}
 }
 
-// heal ends all faults: now everything must come to rest.
+// heal ends all faults. From now on the system must come to rest.
 func (w *world) heal() {
 	w.trace.add("from now on nothing fails")
 	w.healing, w.healedAt = true, time.Now()
@@ -332,13 +332,14 @@ func (w *world) heal() {
 	w.after(time.Minute, w.rest)
 }
 
-// patience is how long a due window may wait for its flush while nothing fails: flushes
-// come about once a minute, and write so many windows each.
+// patience returns how long a due window may wait for its flush while nothing fails.
+// Flushes come about once a minute, and each writes a limited number of windows.
 func (w *world) patience() time.Duration {
 	return 5*time.Minute + time.Duration(len(w.tables.view())/w.config.maxWindows)*70*time.Second
 }
 
-// rest waits until all is acknowledged and published, and has it audited.
+// rest waits until all messages are acknowledged and all windows published. Then it
+// starts the audit.
 func (w *world) rest() {
 	waiting := slices.IndexFunc(w.messages, func(m *message) bool { return m.acknowledged == 0 })
 	windows := w.config.windows

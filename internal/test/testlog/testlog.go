@@ -1,5 +1,5 @@
-// Package testlog reads the logs in testdata for tests: real web traffic as push
-// bodies with the right answer, and edge cases with their verdicts.
+// Package testlog reads the logs in testdata for tests: real web traffic as push bodies,
+// with the right counts, and edge cases with their verdicts.
 package testlog
 
 import (
@@ -17,23 +17,24 @@ import (
 	"github.com/tidemark-dev/tidemark/event"
 )
 
-// The right totals of the traffic log, by distinct message id, under the default
-// settings.
+// These are the right totals of the traffic log under the default settings, counted by
+// distinct message ids.
 const (
-	Deliveries  = 8377 // not distinct
+	Deliveries  = 8377 // counts redeliveries too
 	Messages    = 8248
 	Counted     = 8083
 	Late        = 139
 	DeadLetters = 26
 )
 
-// Reasons are the right numbers of dead letters of the traffic log.
+// Reasons are the right numbers of dead letters in the traffic log, by reason.
 var Reasons = map[event.Reason]int{
 	event.BadJSON: 6, event.NotAnObject: 6, event.MissingField: 3, event.WrongType: 5,
 	event.BadTime: 2, event.BadUTF8: 2, event.Empty: 2,
 }
 
-// path returns the path of a file in testdata, from wherever the test runs.
+// path returns the path of a file in testdata. It does not depend on the directory in
+// which the test runs.
 func path(name string) string {
 	_, here, _, _ := runtime.Caller(0)
 	return filepath.Join(filepath.Dir(here), "..", "..", "..", "testdata", name)
@@ -42,7 +43,7 @@ func path(name string) string {
 // TrafficPath returns the path of the compressed traffic log.
 func TrafficPath() string { return path("nasa-1995-08-01-a.push.jsonl.gz") }
 
-// Traffic returns the push bodies of the traffic log in delivery order.
+// Traffic returns the push bodies of the traffic log, in the order of delivery.
 func Traffic(tb testing.TB) [][]byte {
 	tb.Helper()
 	file, err := os.Open(TrafficPath())
@@ -61,8 +62,8 @@ func Traffic(tb testing.TB) [][]byte {
 	return lines
 }
 
-// TrafficWindows returns the right page views of the traffic log by window start,
-// as event.FormatTime writes it, under the default settings.
+// TrafficWindows returns the right page views of each window of the traffic log under the
+// default settings. A window's key is its start as event.FormatTime writes it.
 func TrafficWindows(tb testing.TB) map[string]int64 {
 	tb.Helper()
 	file, err := os.Open(path("nasa-1995-08-01-a.windows.csv"))
@@ -98,7 +99,7 @@ type EdgeCase struct {
 	Reason      event.Reason `json:"reason"`
 }
 
-// EdgeCases returns the edge cases.
+// EdgeCases returns all edge cases.
 func EdgeCases(tb testing.TB) []EdgeCase {
 	tb.Helper()
 	verdicts, err := os.ReadFile(path("edge.verdicts.json"))
@@ -115,7 +116,7 @@ func EdgeCases(tb testing.TB) []EdgeCase {
 	}
 	lines := bytes.Split(bytes.TrimSpace(bodies), []byte("\n"))
 	if len(lines) != len(cases) {
-		tb.Fatalf("%d edge cases have %d verdicts", len(lines), len(cases))
+		tb.Fatalf("there are %d edge cases and %d verdicts", len(lines), len(cases))
 	}
 	for i := range cases {
 		cases[i].Body = lines[i]

@@ -31,7 +31,7 @@ var auditTests = []func(*testing.T, fixture){
 	anAuditOnAnEndedContextFailsWithItsError,
 }
 
-// wantAudit checks the audit of all windows.
+// wantAudit checks that an audit of all windows finds exactly these discrepancies.
 func (f fixture) wantAudit(t *testing.T, want ...warehouse.Discrepancy) {
 	t.Helper()
 	f.wantAuditOf(t, firstWindow, lastInstant, 100_000, want...)
@@ -83,10 +83,10 @@ func aWindowMissingOnOneSideCountsZeroThere(t *testing.T, f fixture) {
 
 func theGreatestCountIsComparedWithDistinctIDs(t *testing.T, f fixture) {
 	f.appendEvents(t, minute(0), 10)
-	f.appendEvents(t, minute(0), 7) // redelivered
+	f.appendEvents(t, minute(0), 7) // the same events, delivered again
 	f.appendCounts(t, f.count(minute(0), 9, 1), f.final(minute(0), 10, 2), f.final(minute(0), 3, 3), f.count(minute(0), 9, 4))
 	f.wantAudit(t)
-	f.appendCounts(t, f.count(minute(0), 11, 5)) // final or not
+	f.appendCounts(t, f.count(minute(0), 11, 5)) // the last count is final, the first is not
 	f.wantAudit(t, warehouse.Discrepancy{Start: minute(0), PageViews: 11, Raw: 10})
 }
 
@@ -111,7 +111,7 @@ func windowsInTheRangeAreAudited(t *testing.T, f fixture) {
 	const instant = time.Microsecond
 	for _, r := range []struct {
 		from, to    time.Time
-		first, next int // of all
+		first, next int // over all audits
 	}{
 		{minute(0), minute(8), 0, 8},
 		{minute(0).Add(instant), minute(8), 1, 8},
@@ -193,7 +193,7 @@ func countsAreAuditedAtTheirExtremes(t *testing.T, f fixture) {
 }
 
 func theAuditAgreesWithCountRaw(t *testing.T, f fixture) {
-	r := f.raw(minute(0), id(1)) // with its window by an event time of its own
+	r := f.raw(minute(0), id(1)) // the row has an event time of its own, in minute 0
 	edit(&r, func(a *accesslog.Record) { a.Timestamp = minute(7) })
 	r.PublishTime = minute(8)
 	f.appendRaw(t, r, late(f.raw(minute(0), id(2))))
@@ -206,7 +206,8 @@ func theAuditAgreesWithCountRaw(t *testing.T, f fixture) {
 		t.Fatal(err)
 	}
 	f.wantAudit(t, warehouse.Discrepancy{Start: minute(0), Raw: counts[0]}, warehouse.Discrepancy{Start: minute(1), Raw: counts[1]})
-	// So what CountRaw returns is what mends it.
+	// Therefore a repair that writes what CountRaw returns leaves nothing for the audit
+	// to find.
 	f.appendCounts(t, f.final(minute(0), counts[0], 1), f.final(minute(1), counts[1], 1))
 	f.wantAudit(t)
 }
@@ -245,6 +246,6 @@ func anAuditOnAnEndedContextFailsWithItsError(t *testing.T, f fixture) {
 	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := f.Audit(canceled, minute(0), minute(1), 10); !errors.Is(err, context.Canceled) {
-		t.Errorf("error %v, want one that is %v", err, context.Canceled)
+		t.Errorf("error %v, want one that wraps %v", err, context.Canceled)
 	}
 }

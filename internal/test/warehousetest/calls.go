@@ -50,7 +50,8 @@ func concurrentAppendsAllArrive(t *testing.T, f fixture) {
 						t.Errorf("append %d of writer %d: %v", i, writer, err)
 					}
 				}
-				// Every writer also stores an event that all of them have.
+				// Every writer also stores an event with the id "shared", which is the
+				// same for all writers.
 				check(f.AppendRaw(t.Context(), []warehouse.RawRow{f.raw(minute(0), id(n)), f.raw(minute(0), "shared")}))
 				check(f.AppendCounts(t.Context(), []warehouse.WindowCount{f.count(minute(0), int64(n+1), n)}))
 				check(f.AppendDeadLetters(t.Context(), []warehouse.DeadLetter{f.letter(id(n), []byte("data"))}))
@@ -112,11 +113,11 @@ func aCallOnAnEndedContextFailsWithItsError(t *testing.T, f fixture) {
 			"CountRaw": func() error { _, err := f.CountRaw(c.ctx, []time.Time{minute(0)}); return err },
 		} {
 			if err := call(); !errors.Is(err, c.want) {
-				t.Errorf("%s: error %v, want one that is %v", name, err, c.want)
+				t.Errorf("%s: error %v, want one that wraps %v", name, err, c.want)
 			}
 		}
 	}
-	// And the warehouse is none the worse.
+	// The warehouse still works afterwards.
 	f.appendRaw(t, f.raw(minute(1), id(1)))
 	f.wantCounts(t, []time.Time{minute(1)}, 1)
 }

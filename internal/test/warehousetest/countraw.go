@@ -26,7 +26,7 @@ var countRawTests = []func(*testing.T, fixture){
 	rowsAreCountedByWindowNotByTheirOtherTimes,
 }
 
-// wantCounts checks CountRaw of the starts.
+// wantCounts checks what CountRaw returns for windows with these starts.
 func (f fixture) wantCounts(t *testing.T, starts []time.Time, want ...int64) {
 	t.Helper()
 	got, err := f.CountRaw(t.Context(), starts)
@@ -99,7 +99,7 @@ func thousandsOfWindowsAreCountedAtOnce(t *testing.T, f fixture) {
 	var rows []warehouse.RawRow
 	for i := range windows {
 		if i%3 == 0 {
-			continue // an empty window
+			continue // these windows have no rows
 		}
 		r := f.raw(minute(i), id(i))
 		rows = append(rows, r, r)
@@ -132,7 +132,7 @@ func windowsAtTheEndsOfTimeAreCounted(t *testing.T, f fixture) {
 }
 
 func rowsAreCountedByWindowNotByTheirOtherTimes(t *testing.T, f fixture) {
-	// With an event time of its own, a row's window need not hold its timestamp.
+	// If the row has an event time of its own, its window need not contain its timestamp.
 	r := f.raw(minute(0), id(1))
 	edit(&r, func(a *accesslog.Record) { a.Timestamp = minute(7) })
 	r.PublishTime = minute(8)

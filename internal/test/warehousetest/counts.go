@@ -29,7 +29,7 @@ const (
 	labQuery     = "SELECT timestamp, page_views FROM windowed_traffic ORDER BY timestamp"
 )
 
-// count returns an interim count of the window, written at the given number of
+// count returns a count of the window that is not final, written the given number of
 // seconds after the fixture's time.
 func (f fixture) count(start time.Time, pageViews int64, second int) warehouse.WindowCount {
 	return warehouse.WindowCount{
@@ -48,7 +48,7 @@ func (f fixture) final(start time.Time, pageViews int64, second int) warehouse.W
 
 func (f fixture) at(second int) time.Time { return f.now.Add(time.Duration(second) * time.Second) }
 
-// windowRow returns a row of the view. A finalizedAt of nil is NULL.
+// windowRow returns a row of the view. If finalizedAt is nil, the column is NULL.
 func windowRow(start time.Time, pageViews int64, final bool, finalizedAt any, updatedAt time.Time) Row {
 	return Row{
 		"timestamp": start, "page_views": pageViews, "window_end": start.Add(time.Minute),
@@ -71,7 +71,7 @@ func everyPublishedCountIsInTheLog(t *testing.T, f fixture) {
 
 func aWindowIsOneRowWithItsGreatestCount(t *testing.T, f fixture) {
 	f.appendCounts(t,
-		f.final(minute(0), 9, 1), f.final(minute(0), 101, 2), f.final(minute(0), 20, 3), // 101 is least as text
+		f.final(minute(0), 9, 1), f.final(minute(0), 101, 2), f.final(minute(0), 20, 3), // compared as text, 101 would be the least
 		f.final(minute(1), 7, 1))
 	f.wantRows(t, selectCounts,
 		windowRow(minute(0), 101, true, f.at(1), f.at(2)),
@@ -101,8 +101,8 @@ func theOrderOfAppendsDoesNotMatter(t *testing.T, f fixture) {
 }
 
 func aWindowOnceFinalStaysFinal(t *testing.T, f fixture) {
-	// An early flush that read its count before the final one did may append it
-	// afterwards, and its count may even be the greater.
+	// A flush that is not final may read its count before the final flush does, and
+	// append it afterwards. It may even have the greater count.
 	f.appendCounts(t, f.final(minute(0), 5, 1))
 	f.appendCounts(t, f.count(minute(0), 6, 2))
 	f.appendCounts(t, f.count(minute(1), 5, 2))
@@ -118,7 +118,7 @@ func finalizedAtIsTheFirstFinalRow(t *testing.T, f fixture) {
 
 func updatedAtIsWhenTheCountWasFirstReached(t *testing.T, f fixture) {
 	f.appendCounts(t, f.count(minute(0), 5, 1), f.final(minute(0), 7, 3), f.count(minute(0), 7, 2), f.final(minute(0), 6, 9))
-	// Another window that had the same count earlier.
+	// Another window, which reached the same count earlier, changes nothing.
 	f.appendCounts(t, f.final(minute(1), 7, 0))
 	f.wantRows(t, selectCounts,
 		windowRow(minute(0), 7, true, f.at(3), f.at(2)),

@@ -45,8 +45,8 @@ func (f fixture) letter(id string, data []byte) warehouse.DeadLetter {
 	}
 }
 
-// letterColumns returns the letter's row as a query must, for data that is one
-// part.
+// letterColumns returns the row that a query must return for the letter, if its data is
+// in one part.
 func letterColumns(l warehouse.DeadLetter) Row {
 	return Row{
 		"received_at": l.ReceivedAt, "message_id": l.Message.ID, "publish_time": l.Message.PublishTime,
@@ -94,7 +94,7 @@ func anyBytesAreStoredExactly(t *testing.T, f fixture) {
 	for i, data := range [][]byte{
 		{0}, {0, 0, 0}, {0xff}, all, make([]byte, 1000), random,
 		[]byte("\xc3\x28 is not UTF-8"), []byte("ends with a zero\x00"), []byte("\x1f\x8b\x08\x00"),
-		[]byte(`\x00`), []byte("AAECAw=="), []byte("null"), // texts that an encoding would change
+		[]byte(`\x00`), []byte("AAECAw=="), []byte("null"), // texts that look like an encoding, and must come back unchanged
 	} {
 		letters = append(letters, f.letter(id(i), data))
 	}
@@ -106,15 +106,15 @@ func anyBytesAreStoredExactly(t *testing.T, f fixture) {
 	f.wantRows(t, selectDeadLetter, want...)
 }
 
-// large returns data of the given length in which no two parts are the same.
+// large returns data of the given length in which every part is different.
 func large(length int) []byte {
 	data := make([]byte, length)
 	rand.NewChaCha8([32]byte{1}).Read(data)
 	return data
 }
 
-// wantParts checks that the rows are the letter's parts, from the first on, and
-// together its data.
+// wantParts checks that the rows are the parts of the letter from the first part on, and
+// that together they have its data.
 func wantParts(t *testing.T, rows []Row, l warehouse.DeadLetter, parts int) {
 	t.Helper()
 	if len(rows) != parts {
@@ -140,7 +140,7 @@ func wantParts(t *testing.T, rows []Row, l warehouse.DeadLetter, parts int) {
 func largeDataIsStoredInPartsInOrder(t *testing.T, f fixture) {
 	whole := f.letter("1", large(warehouse.MaxPart))
 	oneMore := f.letter("2", large(warehouse.MaxPart+1))
-	three := f.letter("3", large(2*warehouse.MaxPart+12345)) // as large as a message may be
+	three := f.letter("3", large(2*warehouse.MaxPart+12345)) // the largest data that a message may have
 	f.appendDeadLetters(t, whole, oneMore, three)
 	for _, l := range []struct {
 		letter warehouse.DeadLetter

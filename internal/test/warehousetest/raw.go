@@ -24,8 +24,8 @@ var rawTests = []func(*testing.T, fixture){
 
 const selectRaw = "SELECT * FROM raw ORDER BY event_id, publish_time"
 
-// wantRaw appends the rows, whose ids must be in order, and checks that the raw
-// table holds them.
+// wantRaw appends the rows, whose ids must be in order, and checks that the raw table
+// then holds them.
 func (f fixture) wantRaw(t *testing.T, rows ...warehouse.RawRow) {
 	t.Helper()
 	f.appendRaw(t, rows...)

@@ -39,11 +39,12 @@ var storedTests = []func(*testing.T, fixture){
 }
 
 var (
-	beginning time.Time // of all time
+	beginning time.Time // the earliest time
 	noEnd     time.Time
 )
 
-// collect returns the values of a sequence without an error.
+// collect returns the values of a sequence, and ends the test if the sequence has an
+// error.
 func collect[T any](t *testing.T, all iter.Seq2[T, error]) []T {
 	t.Helper()
 	var values []T
@@ -104,7 +105,7 @@ func anEventComesBackOnceAsInTheView(t *testing.T, f fixture) {
 func storedRowsAreInOrderOfWindowAndID(t *testing.T, f fixture) {
 	var want []warehouse.RawRow
 	for _, start := range []time.Time{firstWindow, minute(0), minute(1), lastWindow} {
-		for _, id := range []string{"", "10", "9", "A", "a", "a ", "é", "日本語", "\U0001f600"} { // by their bytes
+		for _, id := range []string{"", "10", "9", "A", "a", "a ", "é", "日本語", "\U0001f600"} { // ordered by their bytes
 			want = append(want, f.raw(start, id))
 		}
 	}
@@ -170,8 +171,8 @@ func largeLettersComeBackWhole(t *testing.T, f fixture) {
 		t.Fatalf("%d letters, want %d", len(got), len(want))
 	}
 	for i := range want {
-		if !slices.Equal(got[i].Message.Data, want[i].Message.Data) { // a diff of them would take minutes
-			t.Errorf("letter %s has %d other bytes, want %d", got[i].Message.ID, len(got[i].Message.Data), len(want[i].Message.Data))
+		if !slices.Equal(got[i].Message.Data, want[i].Message.Data) { // not cmp.Diff: for data this large it would take minutes
+			t.Errorf("letter %s has %d bytes that differ from the %d it was stored with", got[i].Message.ID, len(got[i].Message.Data), len(want[i].Message.Data))
 		}
 		if !got[i].ReceivedAt.Equal(want[i].ReceivedAt) {
 			t.Errorf("letter %s received at %v, want %v", got[i].Message.ID, got[i].ReceivedAt, want[i].ReceivedAt)
@@ -191,7 +192,7 @@ func aLetterComesBackOnceAsFirstReceived(t *testing.T, f fixture) {
 	f.wantStoredLetters(t, beginning, noEnd, f.received("1", 1), f.received("2", 4))
 }
 
-// Two messages that were posted by hand may have one id.
+// Two messages that were posted by hand may have the same id.
 func deliveriesOfDifferentSizesAreNotMixed(t *testing.T, f fixture) {
 	small, parts := f.received("1", 1), f.received("1", 2)
 	parts.Message.Data = large(warehouse.MaxPart + 1)
@@ -201,7 +202,7 @@ func deliveriesOfDifferentSizesAreNotMixed(t *testing.T, f fixture) {
 
 func storedLettersAreInOrderOfID(t *testing.T, f fixture) {
 	var want []warehouse.DeadLetter
-	for i, id := range []string{" ", "10", "9", "A", "a", "a ", "é", "日本語", "\U0001f600"} { // by their bytes
+	for i, id := range []string{" ", "10", "9", "A", "a", "a ", "é", "日本語", "\U0001f600"} { // ordered by their bytes
 		want = append(want, f.received(id, 100-i))
 	}
 	shuffled := slices.Clone(want)
@@ -227,7 +228,7 @@ func manyStoredMessagesComeBackOnceEach(t *testing.T, f fixture) {
 	for i := range n {
 		rows[i], letters[i] = f.raw(minute(0), id(i)), f.letter(id(i), nil)
 	}
-	for range 2 { // a page may end between two deliveries
+	for range 2 { // so that a page may end between two deliveries of an event
 		f.appendRaw(t, rows...)
 		f.appendDeadLetters(t, letters...)
 	}
@@ -267,7 +268,7 @@ func aSequenceMayBeLeftEarlyAndReadAgain(t *testing.T, f fixture) {
 		f.appendDeadLetters(t, f.letter(id(i), nil))
 	}
 	rows, letters := f.RawRows(t.Context(), beginning, noEnd), f.DeadLetters(t.Context(), beginning, noEnd)
-	for range 20 { // none of which may hold on to a connection
+	for range 20 { // many readers stop early; none may keep a connection
 		for r, err := range rows {
 			if err != nil || r.EventID != id(0) {
 				t.Fatalf("first row %s: %v", r.EventID, err)
@@ -287,8 +288,8 @@ func aSequenceMayBeLeftEarlyAndReadAgain(t *testing.T, f fixture) {
 	f.appendRaw(t, f.raw(minute(0), id(5)))
 }
 
-// A message that is sent again while the table is read, and stored again, would
-// otherwise never come to an end.
+// Otherwise a reader would never come to an end if messages are sent and stored again
+// while it reads the table.
 func whatIsStoredAnewMeanwhileDoesNotComeTwice(t *testing.T, f fixture) {
 	const n = 2500 // more than an implementation may read at once
 	stored := make([]warehouse.RawRow, n)
@@ -341,7 +342,8 @@ func readingOnAnEndedContextFailsWithItsError(t *testing.T, f fixture) {
 	checkEndsAtOnce(t, cancel, f.DeadLetters(ctx, beginning, noEnd))
 }
 
-// checkEndsAtOnce cancels after the first value, and again before it.
+// checkEndsAtOnce cancels the context after the first value, and once more before the
+// first value. The sequence must end at once.
 func checkEndsAtOnce[T any](t *testing.T, cancel func(), all iter.Seq2[T, error]) {
 	t.Helper()
 	for _, want := range []int{1, 0} {
@@ -356,7 +358,7 @@ func checkEndsAtOnce[T any](t *testing.T, cancel func(), all iter.Seq2[T, error]
 			cancel()
 		}
 		if values != want || len(errs) != 1 || !errors.Is(errs[0], context.Canceled) {
-			t.Errorf("%d values and errors %v, want %d and one that is %v", values, errs, want, context.Canceled)
+			t.Errorf("%d values and errors %v, want %d values and one error that wraps %v", values, errs, want, context.Canceled)
 		}
 	}
 }

@@ -1,7 +1,6 @@
-// Package warehousetest is the contract of [warehouse.Warehouse] as a test suite,
-// which every implementation runs: what is appended is what the tables hold, and
-// the views over them answer the same whatever was repeated, reordered or
-// appended at the same time.
+// Package warehousetest is the contract of [warehouse.Warehouse] as a test suite, which
+// every implementation runs. The tables must hold exactly what was appended. The views
+// must return the same, whatever was repeated, reordered or appended at the same time.
 package warehousetest
 
 import (
@@ -20,24 +19,24 @@ import (
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
-// A Harness makes the warehouses that the suite runs against.
+// A Harness opens the warehouses that the suite tests.
 type Harness struct {
-	// Open returns a fresh warehouse whose tables are empty and of the given
-	// layout, and a way to query them. It ends the test where it cannot. What it
-	// returns lasts until the test ends and is then closed by the harness.
-	// Sub-tests run in parallel, each with a warehouse of its own.
+	// Open returns a new warehouse whose tables are empty and have the given layout, and
+	// a function that queries them. If it cannot, it ends the test. The harness closes
+	// the warehouse when the test ends. Sub-tests run in parallel, each with a warehouse
+	// of its own.
 	Open func(t *testing.T, l warehouse.Layout) (warehouse.Warehouse, Query)
 }
 
-// A Query runs one SELECT and returns its rows in order. The suite uses only SQL
-// that means the same in GoogleSQL and in SQLite, with bare table names, which
-// the harness resolves to the fresh warehouse.
+// A Query runs one SELECT and returns its rows in order. The suite uses only SQL that
+// means the same in GoogleSQL and in SQLite. A table name without a dataset is a table of
+// the new warehouse.
 type Query func(ctx context.Context, query string) ([]Row, error)
 
-// A Row holds a row's values by column name. A value is nil for NULL, and else,
-// by the column's [warehouse.Type], a string, int64, float64, bool, []byte or
-// time.Time in UTC. Columns that a view adds are typed likewise: finalized_at and
-// updated_at are times.
+// A Row holds a row's values by column name. The value of NULL is nil. Any other value is
+// a string, int64, float64, bool, []byte or time.Time in UTC, as the column's
+// [warehouse.Type] says. Columns that only a view has follow the same rule: finalized_at
+// and updated_at are times.
 type Row map[string]any
 
 // Run runs the suite.
@@ -73,15 +72,15 @@ func Run(t *testing.T, h Harness) {
 	})
 }
 
-// promise returns the name of a test function: what it promises.
+// promise returns the name of a test function, which says what is promised.
 func promise(test func(*testing.T, fixture)) string {
 	name := runtime.FuncForPC(reflect.ValueOf(test).Pointer()).Name()
 	name = name[strings.LastIndexByte(name, '.')+1:]
 	return strings.ToUpper(name[:1]) + name[1:]
 }
 
-// A fixture is a fresh warehouse and the time its rows are around: near now,
-// since a warehouse may refuse rows whose partition is years away.
+// A fixture is a new warehouse and a time around which its rows are. The time is near
+// now, since a warehouse may refuse rows whose partition is years away.
 type fixture struct {
 	warehouse.Warehouse
 	query Query
@@ -121,13 +120,13 @@ func (f fixture) raw(start time.Time, id string) warehouse.RawRow {
 	}
 }
 
-// late returns the row as that of a delivery that came too late to count.
+// late returns the row as it is for a delivery that was late.
 func late(r warehouse.RawRow) warehouse.RawRow {
 	r.Late = true
 	return r
 }
 
-// published returns the row as that of a delivery published at t.
+// published returns the row as it is for a delivery with the publish time t.
 func published(r warehouse.RawRow, t time.Time) warehouse.RawRow {
 	r.PublishTime = t
 	return r
@@ -140,7 +139,7 @@ func edit(r *warehouse.RawRow, change func(*accesslog.Record)) {
 	r.Event = record.Event()
 }
 
-// rawColumns returns the row as a query of the raw table must.
+// rawColumns returns what a query of the raw table must return for the row.
 func rawColumns(r warehouse.RawRow) Row {
 	a := accesslog.Of(r.Event)
 	row := Row{
@@ -181,7 +180,7 @@ func (f fixture) appendDeadLetters(t *testing.T, letters ...warehouse.DeadLetter
 	}
 }
 
-// rows returns what the query returns.
+// rows returns the rows that the query finds.
 func (f fixture) rows(t *testing.T, query string) []Row {
 	t.Helper()
 	rows, err := f.query(t.Context(), query)
@@ -191,7 +190,7 @@ func (f fixture) rows(t *testing.T, query string) []Row {
 	return rows
 }
 
-// wantRows checks that the query returns these rows in this order.
+// wantRows checks that the query returns exactly these rows, in this order.
 func (f fixture) wantRows(t *testing.T, query string, want ...Row) {
 	t.Helper()
 	if diff := cmp.Diff(want, f.rows(t, query), cmpopts.EquateEmpty()); diff != "" {
@@ -199,5 +198,5 @@ func (f fixture) wantRows(t *testing.T, query string, want ...Row) {
 	}
 }
 
-// id returns the i-th event id. They sort as the numbers do.
+// id returns the i-th event id. The ids sort as their numbers do.
 func id(i int) string { return fmt.Sprintf("event-%06d", i) }

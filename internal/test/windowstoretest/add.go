@@ -53,7 +53,7 @@ var addTests = []promise{
 		f.add()
 		f.add(windowstore.Increment{Window: minute(1)}, windowstore.Increment{Window: minute(2), Keys: []windowstore.Key{}})
 		f.wantPending()
-		// Nor was the pipeline's meaning recorded.
+		// The pipeline's meaning was not recorded either.
 		f.store.Close()
 		config := f.config("pipeline")
 		config.Meaning.WindowDuration = time.Hour
@@ -80,7 +80,7 @@ var addTests = []promise{
 			ks = append(ks, windowstore.Key{byte(i)}, windowstore.Key{15: byte(i)})
 		}
 		f.add(windowstore.Increment{Window: minute(1), Keys: ks})
-		f.wantCount(minute(1), 511) // the key of zeros is there twice
+		f.wantCount(minute(1), 511) // the key of zeros occurs twice
 	}},
 	{"what was added survives a restart", func(f *fixture) {
 		f.addKeys(minute(1), 0, 10)
@@ -91,7 +91,7 @@ var addTests = []promise{
 	{"a large window is counted exactly", func(f *fixture) {
 		n := f.h.LargeWindow
 		for from := 0; from < n; from += 10_000 {
-			// Each batch repeats half of the one before.
+			// Each batch repeats half of the keys of the batch before it.
 			f.addKeys(minute(1), max(0, from-5000), min(from+10_000, n))
 		}
 		f.wantCount(minute(1), n)
@@ -101,7 +101,7 @@ var addTests = []promise{
 	}},
 	{"windows of all years are kept apart", func(f *fixture) {
 		starts := []time.Time{
-			{}, // year 1: the zero Time is a window like any other
+			{}, // the zero Time, in year 1, is a window like any other
 			time.Date(1, 1, 1, 0, 1, 0, 0, time.UTC),
 			time.Date(1969, 12, 31, 23, 59, 0, 0, time.UTC),
 			minute(0),

@@ -14,8 +14,8 @@ const (
 	windows      = 4
 )
 
-// total is how many keys addConcurrently adds to each window: every adder's
-// first key of a batch is the last of the adder's before it.
+// total is how many distinct keys addConcurrently adds to each window. The first key of
+// each batch is also the last key of the same goroutine's batch before.
 const total = adders*addsPerAdder*(keysPerAdd-1) + 1
 
 var concurrentTests = []promise{
@@ -29,7 +29,7 @@ var concurrentTests = []promise{
 	}},
 	{"flushes that run beside Adds lose nothing", func(f *fixture) {
 		stores := f.handles()
-		aggregates := []aggregate{{}, {}} // one for each of two flushes that know nothing of each other
+		aggregates := []aggregate{{}, {}} // one for each of two flushes that do not know of each other
 		done := make(chan struct{})
 		var flushes sync.WaitGroup
 		errs := make([]error, len(aggregates))
@@ -66,8 +66,8 @@ var concurrentTests = []promise{
 	}},
 }
 
-// addConcurrently adds to every window from many goroutines, spread over the
-// stores, each key at least once and some twice.
+// addConcurrently adds keys to every window from many goroutines, which use different
+// stores. Each key is added at least once, and some twice.
 func (f *fixture) addConcurrently(stores []windowstore.Store) error {
 	errs := make([]error, adders)
 	var wg sync.WaitGroup
@@ -90,7 +90,8 @@ func (f *fixture) addConcurrently(stores []windowstore.Store) error {
 	return errors.Join(errs...)
 }
 
-// flush does what a flush does, once.
+// flush does once what a flush of the service does: it counts the pending windows, writes
+// the counts to the aggregate and settles the windows.
 func (f *fixture) flush(store windowstore.Store, agg aggregate) error {
 	for w, err := range store.Pending(f.ctx, beginning, end) {
 		if err != nil {

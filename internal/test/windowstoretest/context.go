@@ -28,7 +28,7 @@ var contextTests = []promise{
 		if last == nil {
 			f.Error("Pending ended without an error")
 		}
-		// And the store works on.
+		// The store still works afterwards.
 		f.addKeys(minute(1), 1, 2)
 		f.wantCount(minute(1), 2)
 	}},

@@ -68,7 +68,7 @@ var expiryTests = []promise{
 		f.reopen()
 		f.addKeys(minute(1), 3, 6)
 		f.wantCount(minute(1), 3)
-		f.settle(old.Shards, never) // of the shard that is gone: must not settle the new one
+		f.settle(old.Shards, never) // these shards are gone: the call must not settle the new shard
 		f.wantPending(minute(1))
 	}},
 	{"settle of a vanished shard is no error and does not hold back the others", func(f *fixture) {

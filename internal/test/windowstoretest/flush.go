@@ -6,7 +6,7 @@ import (
 	"github.com/tidemark-dev/tidemark/windowstore"
 )
 
-// aggregate is a max-register for each window, as the warehouse's is.
+// aggregate keeps the greatest count of each window, as the warehouse does.
 type aggregate map[int64]int64
 
 func (a aggregate) publish(start time.Time, count int64) {
@@ -35,7 +35,7 @@ var flushTests = []promise{
 		f.addKeys(minute(1), 0, 5)
 		read := f.onlyPending()
 		f.wantCount(minute(1), 5)
-		f.addKeys(minute(1), 5, 6) // after the count, before the settle
+		f.addKeys(minute(1), 5, 6) // after the count and before the settle
 		f.settle(read.Shards, never)
 		again := f.onlyPending()
 		f.wantCount(minute(1), 6)
@@ -50,7 +50,7 @@ var flushTests = []promise{
 			f.Errorf("count is %d, want 6: it sees every Add that has returned", got)
 		}
 		f.settle(read.Shards, never)
-		f.wantPending(minute(1)) // superfluous, but a refused settle says so
+		f.wantPending(minute(1)) // the new Add is in the count already, but the refused settle leaves the window pending
 	}},
 	{"settle refused for a changed shard does not hold back the others", func(f *fixture) {
 		for n := 1; n <= 3; n++ {
@@ -80,7 +80,7 @@ var flushTests = []promise{
 		f.addKeys(minute(1), 0, 1)
 		first := f.onlyPending()
 		f.settle(first.Shards, never)
-		f.addKeys(minute(1), 0, 1) // the same key: still a write
+		f.addKeys(minute(1), 0, 1) // the same key again is still a write
 		f.addKeys(minute(1), 1, 2)
 		f.settle(first.Shards, never)
 		f.wantPending(minute(1))

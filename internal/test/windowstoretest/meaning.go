@@ -57,18 +57,18 @@ var meaningTests = []promise{
 		agg.Meaning.AggTable = f.config("pipeline").Meaning.AggTable
 		f.wantRefused(raw)
 		f.wantRefused(agg)
-		// And that recorded nothing of the other pipeline.
+		// The refused store recorded nothing for the other pipeline either.
 		f.store = f.open(f.config("other"))
 		f.wantPending()
 		f.addKeys(minute(1), 0, 1)
 	}},
 	{"of two stores of other meanings the second to add is refused", func(f *fixture) {
 		if f.h.Handles < 2 {
-			f.Skip("the implementation has one store at a time on a place")
+			f.Skip("only one store at a time can be open on a place of this implementation")
 		}
 		config := f.config("pipeline")
 		config.Meaning.WindowDuration = time.Hour
-		second := f.open(config) // nothing is on record yet
+		second := f.open(config) // no meaning is recorded yet
 		f.addKeys(minute(1), 0, 1)
 		var refused *windowstore.MeaningError
 		if err := second.Add(f.ctx, add(minute(0), keys(5, 6))); !errors.As(err, &refused) {
@@ -88,7 +88,7 @@ var meaningTests = []promise{
 		f.wantCount(minute(1), 0)
 		f.addKeys(minute(1), 4, 6)
 		f.wantCount(minute(1), 2)
-		f.settle(mine[1].Shards, f.clock.Now()) // not this pipeline's: gone, as far as it knows
+		f.settle(mine[1].Shards, f.clock.Now()) // these shards belong to the other pipeline: for this one they do not exist
 		f.settle(f.onlyPending().Shards, f.clock.Now())
 		f.expire(f.clock.Now())
 		f.wantCount(minute(1), 0)
@@ -99,8 +99,8 @@ var meaningTests = []promise{
 	}},
 }
 
-// wantRefused checks that a store of the given config cannot be opened, or not
-// be added to.
+// wantRefused checks that a store with the given config either cannot be opened or
+// refuses an Add.
 func (f *fixture) wantRefused(config Config) {
 	f.Helper()
 	store, err := f.place.Open(f.ctx, config)
@@ -114,6 +114,6 @@ func (f *fixture) wantRefused(config Config) {
 	if !errors.As(err, &refused) {
 		f.Errorf("%+v: %v, want a *MeaningError", config.Meaning, err)
 	} else if refused.Pipeline != config.Pipeline || len(refused.Problems) != 1 {
-		f.Errorf("%+v: refused with %+v, want one problem of pipeline %q", config.Meaning, refused, config.Pipeline)
+		f.Errorf("%+v: refused with %+v, want one problem, of pipeline %q", config.Meaning, refused, config.Pipeline)
 	}
 }

@@ -25,23 +25,23 @@ var modelTests = []promise{
 	}},
 }
 
-// model is what a store should hold, in maps.
+// model keeps in maps what a store should hold.
 type model struct {
 	*fixture
 	rand    *rand.Rand
-	windows map[int]*modelWindow    // by number of the minute
-	read    [][]windowstore.Shard   // what earlier flushes read and have not settled
-	covers  []map[int]modelSnapshot // what was so when they read it
+	windows map[int]*modelWindow    // by the number of the minute
+	read    [][]windowstore.Shard   // the shards that earlier flushes have read and not settled yet
+	covers  []map[int]modelSnapshot // what the windows held when those flushes read them
 }
 
 type modelWindow struct {
 	keys    map[int]bool
-	writes  int // Adds so far
+	writes  int // the number of Adds so far
 	pending bool
 	expires time.Time
 }
 
-// modelSnapshot is a window's state when a flush read it.
+// modelSnapshot is the state of a window when a flush read it.
 type modelSnapshot struct {
 	window *modelWindow
 	writes int
@@ -90,7 +90,7 @@ func (m *model) addSome() {
 	m.add(increments...)
 }
 
-// readSome is the first half of a flush of some windows.
+// readSome is the first half of a flush: it reads some of the pending windows.
 func (m *model) readSome() {
 	through := m.rand.IntN(modelWindows) - modelWindows/2
 	var shards []windowstore.Shard
@@ -106,8 +106,8 @@ func (m *model) readSome() {
 	m.read, m.covers = append(m.read, shards), append(m.covers, covers)
 }
 
-// settleOldest is the second half of the oldest flush that has not come to it.
-// Windows it read that were written since stay pending.
+// settleOldest is the second half of a flush: it settles what the oldest unfinished flush
+// has read. A window that was written since then stays pending.
 func (m *model) settleOldest() {
 	if len(m.read) == 0 {
 		return
@@ -116,16 +116,16 @@ func (m *model) settleOldest() {
 	m.settle(m.read[0], at)
 	for n, read := range m.covers[0] {
 		if w := m.windows[n]; w == read.window && w.writes == read.writes {
-			// Where another flush had settled the same version, the later expiry holds.
+			// If another flush settled the same version before, the later expiry holds.
 			w.pending, w.expires = false, at
 		}
 	}
 	m.read, m.covers = m.read[1:], m.covers[1:]
 }
 
-// expireSome deletes what has expired. Where a window is many shards, those of a
-// window that was settled in parts go one by one, which the model does not
-// follow: there, all is settled first and goes.
+// expireSome deletes what has expired. If a window can have many shards that were settled
+// at different times, they expire one by one, which the model does not follow. For such a
+// store, expireSome first settles all shards and then lets all of them expire.
 func (m *model) expireSome() {
 	now := m.clock.Now()
 	if !m.h.OneShard {

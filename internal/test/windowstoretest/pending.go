@@ -67,7 +67,7 @@ var pendingTests = []promise{
 		names := map[string]bool{}
 		for _, w := range f.pending(end) {
 			if len(w.Shards) == 0 {
-				f.Errorf("window %v is pending without shards", w.Start)
+				f.Errorf("window %v is pending but has no shards", w.Start)
 			}
 			for _, shard := range w.Shards {
 				if !shard.Window.Equal(w.Start) || shard.Name == "" || names[shard.Name] {
@@ -90,7 +90,7 @@ var pendingTests = []promise{
 				f.Fatalf("window %v was read at %v, after one read at %v", w.Start, w.ReadTime, last)
 			}
 			last = w.ReadTime
-			f.clock.advance(-time.Second) // even where the clock is set back
+			f.clock.advance(-time.Second) // also if the clock is set back
 		}
 	}},
 	{"many windows come in order while the store is used", func(f *fixture) {
@@ -114,7 +114,7 @@ var pendingTests = []promise{
 			if next%50 == 0 {
 				f.wantCount(w.Start, 1)
 				f.settle(w.Shards, never)
-				f.addKeys(w.Start, n, n+2) // passed: it must not come again
+				f.addKeys(w.Start, n, n+2) // this window came already: it must not come again
 			}
 		}
 		if next != n {

@@ -17,7 +17,7 @@ var shardTests = []promise{
 		f.wantInstants(made, written)
 
 		written = f.clock.advance(3 * time.Second)
-		f.addKeys(minute(1), 1, 2) // no new key, but written
+		f.addKeys(minute(1), 1, 2) // adds no new key, but is a write
 		f.wantInstants(made, written)
 
 		f.reopen()
@@ -76,8 +76,8 @@ type shardVersion struct {
 
 func versionOf(s windowstore.Shard) shardVersion { return shardVersion{s.Name, s.Version} }
 
-// noteVersions adds the pending shards' versions to seen and reports whether one
-// of them was not in it.
+// noteVersions adds the versions of the pending shards to seen. It reports whether one of
+// them was not in seen.
 func (f *fixture) noteVersions(seen map[shardVersion]bool) (fresh bool) {
 	f.Helper()
 	for _, shard := range f.onlyPending().Shards {
@@ -88,16 +88,16 @@ func (f *fixture) noteVersions(seen map[shardVersion]bool) (fresh bool) {
 	return fresh
 }
 
-// wantInstants checks when the oldest pending shard of the only pending window
-// was made, and when one of them was last written. By a server's clock only
-// their order is known.
+// wantInstants checks when the oldest pending shard of the only pending window was
+// created, and when one of its shards was last written. If the instants are by a server's
+// clock, only their order is checked.
 func (f *fixture) wantInstants(made, written time.Time) {
 	f.Helper()
 	shards := f.onlyPending().Shards
 	gotMade, gotWritten := shards[0].CreatedAt, shards[0].WrittenAt
 	for _, shard := range shards {
 		if shard.CreatedAt.After(shard.WrittenAt) {
-			f.Errorf("shard %q was made at %v, after it was written at %v", shard.Name, shard.CreatedAt, shard.WrittenAt)
+			f.Errorf("shard %q was created at %v, after it was written at %v", shard.Name, shard.CreatedAt, shard.WrittenAt)
 		}
 		if shard.CreatedAt.Before(gotMade) {
 			gotMade = shard.CreatedAt
@@ -107,6 +107,6 @@ func (f *fixture) wantInstants(made, written time.Time) {
 		}
 	}
 	if !f.h.ServerClock && (!gotMade.Equal(made) || !gotWritten.Equal(written)) {
-		f.Errorf("made at %v and written at %v, want %v and %v", gotMade, gotWritten, made, written)
+		f.Errorf("created at %v and written at %v, want %v and %v", gotMade, gotWritten, made, written)
 	}
 }

@@ -5,8 +5,8 @@
 //		windowstoretest.Run(t, windowstoretest.Harness{New: ..., Handles: 2})
 //	}
 //
-// Sub-tests are named after the promise they hold the store to. Each has a place
-// of its own for its counters, and they run in parallel.
+// Sub-tests are named after the promise that they check. Each has a place of its own for
+// its counters, and they run in parallel.
 package windowstoretest
 
 import (
@@ -19,38 +19,40 @@ import (
 	"github.com/tidemark-dev/tidemark/windowstore"
 )
 
-// Config is what a store is opened with.
+// Config is the configuration with which a store is opened.
 type Config struct {
 	Pipeline string
 	Meaning  windowstore.Meaning
 	Now      func() time.Time
 }
 
-// A Place holds counters; any number of stores may be opened on it one after the
-// other, and up to [Harness.Handles] at a time.
+// A Place is where counters are kept, for example a database. Stores may be opened on it
+// any number of times, and up to [Harness.Handles] may be open at the same time.
 type Place struct {
-	// Open opens a store. The suite closes it. A [*windowstore.MeaningError] may
-	// come from here or from the first Add.
+	// Open opens a store, which the suite closes. A [*windowstore.MeaningError] may come
+	// from here or from the first Add.
 	Open func(ctx context.Context, config Config) (windowstore.Store, error)
-	// Expire deletes all shards that have expired at now, where a service does so
-	// and not DeleteExpired. Nil means DeleteExpired.
+	// Expire deletes all shards that have expired at now. It is set if a service expires
+	// shards. If it is nil, the suite calls DeleteExpired.
 	Expire func(ctx context.Context, now time.Time) error
 }
 
-// A Harness says how to test an implementation, and what it can do.
+// A Harness describes an implementation and says how to open its stores.
 type Harness struct {
-	// New makes an empty place, which lasts as long as t.
+	// New creates an empty place, which exists until the test ends.
 	New func(t *testing.T) Place
 	// Handles is how many stores may be open on a place at the same time.
 	Handles int
-	// OneShard: a window is one shard, so it expires whole or not at all.
+	// OneShard says that a window is always one shard, so all of it expires at the same
+	// time.
 	OneShard bool
-	// ServerClock: instants are by a server's clock and not by Config.Now.
+	// ServerClock says that instants are by a server's clock and not by Config.Now.
 	ServerClock bool
-	// ManyWindows and LargeWindow are how many windows, and how many keys in one,
-	// the suite tries: 3000 and 100,000 where they are 0.
+	// ManyWindows is how many windows the suite tries, and LargeWindow how many keys in
+	// one window. If they are 0, the suite tries 3000 and 100,000.
 	ManyWindows, LargeWindow int
-	// Seed repeats a run of the model, which logs its seed; 0 is another each time.
+	// Seed repeats a run of the model, which logs its seed. If it is 0, every run has
+	// another seed.
 	Seed uint64
 }
 
@@ -88,13 +90,13 @@ func Run(t *testing.T, h Harness) {
 	}
 }
 
-// A promise is a sub-test.
+// A promise is a sub-test, with what it promises as its name.
 type promise struct {
 	name string
 	test func(*fixture)
 }
 
-// fixture is a sub-test's own place, clock and first store.
+// fixture is what each sub-test has for itself: a place, a clock and a first store.
 type fixture struct {
 	*testing.T
 	h     Harness
@@ -110,14 +112,14 @@ func newFixture(t *testing.T, h Harness) *fixture {
 	return f
 }
 
-// noon is when the tests' clock starts.
+// noon is the time at which the tests' clock starts.
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 123456000, time.UTC)
 
-// minute is the start of the nth window of a minute after the epoch.
+// minute returns the start of the window that begins n minutes after the epoch.
 func minute(n int) time.Time { return time.Unix(int64(n)*60, 0).UTC() }
 
-// never is an expiry that no test reaches; beginning and end are before and past
-// every window.
+// never is an expiry that no test reaches. beginning is before every window, and end is
+// after every window.
 var (
 	beginning time.Time
 	never     = time.Date(9000, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -143,7 +145,7 @@ func (c *clock) advance(d time.Duration) time.Time {
 	return c.now
 }
 
-// config is that of a pipeline with tables of its own.
+// config returns the configuration of a pipeline that has tables of its own.
 func (f *fixture) config(pipeline string) Config {
 	return Config{Pipeline: pipeline, Now: f.clock.Now, Meaning: windowstore.Meaning{
 		WindowDuration: time.Minute,
@@ -169,7 +171,8 @@ func (f *fixture) open(config Config) windowstore.Store {
 	return once
 }
 
-// closeOnce lets a test close a store that the end of the test closes too.
+// closeOnce is a store that may be closed twice: by the test, and again at the end of the
+// test.
 type closeOnce struct {
 	windowstore.Store
 	closed bool
@@ -183,8 +186,8 @@ func (c *closeOnce) Close() error {
 	return c.Store.Close()
 }
 
-// reopen is the process dying and another starting: nothing but what is stored
-// is left.
+// reopen does what happens if a process dies and another starts: only what is stored is
+// left.
 func (f *fixture) reopen() {
 	f.Helper()
 	if err := f.store.Close(); err != nil {
@@ -193,7 +196,7 @@ func (f *fixture) reopen() {
 	f.store = f.open(f.config("pipeline"))
 }
 
-// handles returns as many stores on the place as the implementation allows.
+// handles returns stores on the place, as many as the implementation allows.
 func (f *fixture) handles() []windowstore.Store {
 	f.Helper()
 	stores := []windowstore.Store{f.store}
@@ -203,7 +206,7 @@ func (f *fixture) handles() []windowstore.Store {
 	return stores
 }
 
-// keys returns the keys of the ids from, from+1, ... below to.
+// keys returns the keys of the ids from up to, but not including, to.
 func keys(from, to int) []windowstore.Key {
 	var ks []windowstore.Key
 	for i := from; i < to; i++ {
@@ -223,7 +226,7 @@ func (f *fixture) add(increments ...windowstore.Increment) {
 	}
 }
 
-// addKeys adds the ids from, from+1, ... below to.
+// addKeys adds the ids from up to, but not including, to.
 func (f *fixture) addKeys(window time.Time, from, to int) {
 	f.Helper()
 	f.add(windowstore.Increment{Window: window, Keys: keys(from, to)})
@@ -246,8 +249,8 @@ func (f *fixture) pendingOf(store windowstore.Store, through time.Time) []window
 	return windows
 }
 
-// wantRange checks that the range has so many pending windows: the n that start at
-// from or after it, a minute apart.
+// wantRange checks that the given range has exactly n pending windows: the first n
+// windows from its start on, a minute apart.
 func (f *fixture) wantRange(from, through time.Time, n int) {
 	f.Helper()
 	var got, want []time.Time
@@ -264,7 +267,7 @@ func (f *fixture) wantRange(from, through time.Time, n int) {
 	f.wantTimes(fmt.Sprintf("pending windows from %v through %v", from, through), got, want)
 }
 
-// onlyPending returns the one window that must be pending.
+// onlyPending returns the pending window, of which there must be exactly one.
 func (f *fixture) onlyPending() windowstore.PendingWindow {
 	f.Helper()
 	windows := f.pending(end)
@@ -313,7 +316,7 @@ func (f *fixture) settle(shards []windowstore.Shard, expireAt time.Time) {
 	}
 }
 
-// expire has everything deleted that has expired at now.
+// expire deletes everything that has expired at now.
 func (f *fixture) expire(now time.Time) {
 	f.Helper()
 	if f.place.Expire != nil {
