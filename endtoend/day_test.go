@@ -8,7 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// A day is a bad day of a pipeline.
+// A day is a short run of a pipeline in which the server is killed twice.
 type day struct {
 	program  string
 	settings map[string]string
@@ -21,7 +21,8 @@ type day struct {
 	messages []published
 }
 
-// A day's steps, and what happens in which of them.
+// These are the number and length of a day's steps, and the numbers of the steps in which
+// the server is killed and started again.
 const (
 	steps          = 75
 	step           = 200 * time.Millisecond
@@ -31,8 +32,8 @@ const (
 	backAgain      = 47
 )
 
-// run publishes for some seconds, as time goes by, while the server is flushed and
-// killed.
+// run publishes messages in real time for some seconds. Meanwhile it calls flushes and
+// kills the server.
 func (d *day) run(t *testing.T) {
 	t.Helper()
 	clock := time.NewTicker(step)
@@ -51,7 +52,7 @@ func (d *day) run(t *testing.T) {
 			waitFor(t, "two flushes that write at once", func() bool {
 				d.publish(t, d.source.event(time.Now()))
 				killed := d.server.killFlushing(t)
-				if !killed && d.server.killed.Load() { // when one had been answered
+				if !killed && d.server.killed.Load() { // a flush was answered before the kill
 					d.restart(t)
 				}
 				return killed
@@ -65,14 +66,15 @@ func (d *day) run(t *testing.T) {
 	d.server.flushes.Wait()
 }
 
-// restart starts the server again, on the same port, when its calls have ended.
+// restart waits until the open flush calls have ended, and starts the server again on the
+// same port.
 func (d *day) restart(t *testing.T) {
 	t.Helper()
 	d.server.flushes.Wait()
 	d.server = startServer(t, d.program, d.port, d.settings)
 }
 
-// publishSome publishes what comes in one step.
+// publishSome publishes the messages of one step.
 func (d *day) publishSome(t *testing.T, n int) {
 	t.Helper()
 	now := time.Now()
@@ -81,11 +83,11 @@ func (d *day) publishSome(t *testing.T, n int) {
 	d.publish(t, d.source.event(now.Add(-time.Duration(n%10)*200*time.Millisecond)))
 	switch n % 5 {
 	case 0:
-		d.publish(t, d.source.event(now.Add(-time.Duration(n)*200*time.Millisecond))) // about every second one is late
+		d.publish(t, d.source.event(now.Add(-time.Duration(n)*200*time.Millisecond))) // from the middle of the day on, this event is late
 	case 1:
-		d.publish(t, d.source.event(now.Add(time.Second))) // by a clock that is ahead
+		d.publish(t, d.source.event(now.Add(time.Second))) // from a publisher whose clock is ahead
 	case 2:
-		d.publish(t, event) // the same event, or where the message id makes it, another
+		d.publish(t, event) // the same event again; a different event if the message id is the event id
 	case 3:
 		d.publish(t, d.source.spoilt(n/5, now))
 	case 4:
@@ -98,8 +100,8 @@ func (d *day) publish(t *testing.T, m message) {
 	d.messages = append(d.messages, published{message: m, id: d.topic.publish(t, m)})
 }
 
-// end waits until all is stored and final, and looks whether it is right; and again
-// after half of it was delivered once more, as after a seek.
+// end waits until all messages are stored and all windows final, and checks the tables.
+// Then it delivers half of the messages again, as a seek does, and checks once more.
 func (d *day) end(t *testing.T) {
 	t.Helper()
 	times := d.topic.publishTimes(t, len(d.messages))
@@ -125,7 +127,7 @@ func (d *day) end(t *testing.T) {
 func (d *day) waitForDeliveries(t *testing.T, messages []published, before map[string]int64) {
 	t.Helper()
 	var missing []string
-	defer func() { // also where waitFor gives up
+	defer func() { // also if waitFor ends the test
 		if len(missing) > 0 {
 			t.Errorf("messages that were not stored: %q", missing)
 		}
@@ -165,8 +167,8 @@ func (d *day) waitForWindows(t *testing.T) {
 	})
 }
 
-// check compares the tables with what was published, and has the server audit
-// itself.
+// check compares the tables with the messages that were published, and checks that the
+// server's own audit finds nothing.
 func (d *day) check(t *testing.T) {
 	t.Helper()
 	d.tables.check(t, d.messages, d.topic.pushed)

@@ -21,7 +21,8 @@ func TestPubSubPushesAndTheTablesAreRightToTheEvent(t *testing.T) {
 	bigQueryHost, storageHost := emulator.BigQuery(t)
 	program := build(t)
 	project := emulator.Project()
-	// The commit interval is short because the emulator pushes two messages at a time.
+	// The emulator pushes only two messages at a time, so a longer commit interval would
+	// make the test slow.
 	settings := map[string]string{
 		"BACKEND": "gcp", "GOOGLE_CLOUD_PROJECT": project, "AUTH": "none",
 		"WINDOW_DURATION": windowDuration.String(), "ALLOWED_LATENESS": allowedLateness.String(), "FLUSH_QUIET": "500ms", "COMMIT_INTERVAL": "10ms",

@@ -8,24 +8,24 @@ import (
 	"time"
 )
 
-// A message is what is published, and what is to come of it.
+// A message is what is published, together with what must become of it.
 type message struct {
 	data       []byte
 	attributes map[string]string
 
-	reason    string         // of the dead letter it is to be; empty for an event
-	eventID   string         // by the attribute; empty where the message id is to be it
-	eventTime time.Time      // by the configured source
-	row       map[string]any // the columns that the payload decides
+	reason    string         // the reason of its dead letter; empty if the message is an event
+	eventID   string         // from the attribute; empty if the message id is the event id
+	eventTime time.Time      // according to the setting EVENT_TIME
+	row       map[string]any // the columns of the raw row that come from the payload
 }
 
-// A source makes messages, no two with the same payload.
+// A source creates messages. No two have the same payload.
 type source struct {
 	byAttribute bool // event id and event time are in attributes
 	made        int
 }
 
-// payload is an event's data as the lab's generator has it.
+// payload is the data of an event in the lab's format.
 type payload struct {
 	IP           string   `json:"ip"`
 	UserID       string   `json:"user_id"`
@@ -38,8 +38,8 @@ type payload struct {
 	UserAgent    string   `json:"user_agent"`
 }
 
-// event makes an event of an instant. Where its time is in an attribute, the
-// payload's is another.
+// event creates an event that happened at the given time. If event times are in an
+// attribute, the payload has another time.
 func (s *source) event(at time.Time) message {
 	s.made++
 	at = at.UTC().Truncate(time.Microsecond)
@@ -77,7 +77,8 @@ func (s *source) event(at time.Time) message {
 	return m
 }
 
-// spoilt makes a message that is no event, of a kind for each n.
+// spoilt creates a message that is no event. Each n gives another kind of mistake, until
+// all kinds were used.
 func (s *source) spoilt(n int, now time.Time) message {
 	m := s.event(now)
 	m.row = nil
@@ -98,7 +99,7 @@ func (s *source) spoilt(n int, now time.Time) message {
 			if s.byAttribute {
 				m.reason = "missing_attribute"
 				delete(m.attributes, "event-id")
-			} else { // the emulator does not push such bytes unwrapped as they are
+			} else { // for wrapped pushes only: the emulator changes such bytes if it pushes them unwrapped
 				m.reason, m.data = "bad_utf8", []byte("\x00\xff\xfe binary \x80")
 			}
 		},
@@ -114,13 +115,13 @@ type published struct {
 	publishTime time.Time
 }
 
-// window returns the start of the window that the event is in.
+// window returns the start of the event's window.
 func (p published) window() time.Time {
 	seconds := p.eventTime.Unix()
 	return time.Unix(seconds-seconds%int64(windowDuration.Seconds()), 0).UTC()
 }
 
-// late tells whether the event was published too late to be counted.
+// late reports whether the event was published too late to be counted.
 func (p published) late() bool {
 	closes := p.window().Add(windowDuration + allowedLateness)
 	return !p.publishTime.Before(closes)
@@ -134,7 +135,7 @@ func (p published) event() string {
 	return p.id
 }
 
-// rawRow returns the row of the raw table that the event is to have.
+// rawRow returns the row that the event must have in the raw table.
 func (p published) rawRow() map[string]any {
 	row := map[string]any{
 		"message_id": p.id, "event_id": p.event(), "publish_time": p.publishTime, "window_start": p.window(), "is_late": p.late(),
@@ -145,8 +146,8 @@ func (p published) rawRow() map[string]any {
 	return row
 }
 
-// recount returns what the tables are to hold: the page views of each window, and
-// for each window and event whether it is late in it.
+// recount returns what the tables must hold: the page views of each window, and for each
+// event in a window whether it is late there.
 func recount(messages []published) (windows map[time.Time]int64, events map[string]bool) {
 	windows, events = map[time.Time]int64{}, map[string]bool{}
 	for _, p := range messages {

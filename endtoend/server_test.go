@@ -23,7 +23,7 @@ import (
 	"time"
 )
 
-// patience is how long a test waits for something to happen before it gives up.
+// patience is how long a test waits for something before it fails.
 const patience = 3 * time.Minute
 
 // build compiles the program and returns its path.
@@ -44,10 +44,11 @@ func build(t *testing.T) string {
 	return program
 }
 
-// sources returns what the program is built from: its packages' directories, the files
-// embedded in them, and go.mod. The go command runs a test again if a file or directory
-// that the test has opened has changed. It does not see what a program that the test
-// starts, as the compiler, has opened: so build opens these.
+// sources returns the files and directories from which the program is built: the
+// directories of its packages, the files embedded in them, and go.mod. build opens all of
+// these, because the go command runs a cached test again only if a file or directory that
+// the test itself opened has changed. It does not notice the files that the compiler
+// opens.
 func sources(t *testing.T) (paths []string) {
 	t.Helper()
 	const format = `{{if .Module}}{{if .Module.Main}}{{.Module.GoMod}}{{"\n"}}{{.Dir}}{{range .EmbedFiles}}{{"\n"}}{{$.Dir}}/{{.}}{{end}}{{end}}{{end}}`
@@ -78,8 +79,9 @@ func TestThePackagesOfTheProgramAreItsSources(t *testing.T) {
 	}
 }
 
-// freePort returns a port that nobody has, for a server that is to come back on
-// the same one: so none of those that systems give to outgoing connections.
+// freePort returns a port that is free. A server must be able to use the same port again
+// after a restart, so the port is not from the range from which the system takes ports
+// for outgoing connections.
 func freePort(t *testing.T) string {
 	t.Helper()
 	for range 100 {
@@ -98,13 +100,14 @@ type server struct {
 	url     string
 	process *os.Process
 	exited  chan struct{}
-	log     bytes.Buffer // complete once it has exited
+	log     bytes.Buffer // complete once the process has exited
 	killed  atomic.Bool
 	flushes sync.WaitGroup
 }
 
-// startServer starts the program with nothing in its environment but the settings,
-// and returns when it is healthy. What it logs is in the test's log if that fails.
+// startServer starts the program and returns when it is healthy. The program's
+// environment has nothing but the settings. If the test fails, the test's log has the
+// server's log.
 func startServer(t *testing.T, program, port string, settings map[string]string) *server {
 	t.Helper()
 	s := &server{url: "http://127.0.0.1:" + port, exited: make(chan struct{})}
@@ -119,7 +122,7 @@ func startServer(t *testing.T, program, port string, settings map[string]string)
 	}
 	s.process = cmd.Process
 	go func() {
-		_ = cmd.Wait() // says that it was killed
+		_ = cmd.Wait() // the error only says that the process was killed
 		close(s.exited)
 	}()
 	t.Cleanup(func() {
@@ -145,14 +148,14 @@ func startServer(t *testing.T, program, port string, settings map[string]string)
 	return s
 }
 
-// kill ends the process as kill -9 does, if it has not ended.
+// kill ends the process as kill -9 does, if it still runs.
 func (s *server) kill() {
 	s.killed.Store(true)
 	_ = s.process.Kill()
 	<-s.exited
 }
 
-// waitFor polls until the condition holds.
+// waitFor polls until the condition is true.
 func waitFor(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !condition(); {
@@ -163,7 +166,7 @@ func waitFor(t *testing.T, what string, condition func() bool) {
 	}
 }
 
-// get returns the answer to a GET, which must be 200.
+// get sends a GET request, whose answer must have status 200, and returns its body.
 func (s *server) get(t *testing.T, path string) []byte {
 	t.Helper()
 	response, err := http.Get(s.url + path)
@@ -184,12 +187,12 @@ var (
 	writesEnded = regexp.MustCompile(`(?m)^tidemark_commit_seconds_count{outcome="[a-z]+",step="aggregate"} (\d+)$`)
 )
 
-// sum adds up the values of a metric.
+// sum returns the sum of a metric's values.
 func sum(t *testing.T, metrics []byte, metric *regexp.Regexp) (total int) {
 	t.Helper()
 	found := metric.FindAllSubmatch(metrics, -1)
 	if found == nil {
-		t.Fatalf("no line of the metrics is as %s:\n%s", metric, metrics)
+		t.Fatalf("no line of the metrics matches %s:\n%s", metric, metrics)
 	}
 	for _, line := range found {
 		n, err := strconv.Atoi(string(line[1]))
@@ -201,23 +204,24 @@ func sum(t *testing.T, metrics []byte, metric *regexp.Regexp) (total int) {
 	return total
 }
 
-// pushesWait reports whether pushes wait to be stored and answered.
+// pushesWait reports whether some pushes wait to be stored and answered.
 func (s *server) pushesWait(t *testing.T) bool {
 	t.Helper()
 	return sum(t, s.get(t, "/metrics"), queueLength) > 0
 }
 
-// flushesWriting returns how many flushes are writing counts. One may just have ended:
-// the numbers are not all of the same instant.
+// flushesWriting returns how many flushes are writing counts. The number may be one too
+// high, since the two metrics are not read at the same instant.
 func (s *server) flushesWriting(t *testing.T) int {
 	t.Helper()
 	metrics := s.get(t, "/metrics")
 	return sum(t, metrics, writesBegun) - sum(t, metrics, writesEnded)
 }
 
-// schedule calls the flush as Cloud Scheduler does, so many times at once, and does
-// not wait for the answers: wait does, and returns how many calls were answered. A
-// flush that failed in part is for the next one to repeat.
+// schedule calls the flush as Cloud Scheduler does: the given number of calls at the same
+// time. It does not wait for the answers. The function that it returns waits, and returns
+// how many calls were answered. A flush that failed in part is no error here, since the
+// next flush repeats that part.
 func (s *server) schedule(t *testing.T, calls int) (wait func() (answered int)) {
 	var count atomic.Int64
 	var called sync.WaitGroup
@@ -243,14 +247,14 @@ func (s *server) schedule(t *testing.T, calls int) (wait func() (answered int)) 
 	}
 }
 
-// killFlushing kills the process within two flushes, and reports whether it did: whether
-// both were seen to have begun to write counts, and neither was answered. There is
-// something to write only every now and then; if there is nothing, or it was written
-// before it could be seen, the process is left alive.
+// killFlushing starts two flushes and kills the server while both write counts. It
+// reports whether this happened: both had begun to write, and neither was answered. If
+// there was nothing to write, or the writing ended before the metrics showed it, the
+// server is left alive. The caller then tries again.
 func (s *server) killFlushing(t *testing.T) bool {
 	t.Helper()
 	const calls = 2
-	s.flushes.Wait() // so that those that write are these
+	s.flushes.Wait() // so that no other flush is counted as writing
 	wait := s.schedule(t, calls)
 	answered := make(chan int, 1)
 	go func() { answered <- wait() }()
@@ -267,14 +271,14 @@ func (s *server) killFlushing(t *testing.T) bool {
 	}
 }
 
-// A flushReport is the answer of POST /flush.
+// A flushReport is the answer to POST /flush.
 type flushReport struct {
 	Windows         []any
 	Held, Remaining int
 }
 
-// errPartly is wrapped by what is said of a flush that failed in part, as one may whose
-// emulator is slow. The next one repeats that part.
+// errPartly is wrapped by the error of a flush that failed in part. This can happen if
+// the emulator is slow, and the next flush repeats that part.
 var errPartly = errors.New("a flush failed in part")
 
 func (s *server) flush(ctx context.Context) (report flushReport, err error) {
@@ -303,7 +307,7 @@ func (s *server) flush(ctx context.Context) (report flushReport, err error) {
 	return report, json.Unmarshal(body, &report)
 }
 
-// An auditReport is the answer of GET /audit.
+// An auditReport is the answer to GET /audit.
 type auditReport struct {
 	Waiting, Lower, Higher []any
 	More                   bool

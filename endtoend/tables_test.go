@@ -11,7 +11,7 @@ import (
 	"github.com/tidemark-dev/tidemark/internal/test/emulator"
 )
 
-// tables is a dataset, as another program reads it.
+// tables is a dataset, read as a program other than Tidemark would read it.
 type tables struct {
 	host, project, dataset string
 }
@@ -32,7 +32,7 @@ type windowRow struct {
 	Final     bool
 }
 
-// windows returns the rows of windowed_traffic by the start of their window.
+// windows returns the rows of windowed_traffic, by the start of their window.
 func (db tables) windows(t *testing.T) map[time.Time]windowRow {
 	t.Helper()
 	windows := map[time.Time]windowRow{}
@@ -46,8 +46,8 @@ func (db tables) windows(t *testing.T) map[time.Time]windowRow {
 	return windows
 }
 
-// check compares the tables with the messages that were published, and pushed by the
-// subscription.
+// check compares the tables with the messages that were published and that this
+// subscription pushed.
 func (db tables) check(t *testing.T, messages []published, subscription string) {
 	t.Helper()
 	windows, events := recount(messages)
@@ -69,8 +69,8 @@ func (db tables) check(t *testing.T, messages []published, subscription string) 
 	db.checkDeadLetters(t, messages, subscription)
 }
 
-// checkRaw compares each raw row with the message that it is of. A message may have
-// several, if its acknowledgement was lost.
+// checkRaw compares each raw row with its message. A message has several rows if an
+// acknowledgement of it was lost.
 func (db tables) checkRaw(t *testing.T, messages []published) {
 	t.Helper()
 	want := map[string]map[string]any{}
@@ -92,19 +92,19 @@ func (db tables) checkRaw(t *testing.T, messages []published) {
 	}
 }
 
-// A letter is what a dead letter keeps of its message.
+// A letter is what a dead letter stores of its message.
 type letter struct {
 	Reason, Data, Subscription string
 	PublishTime                time.Time
 	Parts                      []string // "1 of 2", "2 of 2"
 }
 
-// maxPart is how much of a message's data one row of a dead letter has.
+// maxPart is how many bytes of a message's data fit into one row of a dead letter.
 const maxPart = 4 << 20
 
-// checkDeadLetters compares the dead letters with the messages of the subscription
-// that are no events. With the attributes of one that came unwrapped are the other
-// headers.
+// checkDeadLetters compares the dead letters with the subscription's messages that are no
+// events. If a message came unwrapped, its dead letter has the other HTTP headers among
+// the attributes.
 func (db tables) checkDeadLetters(t *testing.T, messages []published, subscription string) {
 	t.Helper()
 	want, attributes := map[string]letter{}, map[string]map[string]string{}
@@ -122,7 +122,7 @@ func (db tables) checkDeadLetters(t *testing.T, messages []published, subscripti
 	got := map[string]letter{}
 	for _, row := range db.query(t, "SELECT message_id, reason, data, subscription, publish_time, part, parts, attributes FROM dead_letters ORDER BY message_id, part") {
 		id := row["message_id"].(string)
-		data, _ := row["data"].([]byte) // or null
+		data, _ := row["data"].([]byte) // NULL gives nil
 		from, _ := row["subscription"].(string)
 		got[id] = letter{
 			Reason: row["reason"].(string), Data: got[id].Data + string(data), Subscription: from, PublishTime: row["publish_time"].(time.Time),

@@ -15,19 +15,20 @@ import (
 	"github.com/tidemark-dev/tidemark/internal/test/emulator"
 )
 
-// ackDeadline is the shortest there is: how soon Pub/Sub delivers again what was
-// not acknowledged.
+// ackDeadline is the shortest that Pub/Sub allows. A message that is not acknowledged by
+// then is delivered again.
 const ackDeadline = 10 * time.Second
 
-// A topic is a topic of the emulator with two subscriptions: one pushes to the
-// program, the other shows what was published.
+// A topic is a topic of the emulator with two subscriptions: one pushes to the program,
+// and from the other the test reads what was published.
 type topic struct {
 	client        *pubsub.Client
 	publisher     *pubsub.Publisher
 	pushed, shown string
 }
 
-// newTopic makes the topic and has it pushed to the endpoint.
+// newTopic creates the topic and its subscriptions. One of them pushes as the
+// configuration says.
 func newTopic(t *testing.T, host, project, name string, push *pubsubpb.PushConfig) *topic {
 	t.Helper()
 	prefix := "projects/" + project
@@ -42,7 +43,7 @@ func newTopic(t *testing.T, host, project, name string, push *pubsubpb.PushConfi
 	return to
 }
 
-// publish returns the id that the message got.
+// publish publishes a message and returns the id that it got.
 func (to *topic) publish(t *testing.T, m message) string {
 	t.Helper()
 	id, err := to.publisher.Publish(t.Context(), &pubsub.Message{Data: m.data, Attributes: m.attributes}).Get(t.Context())
@@ -52,8 +53,8 @@ func (to *topic) publish(t *testing.T, m message) string {
 	return id
 }
 
-// pull takes and acknowledges what a subscription has. Without any it waits, until
-// ctx ends.
+// pull receives and acknowledges the messages that a subscription has. If it has none,
+// pull waits until some come or ctx ends.
 func (to *topic) pull(ctx context.Context, t *testing.T, subscription string) []*pubsubpb.PubsubMessage {
 	t.Helper()
 	messages, err := emulator.Pull(ctx, to.client, subscription)
@@ -63,7 +64,7 @@ func (to *topic) pull(ctx context.Context, t *testing.T, subscription string) []
 	return messages
 }
 
-// publishTimes returns when each of the messages was published, by its id.
+// publishTimes returns the publish time of each message, by message id.
 func (to *topic) publishTimes(t *testing.T, messages int) map[string]time.Time {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -80,7 +81,7 @@ func (to *topic) publishTimes(t *testing.T, messages int) map[string]time.Time {
 	return times
 }
 
-// deliverAgain has all pushed once more that was published since then.
+// deliverAgain delivers everything once more that was published since the given time.
 func (to *topic) deliverAgain(t *testing.T, since time.Time) {
 	t.Helper()
 	if _, err := to.client.SubscriptionAdminClient.Seek(t.Context(), &pubsubpb.SeekRequest{
@@ -90,8 +91,9 @@ func (to *topic) deliverAgain(t *testing.T, since time.Time) {
 	}
 }
 
-// unacknowledged ends the pushing and returns what was never acknowledged. It waits
-// until whatever was still under way would have been delivered again.
+// unacknowledged stops the pushes and returns the messages that were never acknowledged.
+// It waits longer than the ack deadline, so that messages which were still under way
+// would have been delivered again.
 func (to *topic) unacknowledged(t *testing.T) (messages []*pubsubpb.PubsubMessage) {
 	t.Helper()
 	if _, err := to.client.SubscriptionAdminClient.UpdateSubscription(t.Context(), &pubsubpb.UpdateSubscriptionRequest{

@@ -34,9 +34,9 @@ func TestReasons(t *testing.T) {
 	deep := strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000)
 	for name, test := range map[string]struct {
 		data string
-		want event.Reason // empty: an event
+		want event.Reason // empty if the text is an event
 	}{
-		// The body as a whole.
+		// The body as a whole:
 		"plain":                          {valid, ""},
 		"white space around":             {"\r\n\t " + valid + " \n\t\r", ""},
 		"no data":                        {"", event.Empty},
@@ -68,7 +68,7 @@ func TestReasons(t *testing.T) {
 		"deep in an unknown key":         {`{"extra": ` + deep[15_000:25_000] + `, ` + valid[1:], ""},
 		"an unknown number past float64": {`{"extra": 1e999, ` + valid[1:], ""},
 
-		// UTF-8.
+		// UTF-8:
 		"stray continuation byte":       {with(t, "ip", "\"\x80\""), event.BadUTF8},
 		"overlong slash":                {with(t, "ip", "\"\xc0\xaf\""), event.BadUTF8},
 		"surrogate in UTF-8":            {with(t, "ip", "\"\xed\xa0\x80\""), event.BadUTF8},
@@ -77,14 +77,14 @@ func TestReasons(t *testing.T) {
 		"bad UTF-8 in an unknown key":   {"{\"\xff\": 1, " + valid[1:], event.BadUTF8},
 		"the replacement character":     {with(t, "ip", "\"\ufffd\""), ""},
 		"four-byte characters":          {with(t, "ip", `"😀"`), ""},
-		"half an escaped surrogate":     {with(t, "ip", `"\ud800"`), ""}, // valid UTF-8, valid JSON
+		"half an escaped surrogate":     {with(t, "ip", `"\ud800"`), ""}, // valid UTF-8 and valid JSON
 		"escaped NUL":                   {with(t, "ip", `"\u0000"`), ""},
 		"raw control character":         {with(t, "ip", "\"\x01\""), event.BadJSON},
 		"raw line feed":                 {with(t, "ip", "\"a\nb\""), event.BadJSON},
 		"unknown escape":                {with(t, "ip", `"\x41"`), event.BadJSON},
 		"broken escape in unknown keys": {`{"\u12": 1, ` + valid[1:], event.BadJSON},
 
-		// Keys.
+		// Keys:
 		"unknown keys":                     {`{"extra": {"ip": 1}, "": null, ` + valid[1:], ""},
 		"another case beside the key":      {`{"User_ID": 9, "IP": null, "TIMESTAMP": 1, ` + valid[1:], ""},
 		"another case after the key":       {strings.TrimSuffix(valid, "}") + `, "NUM_BYTES": "x", "Lat": "x"}`, ""},
@@ -98,7 +98,7 @@ func TestReasons(t *testing.T) {
 		"null after good":                  {strings.TrimSuffix(valid, "}") + `, "ip": null}`, event.WrongType},
 		"escaped duplicate":                {strings.TrimSuffix(valid, "}") + `, "\u0069p": 1}`, event.WrongType},
 
-		// Latitude and longitude.
+		// Latitude and longitude:
 		"lat missing":           {with(t, "lat", ""), ""},
 		"lng missing":           {with(t, "lng", ""), ""},
 		"lat null":              {with(t, "lat", "null"), ""},
@@ -123,7 +123,7 @@ func TestReasons(t *testing.T) {
 		"lat with bare point":   {with(t, "lat", "5."), event.BadJSON},
 		"lat in another script": {with(t, "lat", "٤٨"), event.BadJSON},
 
-		// The timestamp: its grammar is TestParseTime's.
+		// The timestamp. TestParseTimeAccepts and others test its grammar.
 		"time without zone":        {with(t, "timestamp", `"2026-03-14 09:26:53"`), ""},
 		"time escaped":             {with(t, "timestamp", `"2026-03-14\u005409:26:53"`), ""},
 		"time empty":               {with(t, "timestamp", `""`), event.BadTime},
@@ -131,7 +131,7 @@ func TestReasons(t *testing.T) {
 		"time of no day":           {with(t, "timestamp", `"2026-02-30T09:26:53Z"`), event.BadTime},
 		"second 60":                {with(t, "timestamp", `"2026-03-14T09:26:60Z"`), event.BadTime},
 		"year 0":                   {with(t, "timestamp", `"0000-03-14T09:26:53Z"`), event.BadTime},
-		"millis as a string":       {with(t, "timestamp", `"1773480413589"`), event.BadTime}, // only an attribute may carry them
+		"millis as a string":       {with(t, "timestamp", `"1773480413589"`), event.BadTime}, // only an attribute may have milliseconds
 		"millis as a number":       {with(t, "timestamp", `1773480413589`), event.WrongType},
 		"time of another calendar": {with(t, "timestamp", `"03/14/2026 09:26:53"`), event.BadTime},
 	} {
@@ -149,7 +149,7 @@ func TestReasons(t *testing.T) {
 	}
 }
 
-// checkDeadLetter reports whatever is odd about a dead letter.
+// checkDeadLetter reports everything that is wrong with a dead letter.
 func checkDeadLetter(t *testing.T, v event.Verdict, want event.Reason) {
 	t.Helper()
 	if v.Status != event.DeadLetter || v.Reason != want {
@@ -162,7 +162,7 @@ func checkDeadLetter(t *testing.T, v event.Verdict, want event.Reason) {
 		t.Errorf("a dead letter with the event %+v", v.Event)
 	}
 	if v.HasTime != (want == event.TooFarAhead) || v.HasTime == v.EventTime.IsZero() || !v.Window.IsZero() {
-		t.Errorf("has time: %v, event time %v, window %v", v.HasTime, v.EventTime, v.Window)
+		t.Errorf("a dead letter must have no time: has time %v, event time %v, window %v", v.HasTime, v.EventTime, v.Window)
 	}
 }
 
@@ -218,7 +218,7 @@ func TestIntegersHave64BitsAndNoPointOrExponent(t *testing.T) {
 	t.Parallel()
 	for _, key := range integerKeys {
 		for text, want := range map[string]int64{
-			"0": 0, "-0": 0, "1": 1, "-1": -1, "200": 200, "9007199254740993": 9007199254740993, // past what a float64 can tell apart
+			"0": 0, "-0": 0, "1": 1, "-1": -1, "200": 200, "9007199254740993": 9007199254740993, // a float64 could not tell this number from the next
 			"9223372036854775807": math.MaxInt64, "-9223372036854775808": math.MinInt64,
 		} {
 			v := defaults(t).Classify(message(t, with(t, key, text)))
@@ -253,7 +253,8 @@ func TestNullAndMissingPlacesAreAbsent(t *testing.T) {
 			t.Errorf("lng %q: %v %v", text, accesslog.Of(v.Event).Lat, accesslog.Of(v.Event).Lng)
 		}
 	}
-	// Zero is a place, off Ghana.
+	// Latitude and longitude 0 are a place, off the coast of Ghana, and not a missing
+	// value.
 	if v := defaults(t).Classify(message(t, with(t, "lat", "0.0"))); accesslog.Of(v.Event).Lat == nil || *accesslog.Of(v.Event).Lat != 0 {
 		t.Errorf("lat 0.0 is %v", accesslog.Of(v.Event).Lat)
 	}
@@ -270,7 +271,7 @@ func TestOfADuplicateKeyTheLastCounts(t *testing.T) {
 	}
 }
 
-// A message of which nobody knows the id or the publish time is no event, whatever is in it.
+// A message whose id or publish time is ambiguous is no event, whatever its data is.
 func TestAnAmbiguousMessageIsADeadLetter(t *testing.T) {
 	t.Parallel()
 	for _, data := range []string{valid, "", "{"} {
@@ -284,8 +285,8 @@ func TestAnAmbiguousMessageIsADeadLetter(t *testing.T) {
 	}
 }
 
-// When several things are wrong, the reason is the same on every delivery: the
-// first of this list.
+// If several things are wrong with a message, every delivery must get the same reason:
+// the one that comes first in this list.
 func TestPrecedenceOfReasons(t *testing.T) {
 	t.Parallel()
 	ahead := `"2026-03-14T09:40:00Z"`
@@ -314,7 +315,7 @@ func TestPrecedenceOfReasons(t *testing.T) {
 			v := classifier(t, "attribute:ts", "attribute:id").Classify(m)
 			checkDeadLetter(t, v, test.want)
 			if test.want == event.TooFarAhead && !strings.Contains(v.Err.Error(), "more than 5m past publish time") {
-				t.Errorf("it says %q", v.Err)
+				t.Errorf("the error is %q, want it to say how far ahead is too far", v.Err)
 			}
 			if v.EventID != test.attributes["id"] {
 				t.Errorf("event id %q, want %q", v.EventID, test.attributes["id"])
@@ -323,8 +324,8 @@ func TestPrecedenceOfReasons(t *testing.T) {
 	}
 }
 
-// A classifier without window duration divides by zero, which stands here for
-// any bug that one message could bring out.
+// A window duration of 0 makes the classifier panic, since it divides by the duration.
+// This stands for any bug that one message could cause.
 func TestAPanicIsADeadLetter(t *testing.T) {
 	t.Parallel()
 	v := event.NewClassifier(event.Rules{Schema: accesslog.Schema()}).Classify(message(t, valid))
@@ -336,7 +337,7 @@ func TestAPanicIsADeadLetter(t *testing.T) {
 	}
 }
 
-// A verdict outlives the request's buffers.
+// A verdict is used after the buffers of its request have been reused.
 func TestAVerdictKeepsNoReferenceToItsMessage(t *testing.T) {
 	t.Parallel()
 	for _, data := range []string{valid, with(t, "num_bytes", `"wrong"`), with(t, "timestamp", `"wrong"`)} {

@@ -42,15 +42,16 @@ func TestDecodeReadsFieldsAtEveryDepth(t *testing.T) {
 		`{"id":"","o":{"created":1773480413500,"to":null},"amount":null,"ms":null}`: {
 			Values: []any{"", when, nil, nil, nil, nil, nil, nil}, Rest: `{"o":{"created":1773480413500,"to":null}}`,
 		},
-		// Of duplicate keys the last counts, whole, in fields and in the rest.
+		// If a key occurs twice, the last value counts and replaces all of the first, in
+		// fields and in the rest.
 		`{"x":1,"o":{"created":1,"to":{"country":"FR"}},"id":"1","\u0078":2,"o":{"created":1773480413500}, "id" : "2" , "y" : [ 1 ] }`: {
 			Values: []any{"2", when, nil, nil, nil, nil, nil, nil}, Rest: `{"\u0078":2,"o":{"created":1773480413500},"y" : [ 1 ]}`,
 		},
-		// Half of a surrogate pair is U+FFFD, in fields and in the rest.
+		// Half of a surrogate pair becomes U+FFFD, in fields and in the rest.
 		`{"id":"\ud83d","o":{"created":1773480413500},"\udc00":"\\ud800 \ud83d\ude00 \uD83D x"}`: {
 			Values: []any{"\ufffd", when, nil, nil, nil, nil, nil, nil}, Rest: `{"o":{"created":1773480413500},"\ufffd":"\\ud800 \ud83d\ude00 \ufffd x"}`,
 		},
-		// Keys match to the letter.
+		// Keys must match exactly, including upper and lower case.
 		`{"ID":"3","id":"1","O":{},"o":{"created":1773480413500,"TO":{"country":"FR"}}}`: {
 			Values: []any{"1", when, nil, nil, nil, nil, nil, nil}, Rest: `{"ID":"3","O":{},"o":{"created":1773480413500,"TO":{"country":"FR"}}}`,
 		},
@@ -94,7 +95,8 @@ func TestDecodeSaysWhyDataIsNoEvent(t *testing.T) {
 		{`{"id":"1","ok":1` + rest + `}`, event.WrongType, `ok is "1", want true or false, null or nothing`},
 		{`{"id":"1","paid":1` + rest + `}`, event.WrongType, `paid is "1", want a string, null or nothing`},
 		{`{"id":"1","paid":"now"` + rest + `}`, event.BadTime, `paid: "now" is not a time`},
-		// All keys before any type, all types before any time.
+		// A missing key is reported before a wrong type, and a wrong type before a bad
+		// time.
 		{`{"ms":"1"` + rest + `}`, event.MissingField, `"id"`},
 		{`{"id":"1","paid":"now","ok":"x"` + rest + `}`, event.WrongType, `ok is`},
 	} {
@@ -126,8 +128,8 @@ func TestTheEventIDCanBeAField(t *testing.T) {
 	}
 }
 
-// reference reads an event by a schema as slowly and plainly as can be, and shares no
-// code with the program.
+// reference reads an event by a schema in a slow and simple way. It shares no code with
+// the program.
 func reference(schema event.Schema, data []byte) ([]any, map[string]any, event.Reason) {
 	switch {
 	case len(data) == 0:
@@ -162,7 +164,7 @@ func reference(schema event.Schema, data []byte) ([]any, map[string]any, event.R
 		}
 		value, reason := referenceValue(f, raw[i])
 		switch {
-		case reason == event.BadTime && f.Format == event.RFC3339: // read after all types
+		case reason == event.BadTime && f.Format == event.RFC3339: // times are read after all types were checked
 			badTime = true
 		case reason != "":
 			return nil, nil, reason
@@ -185,7 +187,7 @@ func reference(schema event.Schema, data []byte) ([]any, map[string]any, event.R
 	return values, rest, ""
 }
 
-// numbersKept decodes a value and leaves its numbers as they are written.
+// numbersKept decodes a JSON value and keeps the text of its numbers.
 func numbersKept(data []byte) (value any, err error) {
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.UseNumber()
@@ -193,8 +195,8 @@ func numbersKept(data []byte) (value any, err error) {
 	return value, err
 }
 
-// follow returns the value that the keys lead to. A key above it whose value is neither
-// an object nor null is reported.
+// follow returns the value that the path of keys leads to. notObject says that a value on
+// the way is neither an object nor null.
 func follow(object map[string]json.RawMessage, path []string) (value json.RawMessage, notObject bool) {
 	value, ok := object[path[0]]
 	if !ok || len(path) == 1 {
@@ -261,8 +263,8 @@ func referenceValue(f event.Field, raw json.RawMessage) (any, event.Reason) {
 	return time.Unix(seconds.Int64(), fraction.Int64()*1_000_000).UTC(), ""
 }
 
-// FuzzDecode compares the decoder with the reference: the same reason, or the same
-// values and the same rest.
+// FuzzDecode compares the decoder with the reference. Both must give the same reason, or
+// the same values and the same rest.
 func FuzzDecode(f *testing.F) {
 	for _, data := range []string{
 		`{"id":"1","o":{"created":1773480413500,"to":{"country":"FR"},"shipped":-1},"amount":1,"ms":2e3,"ok":true,"paid":"2026-03-14 09:26:53"}`,
@@ -295,7 +297,7 @@ func FuzzDecode(f *testing.F) {
 		if diff := cmp.Diff(any(rest), gotRest); diff != "" {
 			t.Errorf("%q: rest (-want +got)\n%s", data, diff)
 		}
-		// What was read and is written again is the same event.
+		// An event that was read and is written again must be the same event.
 		again, err := orders.Encode(got)
 		if err != nil {
 			t.Fatalf("%q: %v", data, err)

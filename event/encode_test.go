@@ -13,7 +13,7 @@ import (
 	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 )
 
-// checkEncode checks that an event survives being written and read.
+// checkEncode checks that an event that is written and read again is the same.
 func checkEncode(t *testing.T, e event.Event) {
 	t.Helper()
 	data, err := accesslog.Schema().Encode(e)
@@ -54,7 +54,7 @@ func TestEncodeWritesWhatDecodeReads(t *testing.T) {
 		{event.Event{Values: []any{"o-1", when, when, when.Truncate(time.Second), true, int64(7)}},
 			`{"cents":7,"express":true,"order":{"id":"o-1","times":{"made":1773480413500}},"paid":"2026-03-14T09:26:53.500000Z","whole":1773480413}`},
 		{event.Event{Values: []any{"o-1", nil, nil, nil, nil, nil}}, `{"order":{"id":"o-1"}}`},
-		// The rest has the object around a field whole.
+		// The rest has an object of which one field reads a part.
 		{event.Event{Values: []any{"o-1", when, nil, nil, nil, int64(7)}, Rest: `{"order": {"id": "o-1", "times": {"made": 1773480413500}, "x": 1}, "y": [2]}`},
 			`{"cents":7,"order":{"id":"o-1","times":{"made":1773480413500},"x":1},"y":[2]}`},
 	} {
@@ -68,7 +68,7 @@ func TestEncodeWritesWhatDecodeReads(t *testing.T) {
 		}
 	}
 	if data, err := schema.Encode(event.Event{Values: make([]any, 6), Rest: "[]"}); err == nil {
-		t.Errorf("a rest that is no object is written as %s", data)
+		t.Errorf("a rest that is not a JSON object is written as %s, want an error", data)
 	}
 }
 

@@ -18,8 +18,8 @@ import (
 	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 )
 
-// readValue reads one JSON value from its tokens: a map, a slice, or the token
-// of a scalar. Of a duplicate key it keeps the last.
+// readValue reads one JSON value from its tokens. It returns a map, a slice, or the token
+// of a scalar. If a key occurs twice, it keeps the last value.
 func readValue(d *json.Decoder) (any, error) {
 	token, err := d.Token()
 	if err != nil {
@@ -56,8 +56,8 @@ func readValue(d *json.Decoder) (any, error) {
 
 var integerShape = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
 
-// oracle is a second reading of what a valid event is, on top of JSON tokens
-// and with nothing of the program's own in it.
+// oracle decides a second time whether data is a valid event. It uses JSON tokens and
+// nothing of the program's own code.
 func oracle(data []byte) (accesslog.Record, event.Reason) {
 	var none accesslog.Record
 	switch {
@@ -104,7 +104,7 @@ func oracle(data []byte) (accesslog.Record, event.Reason) {
 	}
 	degrees := map[string]*float64{}
 	for _, key := range []string{"lat", "lng"} {
-		if object[key] == nil { // null or missing
+		if object[key] == nil { // the value is null, or the key is missing
 			continue
 		}
 		number, ok := object[key].(json.Number)
@@ -127,8 +127,8 @@ func oracle(data []byte) (accesslog.Record, event.Reason) {
 	}, ""
 }
 
-// tooDeep reports whether data may be nested deeper than the decoder follows: a
-// limit of encoding/json, which its tokens do not have.
+// tooDeep reports whether data may be nested deeper than the decoder allows. The JSON
+// tokens that the oracle reads have no such limit.
 func tooDeep(data []byte) bool {
 	return bytes.Count(data, []byte("["))+bytes.Count(data, []byte("{")) > 5000
 }
@@ -140,7 +140,8 @@ func TestTheOracleAgreesOnTheTestData(t *testing.T) {
 	}
 }
 
-// checkAgainstOracle compares a verdict by the payload's time with the oracle.
+// checkAgainstOracle compares a verdict with the oracle. Event time is the time in the
+// payload.
 func checkAgainstOracle(t *testing.T, m event.Message, v event.Verdict) {
 	t.Helper()
 	want, reason := oracle(m.Data)
@@ -150,14 +151,14 @@ func checkAgainstOracle(t *testing.T, m event.Message, v event.Verdict) {
 		}
 		return
 	}
-	ahead := want.Timestamp.Sub(m.PublishTime) > 5*time.Minute // Sub saturates, which is far enough
+	ahead := want.Timestamp.Sub(m.PublishTime) > 5*time.Minute // Sub does not overflow: it returns the longest duration
 	if ahead {
 		if v.Reason != event.TooFarAhead {
 			t.Errorf("%q published %v: %s, reason %q, want too far ahead", m.Data, m.PublishTime, v.Status, v.Reason)
 		}
 		return
 	}
-	start := want.Timestamp.Truncate(time.Minute) // from year 1, as whole minutes from the epoch are too
+	start := want.Timestamp.Truncate(time.Minute) // Truncate counts from year 1, which is a whole number of minutes before the epoch
 	status := event.Counted
 	if !m.PublishTime.Before(start.Add(3 * time.Minute)) {
 		status = event.Late
@@ -197,7 +198,7 @@ func FuzzClassify(f *testing.F) {
 	})
 }
 
-// checkVerdict checks what holds of every message under every setting.
+// checkVerdict checks what must hold for every message under every setting.
 func checkVerdict(t *testing.T, r event.Rules, m event.Message) {
 	t.Helper()
 	c := event.NewClassifier(r)
@@ -217,7 +218,7 @@ func checkVerdict(t *testing.T, r event.Rules, m event.Message) {
 	switch v.Status {
 	case event.Counted, event.Late:
 		if v.Reason != "" || v.Err != nil || !v.HasTime || r.EventID.Attribute() != "" && v.EventID == "" {
-			t.Errorf("an event with the verdict %+v", v)
+			t.Errorf("an event has the verdict %+v", v)
 		}
 		if v.Window.After(v.EventTime) || !v.EventTime.Before(v.Window.Add(time.Minute)) {
 			t.Errorf("event time %v is not in the window %v", v.EventTime, v.Window)
@@ -227,7 +228,7 @@ func checkVerdict(t *testing.T, r event.Rules, m event.Message) {
 		}
 	case event.DeadLetter:
 		if v.Reason == "" || v.Reason == event.Panic || v.Reason == event.Rejected || v.Err == nil || v.Event.Values != nil {
-			t.Errorf("a dead letter with the verdict %+v", v)
+			t.Errorf("a dead letter has the verdict %+v", v)
 		}
 		if v.Err != nil && !utf8.ValidString(v.Err.Error()) {
 			t.Errorf("the detail %q is not UTF-8", v.Err)

@@ -15,13 +15,13 @@ import (
 	"github.com/tidemark-dev/tidemark/window"
 )
 
-// valid is an event as the lab's generator writes it, in window 09:26.
+// valid is an event as the lab's generator writes it. Its window starts at 09:26.
 const valid = `{"ip": "198.51.100.23", "user_id": "-6120394857710293846", "lat": 48.8566, "lng": 2.3522, ` +
 	`"timestamp": "2026-03-14T09:26:53.589793Z", "http_request": "\"GET fungi.html HTTP/1.0\"", "http_response": 200, ` +
 	`"num_bytes": 287, "user_agent": "Mozilla/5.0 (KHTML"}`
 
-// with returns the valid event with the value of one key replaced by JSON text;
-// an empty text removes the key.
+// with returns the valid event in which the value of one key is replaced by the given
+// JSON text. If the text is empty, the key is removed.
 func with(t testing.TB, key, value string) string {
 	t.Helper()
 	var object map[string]json.RawMessage
@@ -57,14 +57,15 @@ func at(t testing.TB, s string) time.Time {
 	return x.UTC()
 }
 
-// classifier returns a classifier with default settings but for the two named
-// ones, which are texts of settings.
+// classifier returns a classifier with default settings, except for these two, which are
+// given as texts.
 func classifier(t testing.TB, eventTime, eventID string) *event.Classifier {
 	t.Helper()
 	return event.NewClassifier(rules(t, eventTime, eventID))
 }
 
-// rules returns the rules of classifier.
+// rules returns the rules with default settings, except for these two, which are given as
+// texts.
 func rules(t testing.TB, eventTime, eventID string) event.Rules {
 	t.Helper()
 	windows, err := window.New(time.Minute, 2*time.Minute)
@@ -84,7 +85,7 @@ func rules(t testing.TB, eventTime, eventID string) event.Rules {
 
 func defaults(t testing.TB) *event.Classifier { return classifier(t, "payload", "message") }
 
-// message returns a message published in the same minute as the valid event.
+// message returns a message that was published in the same minute as the valid event.
 func message(t testing.TB, data string) event.Message {
 	return event.Message{ID: "1", PublishTime: at(t, "2026-03-14T09:26:53.713Z"), PublishTimeSource: event.FromMessage, Data: []byte(data)}
 }
@@ -97,9 +98,9 @@ var byText = cmp.Comparer(func(a, b error) bool {
 	return a.Error() == b.Error()
 })
 
-// decode reads one push body of the test data, where some have the camelCase
-// names of the fields, some the snake_case ones and some both. It is not the
-// program's own decoder, so that the two can be wrong only apart.
+// decode reads one push body of the test data. Some bodies have the field names in
+// camelCase, some in snake_case and some in both. It shares no code with the program's
+// decoder, so that a mistake in one does not hide the same mistake in the other.
 func decode(t testing.TB, line []byte) event.Message {
 	t.Helper()
 	var body struct {
@@ -143,7 +144,7 @@ func TestDerivedIDIsTheSameForTheSameMessageOnly(t *testing.T) {
 		data       string
 		attributes map[string]string
 	}
-	// Neighbours that would meet if parts were only strung together.
+	// These would have the same id if their parts were only joined together.
 	different := []message{
 		{"", nil},
 		{"ab", nil},
@@ -192,8 +193,8 @@ func TestDerivedIDDoesNotDependOnMapOrder(t *testing.T) {
 	}
 }
 
-// The text is stored as an event id, so a change of it would let a message
-// posted again after an upgrade be counted twice.
+// The derived id is stored as an event id. If its text changed in an upgrade, a message
+// that is posted again afterwards would be counted twice.
 func TestDerivedIDNeverChanges(t *testing.T) {
 	t.Parallel()
 	got := event.DerivedID([]byte(valid), map[string]string{"timestamp": "2026-03-14T09:26:53.589793Z", "a": ""})
@@ -242,10 +243,10 @@ func TestSourcesOfTimeAndID(t *testing.T) {
 		}
 	}
 	if _, err := event.ParseTimeSource("message"); err == nil {
-		t.Error("message is a source of ids, not of time")
+		t.Error("message is accepted as a source of event time, but is only a source of ids")
 	}
 	if _, err := event.ParseIDSource("payload"); err == nil {
-		t.Error("payload is a source of time, not of ids")
+		t.Error("payload is accepted as a source of ids, but is only a source of event time")
 	}
 	if s := (event.TimeSource{}).String() + " " + (event.IDSource{}).String(); s != "payload message" {
 		t.Errorf("zero sources are %q", s)
@@ -268,8 +269,8 @@ func TestRejectKeepsWhatIsKnownButNotTheEvent(t *testing.T) {
 	}
 }
 
-// What no message of Pub/Sub has can only be posted by hand, and is refused there:
-// stored as a dead letter it could be too large for the table.
+// Some messages that Pub/Sub could not deliver can be posted by hand. They are refused:
+// as dead letters they could be too large for the table.
 func TestTheLimitsOfAMessage(t *testing.T) {
 	t.Parallel()
 	attributes := func(n int) map[string]string {
@@ -283,7 +284,7 @@ func TestTheLimitsOfAMessage(t *testing.T) {
 	for _, tc := range []struct {
 		name string
 		m    event.Message
-		says string // empty if it passes
+		says string // part of the error; empty if the message is accepted
 	}{
 		{"nothing", event.Message{}, ""},
 		{"id at its limit", event.Message{ID: x(255)}, ""},

@@ -19,7 +19,7 @@ func TestLateAtTheMicrosecond(t *testing.T) {
 		{"2026-03-14T09:26:00Z", "2026-03-14T09:29:00.000001Z", event.Late},
 		{"2026-03-14T09:26:59.999999Z", "2026-03-14T09:28:59.999999Z", event.Counted},
 		{"2026-03-14T09:26:59.999999Z", "2026-03-14T09:29:00Z", event.Late},
-		{"2026-03-14T09:27:00Z", "2026-03-14T09:29:00Z", event.Counted}, // one microsecond on, a window on
+		{"2026-03-14T09:27:00Z", "2026-03-14T09:29:00Z", event.Counted}, // one microsecond later is the next window
 		{"2026-03-14T09:27:00Z", "2026-03-14T09:29:59.999999Z", event.Counted},
 		{"2026-03-14T09:27:00Z", "2026-03-14T09:30:00Z", event.Late},
 		{"1969-12-31T23:59:59.999999Z", "1970-01-01T00:01:59.999999Z", event.Counted},
@@ -79,20 +79,21 @@ func TestEventTimeComesFromOneSource(t *testing.T) {
 		if got := event.FormatTime(accesslog.Of(v.Event).Timestamp); got != "2026-03-14T09:26:53.589793Z" {
 			t.Errorf("%s: the record's own timestamp is %s", setting, got)
 		}
-		// The payload's time must be valid in every mode.
+		// The payload's time must be valid with every setting.
 		for text, reason := range map[string]event.Reason{`"x"`: event.BadTime, "1": event.WrongType, "": event.MissingField} {
 			bad := m
 			bad.Data = []byte(with(t, "timestamp", text))
 			checkDeadLetter(t, classifier(t, setting, "message").Classify(bad), reason)
 		}
 	}
-	// No fallback: neither to another attribute nor to the payload.
+	// There is no fallback, neither to another attribute nor to the payload.
 	for _, name := range []string{"TIMESTAMP", "time", "timestamp "} {
 		checkDeadLetter(t, classifier(t, "attribute:"+name, "message").Classify(m), event.MissingAttribute)
 	}
 }
 
-// By publish time nothing is ever late or ahead, whatever the payload says.
+// With EVENT_TIME=publish nothing is ever late or too far ahead, whatever the payload
+// says.
 func TestPublishTimeIsNeverLateNorAhead(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{"0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"} {

@@ -49,11 +49,11 @@ func TestEdgeCasesGetTheirVerdicts(t *testing.T) {
 	}
 }
 
-// tally is what a stream of deliveries comes to, each message counted once.
+// tally is the result of a sequence of deliveries in which each message is counted once.
 type tally struct {
 	Deliveries, Messages, Counted, Late int
 	DeadLetters                         map[event.Reason]int
-	Windows                             map[string]int64 // counted messages by window start
+	Windows                             map[string]int64 // counted messages, by window start
 }
 
 // count classifies every delivery and counts distinct ids.
@@ -101,7 +101,8 @@ func TestTheNASALogComesToItsKnownCounts(t *testing.T) {
 	}
 }
 
-// Whoever classifies a message, and beside whatever else, says the same of it.
+// A message gets the same verdict whichever goroutine classifies it, and whatever else is
+// classified at the same time.
 func TestConcurrentClassificationGivesTheSameVerdicts(t *testing.T) {
 	t.Parallel()
 	c := defaults(t)
@@ -114,7 +115,8 @@ func TestConcurrentClassificationGivesTheSameVerdicts(t *testing.T) {
 	for worker := range 8 {
 		all.Go(func() {
 			for i := range messages {
-				// Each begins elsewhere, and every second one runs backwards.
+				// Each goroutine begins at another message, and every second one goes
+				// backwards.
 				i = (i + worker*len(messages)/8) % len(messages)
 				if worker%2 == 1 {
 					i = len(messages) - 1 - i

@@ -15,7 +15,7 @@ import (
 func TestParseTimeAccepts(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
-		// Zones.
+		// Zones:
 		"2026-03-14T09:26:53.589793Z":      "2026-03-14T09:26:53.589793Z",
 		"2026-03-14 09:26:53.589793Z":      "2026-03-14T09:26:53.589793Z",
 		"2026-03-14T09:26:53.589793":       "2026-03-14T09:26:53.589793Z",
@@ -28,7 +28,7 @@ func TestParseTimeAccepts(t *testing.T) {
 		"2026-03-14T09:26:53-23:59":        "2026-03-15T09:25:53.000000Z",
 		"2026-01-01T00:00:00+00:01":        "2025-12-31T23:59:00.000000Z",
 		"2024-02-28T23:59:59.999999-00:01": "2024-02-29T00:00:59.999999Z",
-		// Fractions of every length, cut down and never rounded.
+		// Fractions of every length. They are cut off after six digits and never rounded.
 		"2026-03-14T09:26:53Z":           "2026-03-14T09:26:53.000000Z",
 		"2026-03-14T09:26:53.5Z":         "2026-03-14T09:26:53.500000Z",
 		"2026-03-14T09:26:53.05Z":        "2026-03-14T09:26:53.050000Z",
@@ -42,12 +42,12 @@ func TestParseTimeAccepts(t *testing.T) {
 		"1969-12-31T23:59:59.999999999Z": "1969-12-31T23:59:59.999999Z",
 		"1969-12-31T23:59:59.000000001Z": "1969-12-31T23:59:59.000000Z",
 		"0001-01-01T00:00:00.000000999Z": "0001-01-01T00:00:00.000000Z",
-		// The calendar.
+		// The calendar:
 		"2024-02-29T00:00:00Z": "2024-02-29T00:00:00.000000Z",
 		"2000-02-29T00:00:00Z": "2000-02-29T00:00:00.000000Z",
 		"1970-01-01T00:00:00Z": "1970-01-01T00:00:00.000000Z",
 		"2026-12-31T23:59:59Z": "2026-12-31T23:59:59.000000Z",
-		// The range, which is one of years in UTC.
+		// The range. The years 1 to 9999 are meant in UTC.
 		"0001-01-01T00:00:00Z":                "0001-01-01T00:00:00.000000Z",
 		"9999-12-31T23:59:59.999999999Z":      "9999-12-31T23:59:59.999999Z",
 		"0000-12-31T23:00:00-01:00":           "0001-01-01T00:00:00.000000Z",
@@ -67,29 +67,29 @@ func TestParseTimeAccepts(t *testing.T) {
 func TestParseTimeRefuses(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{
-		// Something else altogether.
+		// Texts that are nothing like a time:
 		"", " ", "T", "now", "1773480413", "2026", "2026-03-14", "09:26:53", "2026-03-14T", "2026-03-14T09", "2026-03-14T09:26", "2026-03-14T09:26Z",
 		"2026-03-14T09:26:5", "2026-03-14T09:26:5Z", "14/Mar/2026:09:26:53 +0000", "Sat, 14 Mar 2026 09:26:53 GMT", "20260314T092653Z", "2026-W11-6T09:26:53Z", "2026-073T09:26:53Z",
-		// Punctuation and case.
+		// Punctuation, and upper and lower case:
 		"2026-03-14t09:26:53Z", "2026-03-14T09:26:53z", "2026-03-14_09:26:53Z", "2026-03-14\t09:26:53Z", "2026-03-1409:26:53Z", "2026-03-14  09:26:53Z", "2026-03-14T 09:26:53Z",
 		"2026/03/14T09:26:53Z", "2026-03-14T09.26.53Z", "2026-03:14T09:26:53Z", "2026-03-14T09-26:53Z", "2026-03-14T09:26-53Z",
 		" 2026-03-14T09:26:53Z", "2026-03-14T09:26:53Z ", "2026-03-14T09:26:53 ", "2026-03-14T09:26:53Z\n", "2026-03-14T09:26:53Z\x00", "\"2026-03-14T09:26:53Z\"", "2026-03-14T09:26:53ZZ",
-		// Fields of the wrong width, signs, other digits.
+		// Fields of the wrong width, signs, digits that are not ASCII:
 		"26-03-14T09:26:53Z", "12026-03-14T09:26:53Z", "+2026-03-14T09:26:53Z", "-2026-03-14T09:26:53Z", "2026-3-14T09:26:53Z", "2026-03-4T09:26:53Z", "2026-03-14T9:26:53Z", "2026-03-14T09:6:53Z",
 		"2026-+3-14T09:26:53Z", "2026--3-14T09:26:53Z", "2026-03-14T+9:26:53Z", "2026-03-14T 9:26:53Z", "202a-03-14T09:26:53Z", "٢٠٢٦-03-14T09:26:53Z", "2026-03-14T09:26:5३Z", "２０２６-03-14T09:26:53Z",
-		// No such day or time of day.
+		// Days and times of day that do not exist:
 		"2026-00-14T09:26:53Z", "2026-13-14T09:26:53Z", "2026-99-14T09:26:53Z", "2026-03-00T09:26:53Z", "2026-03-32T09:26:53Z", "2026-03-99T09:26:53Z", "2026-04-31T09:26:53Z", "2026-02-29T09:26:53Z",
 		"2024-02-30T09:26:53Z", "1900-02-29T09:26:53Z", "2026-03-14T24:00:00Z", "2026-03-14T25:00:00Z", "2026-03-14T09:60:53Z", "2026-03-14T09:26:60Z", "2016-12-31T23:59:60Z", "2026-03-14T09:26:61Z", "2026-03-14T99:99:99Z",
-		// Fractions.
+		// Fractions:
 		"2026-03-14T09:26:53.", "2026-03-14T09:26:53.Z", "2026-03-14T09:26:53.+00:00", "2026-03-14T09:26:53,5Z", "2026-03-14T09:26:53.1234567890Z", "2026-03-14T09:26:53." + strings.Repeat("0", 1000) + "Z",
 		"2026-03-14T09:26:53.-5Z", "2026-03-14T09:26:53.+5Z", "2026-03-14T09:26:53.5e1Z", "2026-03-14T09:26:53.5.5Z", "2026-03-14T09:26:53. 5Z", "2026-03-14T09:26:53.5 Z", "2026-03-14T09:26.5Z",
-		// Zones.
+		// Zones:
 		"2026-03-14T09:26:53 Z", "2026-03-14T09:26:53 +00:00", "2026-03-14T09:26:53UTC", "2026-03-14T09:26:53 UTC", "2026-03-14T09:26:53+", "2026-03-14T09:26:53+00", "2026-03-14T09:26:53+0000", "2026-03-14T09:26:53+0:00",
 		"2026-03-14T09:26:53+00:0", "2026-03-14T09:26:53+00:000", "2026-03-14T09:26:53+00:00:00", "2026-03-14T09:26:53+24:00", "2026-03-14T09:26:53+00:60", "2026-03-14T09:26:53-24:00", "2026-03-14T09:26:53\u221200:00",
 		"2026-03-14T09:26:53Z+00:00", "2026-03-14T09:26:53+00:00Z", "2026-03-14T09:26:53+-1:00", "2026-03-14T09:26:53*00:00", "2026-03-14T09:26:53 00:00", "2026-03-14T09:26:53+00.00", "2026-03-14T09:26:53[UTC]",
-		// Years.
+		// Years:
 		"0000-01-01T00:00:00Z", "0000-12-31T23:59:59.999999999Z", "0001-01-01T00:00:00+00:01", "9999-12-31T23:59:59-00:01", "9999-12-31T23:59:00-23:59", "10000-01-01T00:00:00Z",
-		// Text that is not even text.
+		// Texts that are not UTF-8, or very long:
 		"2026-03-14T09:26:53\xff", "\xff\xfe", strings.Repeat("9", 1<<20), strings.Repeat("\xff", 1<<20),
 	} {
 		got, err := event.ParseTime(text)
@@ -98,7 +98,7 @@ func TestParseTimeRefuses(t *testing.T) {
 			continue
 		}
 		if !got.IsZero() {
-			t.Errorf("ParseTime(%.60q) = %v with error %v", text, got, err)
+			t.Errorf("ParseTime(%.60q) = %v, want the zero time with the error %v", text, got, err)
 		}
 		if len(err.Error()) > 1000 {
 			t.Errorf("ParseTime(%.60q): the error has %d bytes", text, len(err.Error()))
@@ -106,7 +106,7 @@ func TestParseTimeRefuses(t *testing.T) {
 	}
 }
 
-// Every day that the calendar has is a time, and no other.
+// ParseTime accepts every day of the calendar, and no day that does not exist.
 func TestParseTimeKnowsTheCalendar(t *testing.T) {
 	t.Parallel()
 	for _, year := range []int{1, 1600, 1900, 1999, 2000, 2023, 2024, 2100, 9999} {
@@ -122,7 +122,8 @@ func TestParseTimeKnowsTheCalendar(t *testing.T) {
 	}
 }
 
-// Text that leaves the program has one width, so that it sorts as time does.
+// Times that the program writes have a fixed width, so that they sort as text in the
+// order of time.
 func TestFormatTimeIsFixedWidthUTC(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -179,8 +180,8 @@ func TestAttributeTimes(t *testing.T) {
 
 var timeShape = regexp.MustCompile(`^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)?$`)
 
-// oracleTime is a second reading of the rules: a pattern for the shape, and the
-// standard library for the calendar.
+// oracleTime reads a time a second time by the same rules: a pattern for the form, and
+// the standard library for the calendar.
 func oracleTime(s string) (time.Time, bool) {
 	shape := timeShape.FindStringSubmatch(s)
 	if shape == nil {

@@ -68,7 +68,7 @@ func TestTheBuiltInFileIsAFile(t *testing.T) {
 		t.Errorf("the built-in file is not the lab's: %+v", f)
 	}
 	if _, err := Parse([]byte(Lab)); err == nil || !strings.Contains(err.Error(), "line 9: the pipeline has no name") {
-		t.Errorf("a file of one's own without a name: got %v", err)
+		t.Errorf("a pipeline file without a name: got %v", err)
 	}
 }
 

@@ -218,7 +218,8 @@ func TestNoSampleIsNoGuess(t *testing.T) {
 	}
 }
 
-// FuzzInference looks for samples of which the guess is no pipeline file.
+// FuzzInference looks for samples for which the inferred text is not a valid pipeline
+// file.
 func FuzzInference(f *testing.F) {
 	f.Add("orders", `{"a": {"b": [1, {"c": null}]}, "A": 1e400, "time": "2026-03-14T09:26:53Z"}`, `{"a": 1}`)
 	f.Add("", `{"": {"": 1}, "x.y": 1, "__root__": true}`, "{}")

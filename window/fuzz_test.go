@@ -8,13 +8,13 @@ import (
 	"github.com/tidemark-dev/tidemark/window"
 )
 
-// The range of instants for which the package promises to be exact.
+// These are the first and last instants for which the package promises to be exact.
 var (
 	firstSecond = time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC).Unix()
 	endSecond   = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC).Unix()
 )
 
-// divisors are the window durations that are allowed, in seconds.
+// divisors are the allowed window durations, in seconds.
 var divisors = func() (all []int64) {
 	for s := int64(1); s <= 86400; s++ {
 		if 86400%s == 0 {
@@ -24,18 +24,19 @@ var divisors = func() (all []int64) {
 	return all
 }()
 
-// within folds any number into [low, high).
+// within maps any number into [low, high). A number that is already in there stays the
+// same.
 func within(x, low, high int64) int64 {
 	span := high - low
 	return low + (x%span+span)%span
 }
 
-// anyInstant folds any two numbers into an instant of the years 1 to 9999.
+// anyInstant maps any two numbers to an instant of the years 1 to 9999.
 func anyInstant(seconds, nanos int64) time.Time {
 	return time.Unix(within(seconds, firstSecond, endSecond), within(nanos, 0, 1e9))
 }
 
-// anyScheme folds any two numbers into a valid scheme.
+// anyScheme maps any two numbers to a valid scheme.
 func anyScheme(t *testing.T, pick, lateness int64) window.Fixed {
 	duration := time.Duration(divisors[within(pick, 0, int64(len(divisors)))]) * time.Second
 	f, err := window.New(duration, time.Duration(within(lateness, 0, 1e12))*time.Microsecond)
@@ -45,8 +46,8 @@ func anyScheme(t *testing.T, pick, lateness int64) window.Fixed {
 	return f
 }
 
-// nanos returns the exact number of nanoseconds from the epoch to t, which
-// int64 holds only for the years 1678 to 2262.
+// nanos returns the exact number of nanoseconds from the epoch to t. It is a big.Int
+// because an int64 can hold it only for the years 1678 to 2262.
 func nanos(t time.Time) *big.Int {
 	n := new(big.Int).Mul(big.NewInt(t.Unix()), big.NewInt(1e9))
 	return n.Add(n, big.NewInt(int64(t.Nanosecond())))
@@ -66,7 +67,8 @@ func addSeeds(f *testing.F) {
 		"2026-03-14T09:26:59.999999Z", "2262-04-11T23:47:16.854775808Z", "9999-12-31T23:59:59.999999999Z",
 	} {
 		at := instant(f, s)
-		// Folding is the identity on these; 0, 27, 95 pick 1 s, one in between and 24 h.
+		// anyInstant returns these instants unchanged. The picks 0, 27 and 95 give
+		// durations of 1 s, something in between, and 24 h.
 		for _, pick := range []int64{0, 27, 95} {
 			f.Add(at.Unix(), int64(at.Nanosecond()), pick, int64(120e6), int64(10e9))
 		}
@@ -82,9 +84,10 @@ func FuzzAnInstantIsInExactlyOneWindow(f *testing.F) {
 			t.Errorf("%v: %v is not in [%v, %v)", w.Duration, at.UTC(), start, w.End(start))
 		}
 		if again := w.Start(start); again != start {
-			t.Errorf("Start(%v) = %v: a window's start is not in the window", start, again)
+			t.Errorf("Start(%v) = %v, but a window's start must be in the window", start, again)
 		}
-		// The window's first and last instants are in it, their neighbours in its neighbours.
+		// The first and last instants of the window are in it. The instants next to them
+		// are in the neighbouring windows.
 		for offset, want := range map[time.Duration]time.Time{
 			-1:             start.Add(-w.Duration),
 			0:              start,
@@ -95,7 +98,8 @@ func FuzzAnInstantIsInExactlyOneWindow(f *testing.F) {
 				t.Errorf("%v: Start(%v + %d ns) = %v, want %v", w.Duration, start, offset, got, want)
 			}
 		}
-		// Floor division on integers without bounds: Div rounds down for a positive divisor.
+		// This computes the start again with integers that cannot overflow. Div rounds
+		// down if the divisor is positive.
 		length := big.NewInt(int64(w.Duration))
 		floor := new(big.Int).Div(nanos(at), length)
 		if want := floor.Mul(floor, length); nanos(start).Cmp(want) != 0 {
@@ -114,7 +118,8 @@ func FuzzLateness(f *testing.F) {
 		if want := nanos(published).Cmp(closes) >= 0; late != want {
 			t.Errorf("%+v: Late(%v, %v) = %v, want %v", w, start, published.UTC(), late, want)
 		}
-		// Monotone: what is late stays late when published later, what is not was not before.
+		// What is late is still late if it is published later, and what is on time was on
+		// time before.
 		for _, step := range []time.Duration{1, time.Microsecond, time.Hour} {
 			if late && !w.Late(start, published.Add(step)) || !late && w.Late(start, published.Add(-step)) {
 				t.Errorf("%+v: lateness of %v is not monotone at %v", w, start, published.UTC())

@@ -75,9 +75,9 @@ func TestNewNamesEveryFault(t *testing.T) {
 	}
 }
 
-// grid holds a window start for each duration and each part of the calendar that is
-// difficult for arithmetic: before the epoch, around the epoch, at both ends of the range,
-// and after the year 2262, in which nanoseconds since the epoch overflow.
+// grid has a window start for each duration and each part of the calendar that is
+// difficult for arithmetic: before the epoch, around the epoch, at both ends of the
+// range, and after the year 2262, when nanoseconds since the epoch overflow an int64.
 var grid = []struct {
 	duration time.Duration
 	starts   []string
@@ -90,7 +90,8 @@ var grid = []struct {
 	{24 * time.Hour, []string{"0001-01-01T00:00:00Z", "1900-02-28T00:00:00Z", "1969-12-31T00:00:00Z", "1970-01-01T00:00:00Z", "2016-12-31T00:00:00Z", "9999-12-31T00:00:00Z"}},
 }
 
-// eachWindow runs f for every window of the grid, with 2 m of lateness.
+// eachWindow runs the test for every window of the grid, with an allowed lateness of 2
+// minutes.
 func eachWindow(t *testing.T, test func(t *testing.T, f window.Fixed, start time.Time)) {
 	for _, row := range grid {
 		for _, s := range row.starts {
@@ -184,8 +185,8 @@ func TestLastEndedIsTheWindowThatHasJustEnded(t *testing.T) {
 	})
 }
 
-// The last instant at which an event may be counted comes before the window is
-// due, with any quiet, or a final count could be short.
+// When a window is due, whatever the quiet time is, no event can still be published that
+// is on time. Otherwise a final count could be too low.
 func TestNothingOnTimeIsPublishedOnceTheWindowIsDue(t *testing.T) {
 	t.Parallel()
 	for _, lateness := range []time.Duration{0, time.Microsecond, 2 * time.Minute, 48 * time.Hour} {
@@ -193,18 +194,18 @@ func TestNothingOnTimeIsPublishedOnceTheWindowIsDue(t *testing.T) {
 		start := instant(t, "2026-03-14T09:26:00Z")
 		for _, quiet := range []time.Duration{0, time.Nanosecond, 10 * time.Second} {
 			if !f.Late(start, f.DueAt(start, quiet)) {
-				t.Errorf("lateness %v, quiet %v: on time when due", lateness, quiet)
+				t.Errorf("lateness %v, quiet %v: an event published when the window is due is not late", lateness, quiet)
 			}
 		}
 		if f.Late(start, f.DueAt(start, 0).Add(-1)) {
-			t.Errorf("lateness %v: late before due with no quiet", lateness)
+			t.Errorf("lateness %v: without quiet time, an event published just before the window is due is late", lateness)
 		}
 	}
 }
 
 func TestAllAnswersAreInUTC(t *testing.T) {
 	t.Parallel()
-	// An offset that is no whole number of hours must not move the grid.
+	// A zone whose offset is not a whole number of hours must not move the grid.
 	kathmandu := time.FixedZone("+0545", 5*60*60+45*60)
 	f := scheme(t, time.Hour, 0)
 	at := time.Date(2026, 3, 14, 15, 11, 53, 589793000, kathmandu)
@@ -224,7 +225,7 @@ func TestAllAnswersAreInUTC(t *testing.T) {
 	}
 }
 
-// Two settings that each fit a time.Duration may add up to more than one holds.
+// Each of the two settings fits a time.Duration, but their sum may not.
 func TestLastDueDoesNotOverflow(t *testing.T) {
 	t.Parallel()
 	const century = 100 * 365 * 24 * time.Hour
