@@ -28,11 +28,13 @@ var (
 const (
 	quiet   = 10 * time.Second
 	holdMax = 10 * time.Minute
-	// longest is how long a window may wait for its flush.
+	// longest is how long a window may wait for its flush after its last write, before
+	// the audit lists it as lower.
 	longest = holdMax + 5*time.Minute
 )
 
-// tables is a warehouse in memory, of counts only, with the pending counters.
+// tables is a warehouse in memory that has only counts of raw rows and written counts. It
+// also has the pending windows of the counters.
 type tables struct {
 	now     time.Time
 	raw     map[time.Time]int64
@@ -40,12 +42,12 @@ type tables struct {
 	pending []windowstore.PendingWindow
 
 	audits, appends     int
-	flushAfterRead      bool // whichever is read first, the counters or the tables
-	block               bool // an audit lasts until its context ends
+	flushAfterRead      bool // a flush comes after the first read, whether that is of the counters or of the tables
+	block               bool // an audit does not return before its context ends
 	failPending         error
 	failAudit           error
 	failAppend          error
-	failAuditAfterwards error // after an append
+	failAuditAfterwards error // what audits fail with after an AppendCounts
 }
 
 func newTables() *tables { return &tables{now: noon, raw: map[time.Time]int64{}} }
@@ -57,7 +59,7 @@ func (s *tables) auditor() *audit.Auditor {
 	})
 }
 
-// wait has the window's counter pending, last added to at the given time.
+// wait makes the window pending. An event was last added to it at the given time.
 func (s *tables) wait(start, written time.Time) {
 	s.pending = append(s.pending, windowstore.PendingWindow{Start: start, ReadTime: s.now, Shards: []windowstore.Shard{
 		{Window: start, WrittenAt: written.Add(-time.Hour)}, {Window: start, WrittenAt: written}, {Window: start, WrittenAt: written.Add(-time.Minute)},
@@ -78,7 +80,8 @@ func (s *tables) Pending(_ context.Context, from, through time.Time) iter.Seq2[w
 	}
 }
 
-// afterRead flushes if flushAfterRead is set, so that the flush comes between two reads.
+// afterRead runs a flush if flushAfterRead is set, so that the flush comes between the
+// audit's two reads.
 func (s *tables) afterRead() {
 	if !s.flushAfterRead {
 		return
@@ -93,7 +96,7 @@ func (s *tables) publish(start time.Time, n int64) {
 	s.log = append(s.log, warehouse.WindowCount{Start: start, PageViews: n})
 }
 
-// AuditBytes is a byte a second of the range.
+// AuditBytes returns one byte for each second of the range.
 func (s *tables) AuditBytes(_ context.Context, from, to time.Time) (int64, error) {
 	return int64(to.Sub(from).Seconds()), s.failAudit
 }
@@ -113,7 +116,7 @@ func (s *tables) Audit(ctx context.Context, from, to time.Time, limit int) ([]wa
 	defer s.afterRead()
 	if s.block {
 		<-ctx.Done()
-		return nil, errors.New("interrupted") // as a driver may say it
+		return nil, errors.New("interrupted") // a driver may not return the context's error
 	}
 	if s.failAudit != nil {
 		return nil, s.failAudit
@@ -200,7 +203,7 @@ func TestAnAuditEndsByItself(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "narrow it by from and to") || time.Since(began) != time.Minute {
 			t.Errorf("error %v after %v, want advice after a minute", err, time.Since(began))
 		}
-		// Whoever calls off the audit needs no advice.
+		// If the caller cancels the audit, the error needs no advice.
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		if _, err := s.auditor().Repair(ctx, time.Time{}, noon); err == nil || strings.Contains(err.Error(), "narrow") {
@@ -229,7 +232,7 @@ func TestWindowsNotYetDueAreLeftOut(t *testing.T) {
 	}
 	s.now = s.now.Add(windows.Duration)
 	check(t, "higher a minute later", []audit.Window{{Start: start.Add(windows.Duration), PageViews: 9}}, run(t, s, ago(60), s.now).Higher)
-	// Nor are they repaired.
+	// A repair does not write them either.
 	s.now = due.Add(-1)
 	repair(t, s)
 	if s.appends != 0 {
@@ -252,7 +255,7 @@ func TestTheRangeIsHalfOpenAndReported(t *testing.T) {
 		{ago(20), ago(10), ago(10), 10},
 		{ago(20).In(kolkata), ago(19).In(kolkata), ago(19), 1},
 		{ago(15), ago(15), ago(15), 0},
-		{ago(12), ago(18), ago(12), 0}, // ends before it begins
+		{ago(12), ago(18), ago(12), 0}, // from is after to
 		{time.Time{}, noon.AddDate(50, 0, 0), lastEnd, 11},
 		{noon.Add(time.Hour), noon.Add(2 * time.Hour), noon.Add(time.Hour), 0},
 	} {
@@ -263,13 +266,13 @@ func TestTheRangeIsHalfOpenAndReported(t *testing.T) {
 	}
 }
 
-// An estimate is of the range that an audit would read, and reads none of it.
+// An estimate is for the same range that an audit would read, and reads no rows.
 func TestAnEstimateReadsNothing(t *testing.T) {
 	t.Parallel()
 	s := newTables()
 	for to, want := range map[time.Time]audit.Estimate{
 		noon.Add(-time.Hour): {From: noon.Add(-2 * time.Hour), To: noon.Add(-time.Hour), Bytes: 3600},
-		// The last window that is due ends 3 minutes before noon, less the quiet time.
+		// The last due window ends 3 minutes before noon, minus the quiet time.
 		noon.Add(time.Hour):      {From: noon.Add(-2 * time.Hour), To: noon.Add(-3 * time.Minute), Bytes: 2*3600 - 180},
 		noon.Add(-2 * time.Hour): {From: noon.Add(-2 * time.Hour), To: noon.Add(-2 * time.Hour)},
 	} {
@@ -322,7 +325,7 @@ func TestTheReportIsBoundedAndRepeatedRepairsReachEverything(t *testing.T) {
 	for i := range lower {
 		s.raw[ago(10+i)] = 1
 	}
-	for i := range audit.MaxWindows { // older than all that can be repaired
+	for i := range audit.MaxWindows { // these windows are higher, which no repair corrects, and older
 		s.publish(ago(10+lower+i), 1)
 	}
 	report := repair(t, s)

@@ -15,18 +15,18 @@ func TestWhatTheNextFlushWritesIsWaitingAndNoFault(t *testing.T) {
 	justDue := windows.LastDue(noon, quiet)
 	s.raw = map[time.Time]int64{ago(60): 5, ago(40): 2, justDue: 3}
 	s.publish(ago(60), 4)
-	s.wait(ago(60), noon.Add(-time.Second)) // came after it was written
+	s.wait(ago(60), noon.Add(-time.Second)) // the last event came after the count was written
 	s.wait(ago(40), noon.Add(-longest))
-	s.wait(ago(30), noon) // as many as the aggregate says
+	s.wait(ago(30), noon) // the counters have no more events than the aggregate
 	s.wait(justDue, justDue)
 	report := run(t, s, ago(90), noon)
 	check(t, "waiting", []audit.Window{{Start: ago(60), PageViews: 4, Raw: 5}, {Start: ago(40), Raw: 2}, {Start: justDue, Raw: 3}}, report.Waiting)
 	if !report.Clean() {
-		t.Errorf("what waits makes the report unclean: %+v", report)
+		t.Errorf("the report is not clean, though windows only wait for the next flush: %+v", report)
 	}
 
-	// The longest that each may wait is counted from its last write, or from when
-	// it was due.
+	// The time that a window may wait begins with its last write, or when it became due
+	// if that is later.
 	s = newTables()
 	s.now = due(ago(60)).Add(longest)
 	s.raw = map[time.Time]int64{ago(60): 1, ago(61): 1, ago(62): 1, ago(63): 1}

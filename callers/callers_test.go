@@ -45,7 +45,7 @@ var config = callers.Config{
 	Now:      time.Now,
 }
 
-// Keys are made once: making one takes a good part of a second.
+// Each key is created only once, since this takes a good part of a second.
 var (
 	googleKey = sync.OnceValue(newKey)
 	otherKey  = sync.OnceValue(newKey)
@@ -59,8 +59,8 @@ func newKey() *rsa.PrivateKey {
 	return key
 }
 
-// claims are those of a good token, made now, with changes; a nil value takes a
-// claim away.
+// claims returns the claims of a good token issued now, with changes. A claim whose value
+// is nil is removed.
 func claims(changes map[string]any) map[string]any {
 	now := time.Now().Unix()
 	all := map[string]any{
@@ -80,15 +80,15 @@ func encode(part any) string {
 	return base64.RawURLEncoding.EncodeToString(text)
 }
 
-// unsigned is a token without its third part.
+// unsigned returns a token without its third part, the signature.
 func unsigned(header, claims any) string { return encode(header) + "." + encode(claims) + "." }
 
 var rs256 = map[string]any{"alg": "RS256", "kid": "current", "typ": "JWT"}
 
-// checked is a token as Cloud Run passes it on.
+// checked returns a token as Cloud Run passes it on after checking it.
 func checked(claims map[string]any) string { return unsigned(rs256, claims) + removed }
 
-// signed is a token as Google makes it.
+// signed returns a token signed as Google signs it.
 func signed(key *rsa.PrivateKey, header, claims any) string {
 	text := encode(header) + "." + encode(claims)
 	hash := sha256.Sum256([]byte(text))
@@ -99,13 +99,13 @@ func signed(key *rsa.PrivateKey, header, claims any) string {
 	return text + "." + base64.RawURLEncoding.EncodeToString(signature)
 }
 
-// google is a transport that answers with Google's keys.
+// google is an HTTP transport that answers with Google's public keys.
 type google struct {
 	fetched atomic.Int32
 	down    atomic.Bool
-	answer  func(*http.Request) (*http.Response, error) // instead, if set
+	answer  func(*http.Request) (*http.Response, error) // replaces the usual answer if set
 	maxAge  time.Duration
-	key     atomic.Pointer[rsa.PrivateKey] // named "current"
+	key     atomic.Pointer[rsa.PrivateKey] // its id is "current"
 }
 
 func newGoogle() *google {
@@ -151,7 +151,7 @@ func newOIDC(t testing.TB, g *google) *callers.Checker {
 	return c
 }
 
-// request returns a request with headers given as name, value, name, value.
+// request returns a request with headers, which are given as name, value, name, value.
 func request(headers ...string) *http.Request {
 	r := httptest.NewRequest(http.MethodPost, "/push", nil)
 	for i := 0; i < len(headers); i += 2 {
@@ -162,14 +162,14 @@ func request(headers ...string) *http.Request {
 
 func with(token string) *http.Request { return request("Authorization", "Bearer "+token) }
 
-// wantUnauthenticated checks that the request was refused for a reason that says
-// what it should, and that gives away nothing of a token.
+// wantUnauthenticated checks that the request is refused, that the error contains the
+// text says, and that it does not quote the token.
 func wantUnauthenticated(t *testing.T, c *callers.Checker, r *http.Request, says string) {
 	t.Helper()
 	caller, err := c.Check(r, callers.Push)
 	refused, ok := errors.AsType[*callers.UnauthenticatedError](err)
 	if !ok || refused.NoToken != strings.Contains(says, "no token") || refused.Unchecked != strings.Contains(err.Error(), "as if anyone may invoke") || caller != "" || !strings.Contains(err.Error(), says) {
-		t.Errorf("caller %q, error %v; want none, and one that says %q", caller, err, says)
+		t.Errorf("caller %q, error %v; want no caller, and an error with %q", caller, err, says)
 		return
 	}
 	for _, name := range []string{"Authorization", "X-Serverless-Authorization"} {
@@ -196,8 +196,8 @@ func TestARoleIsWhatItsListSays(t *testing.T) {
 		pusher + "\u200b":                          nil,
 		" " + pusher:                               nil,
 		pusher + "\x00":                            nil,
-		strings.Replace(pusher, "s", "\u017f", 1):  nil, // which folds to s
-		strings.Replace(pusher, "e", "\u0435", 1):  nil, // which looks like e
+		strings.Replace(pusher, "s", "\u017f", 1):  nil, // this letter becomes s if case is ignored
+		strings.Replace(pusher, "e", "\u0435", 1):  nil, // this letter looks like e
 		strings.Replace(pusher, "@", "+x@", 1):     nil,
 		strings.Join([]string{both, pusher}, ","):  nil,
 	} {
@@ -217,11 +217,11 @@ func TestARoleIsWhatItsListSays(t *testing.T) {
 				}
 				for other := range maps.Keys(map[string]int{pusher: 1, flusher: 1, viewer: 1, both: 1}) {
 					if err != nil && strings.Contains(err.Error(), other) && !strings.Contains(email, other) {
-						t.Errorf("%s: the error to %s names another account: %v", name, email, err)
+						t.Errorf("%s: the error for %s names another account: %v", name, email, err)
 					}
 				}
 				if err != nil && (!strings.Contains(err.Error(), strings.Trim(strconv.Quote(email), `"`)) || !strings.Contains(err.Error(), role.Setting())) {
-					t.Errorf("%s: the error names not both %s and %s: %v", name, email, role.Setting(), err)
+					t.Errorf("%s: the error does not name both %s and %s: %v", name, email, role.Setting(), err)
 				}
 			}
 		}
@@ -232,11 +232,11 @@ func TestAnEmptyListIsNobody(t *testing.T) {
 	t.Parallel()
 	c := callers.NewIAM(callers.Config{Audience: audience, Now: time.Now})
 	if caller, err := c.Check(with(checked(claims(nil))), callers.View); err == nil {
-		t.Errorf("%s may view", caller)
+		t.Errorf("%s may view, and must not", caller)
 	}
 }
 
-// Each claim, wrong in turn.
+// Each case has one claim changed, mostly to a wrong value.
 func TestClaimsAreChecked(t *testing.T) {
 	t.Parallel()
 	iam, oidc := callers.NewIAM(config), newOIDC(t, newGoogle())
@@ -297,7 +297,7 @@ func TestClaimsAreChecked(t *testing.T) {
 			})
 		}
 	}
-	// Those that JSON's way through Go would not leave as they are.
+	// These claims are given as text, since encoding them with Go would change them.
 	some := `{"iss":"accounts.google.com","sub":"1","email":"` + pusher + `","email_verified":true,`
 	for name, claims := range map[string]string{
 		"audience in a list":  some + `"aud":["` + audience + `"],"iat":1,"exp":99999999999}`,
@@ -335,14 +335,14 @@ func TestATokenIsGoodForAMinuteAfterItsEndWhereCloudRunHasCheckedIt(t *testing.T
 		token := checked(claims(nil))
 		time.Sleep(time.Hour + time.Minute)
 		if _, err := iam.Check(with(token), callers.Push); err != nil {
-			t.Errorf("a minute after its end: %v", err)
+			t.Errorf("a minute after the token's end it must still be good: %v", err)
 		}
 		time.Sleep(time.Nanosecond)
 		wantUnauthenticated(t, iam, with(token), "expired")
 	})
 }
 
-// The library that verifies signatures allows no difference between clocks.
+// The library that verifies signatures does not allow for clocks that differ.
 func TestATokenIsNotGoodAfterItsEndWhereItIsVerified(t *testing.T) {
 	t.Parallel()
 	g := newGoogle()
@@ -351,7 +351,7 @@ func TestATokenIsNotGoodAfterItsEndWhereItIsVerified(t *testing.T) {
 		token := signed(googleKey(), rs256, claims(nil))
 		time.Sleep(time.Hour)
 		if _, err := c.Check(with(token), callers.Push); err != nil {
-			t.Errorf("at its end: %v", err)
+			t.Errorf("at the token's end it must still be good: %v", err)
 		}
 		time.Sleep(time.Second)
 		wantUnauthenticated(t, c, with(token), "expired")
@@ -387,8 +387,9 @@ func TestTheHeaderIsReadStrictly(t *testing.T) {
 	}
 }
 
-// Of a request with both headers Cloud Run checks one and passes the other on
-// unseen, so that anyone who may invoke the service could claim to be anyone in it.
+// If a request has both headers, Cloud Run checks one of them and passes the other on
+// without looking at it. If Tidemark believed the other header, anyone who may invoke the
+// service could claim to be any caller.
 func TestACloudRunCallerCannotClaimToBeAnother(t *testing.T) {
 	t.Parallel()
 	c := callers.NewIAM(config)
@@ -416,7 +417,7 @@ func TestACloudRunCallerCannotClaimToBeAnother(t *testing.T) {
 	wantUnauthenticated(t, c, request("Proxy-Authorization", "Bearer "+forged), "no token, and Cloud Run let")
 	wantUnauthenticated(t, c, request("X_Serverless_Authorization", "Bearer "+forged, "X-Forwarded-Authorization", "Bearer "+forged), "no token, and Cloud Run let")
 	if caller, err := c.Check(request("X-Serverless-Authorization", "Bearer "+forged), callers.Push); err != nil || caller != pusher {
-		t.Errorf("the one token, in the other header: caller %q, error %v", caller, err)
+		t.Errorf("only a token, in the other header: caller %q, error %v", caller, err)
 	}
 }
 
@@ -444,7 +445,7 @@ func TestOnlyGooglesSignatureCounts(t *testing.T) {
 	genuine := signed(googleKey(), rs256, good)
 	parts := strings.Split(genuine, ".")
 
-	// The classic: the public key as the secret of a symmetric signature.
+	// A known attack: a token signed symmetrically, with the public key as the secret.
 	public, err := x509.MarshalPKIXPublicKey(&googleKey().PublicKey)
 	if err != nil {
 		t.Fatal(err)
@@ -498,7 +499,7 @@ func TestOnlyGooglesSignatureCounts(t *testing.T) {
 	if _, err := c.Check(with(genuine), callers.Push); err != nil {
 		t.Errorf("the genuine token: %v", err)
 	}
-	// If the signature is verified here, Cloud Run's header is ignored.
+	// If Tidemark verifies the signature itself, it ignores Cloud Run's header.
 	if _, err := c.Check(request("Authorization", "Bearer "+genuine, "X-Serverless-Authorization", "Bearer "+checked(good)), callers.Push); err != nil {
 		t.Errorf("with Cloud Run's header beside it: %v", err)
 	}
@@ -516,7 +517,7 @@ func TestKeysAreFetchedAgainWhenTheyExpire(t *testing.T) {
 			return err
 		}
 		if err := errors.Join(pass(googleKey()), pass(googleKey())); err != nil || g.fetched.Load() != 1 {
-			t.Fatalf("%d fetches, error %v; want one and none", g.fetched.Load(), err)
+			t.Fatalf("%d fetches, error %v; want one fetch and no error", g.fetched.Load(), err)
 		}
 		g.key.Store(otherKey())
 		time.Sleep(time.Hour - time.Second)
@@ -528,16 +529,16 @@ func TestKeysAreFetchedAgainWhenTheyExpire(t *testing.T) {
 			t.Errorf("after the keys have expired: %d fetches, error %v", g.fetched.Load(), err)
 		}
 		if err := pass(googleKey()); err == nil {
-			t.Error("a key that is Google's no longer is taken")
+			t.Error("a token is accepted whose key is no longer Google's")
 		}
 		g.down.Store(true)
 		time.Sleep(time.Hour - time.Second)
 		if err := pass(otherKey()); err != nil {
-			t.Errorf("the keys that are had suffice until they expire: %v", err)
+			t.Errorf("the keys that were fetched must be used until they expire: %v", err)
 		}
 		time.Sleep(2 * time.Second)
 		if _, ok := errors.AsType[*callers.KeysError](pass(otherKey())); !ok {
-			t.Error("with expired keys, and no others to be had, something is known of the caller")
+			t.Error("a token is accepted with expired keys, though no others could be fetched")
 		}
 		g.down.Store(false)
 		if err := pass(otherKey()); err != nil {
@@ -546,7 +547,8 @@ func TestKeysAreFetchedAgainWhenTheyExpire(t *testing.T) {
 	})
 }
 
-// A good token must not be called bad because nobody can tell.
+// If the keys cannot be fetched, nobody can tell whether a token is good, so the error
+// must not say that it is bad.
 func TestWithoutKeysNobodyIsRefusedForGood(t *testing.T) {
 	t.Parallel()
 	for name, answer := range map[string]func(*http.Request) (*http.Response, error){
@@ -570,7 +572,7 @@ func TestWithoutKeysNobodyIsRefusedForGood(t *testing.T) {
 				good := signed(googleKey(), rs256, claims(nil))
 				caller, err := c.Check(with(good), callers.Push)
 				if _, ok := errors.AsType[*callers.KeysError](err); !ok || caller != "" {
-					t.Errorf("caller %q, error %v; want one about the keys", caller, err)
+					t.Errorf("caller %q, error %v; want an error about the keys", caller, err)
 				}
 				wantUnauthenticated(t, c, with(unsigned(map[string]any{"alg": "none"}, claims(nil))), "RS256")
 				g.answer = nil
@@ -607,12 +609,12 @@ func TestManyRequestsFetchTheKeysOnce(t *testing.T) {
 		synctest.Wait()
 		leave()
 		if _, ok := errors.AsType[*callers.KeysError](<-results); !ok {
-			t.Error("the one that left is not told that the keys are missing")
+			t.Error("the canceled request gets no error about missing keys")
 		}
 		close(arrived)
 		for range 20 {
 			if err := <-results; err != nil {
-				t.Errorf("after the first has left: %v", err)
+				t.Errorf("after the first request was canceled: %v", err)
 			}
 		}
 		if n := g.fetched.Load(); n != 1 {
@@ -621,7 +623,8 @@ func TestManyRequestsFetchTheKeysOnce(t *testing.T) {
 	})
 }
 
-// What browsers say of the page that sends, and what programs do not say.
+// These are the headers by which browsers tell which page sends a request. Programs send
+// none of them.
 func TestPagesOfOtherSitesAreRefused(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -635,8 +638,8 @@ func TestPagesOfOtherSitesAreRefused(t *testing.T) {
 		{"POST", "http://localhost:8080/push", []string{"Origin", "http://localhost:8080", "Sec-Fetch-Site", "same-origin"}, true},
 		{"POST", "http://tidemark.example/push", []string{"Origin", "http://localhost:8080", "Sec-Fetch-Site", "same-origin"}, true}, // through a proxy
 		{"POST", "http://[::1]:8080/push", []string{"Origin", "http://[::1]:8080"}, true},
-		{"POST", "http://127.0.0.1:8080/push", []string{"Origin", "edge"}, true},         // an attribute
-		{"GET", "http://127.0.0.1:8080/audit", []string{"Sec-Fetch-Site", "none"}, true}, // a bookmark
+		{"POST", "http://127.0.0.1:8080/push", []string{"Origin", "edge"}, true},         // a message attribute named origin, sent as a header
+		{"GET", "http://127.0.0.1:8080/audit", []string{"Sec-Fetch-Site", "none"}, true}, // opened from a bookmark
 		{"GET", "http://127.0.0.1:8080/audit", []string{"Sec-Fetch-Site", "same-origin", "Sec-Fetch-Mode", "cors"}, true},
 
 		{"POST", "http://127.0.0.1:8080/push", []string{"Origin", "https://example.com"}, false},
@@ -651,7 +654,8 @@ func TestPagesOfOtherSitesAreRefused(t *testing.T) {
 		{"HEAD", "http://127.0.0.1:8080/audit", []string{"Sec-Fetch-Site", "cross-site"}, false},
 		{"GET", "http://192.168.0.7:8080/audit", []string{"Origin", "https://example.com"}, false},
 
-		// A link to the page is followed; the page is shown in no frame.
+		// The status page may be opened by a link on another site, but must not be shown
+		// in a frame.
 		{"GET", "http://127.0.0.1:8080/", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document"}, true},
 		{"GET", "http://127.0.0.1:8080/?column=orders", []string{"Sec-Fetch-Site", "same-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document"}, true},
 		{"GET", "http://127.0.0.1:8080/", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "iframe"}, false},
@@ -664,13 +668,14 @@ func TestPagesOfOtherSitesAreRefused(t *testing.T) {
 		}
 		err := callers.CheckSite(r)
 		if _, foreign := errors.AsType[*callers.ForeignPageError](err); (err == nil) != tc.passes || foreign == tc.passes {
-			t.Errorf("%s %s with %q: error %v; want it to pass: %v", tc.method, tc.url, tc.headers, err, tc.passes)
+			t.Errorf("%s %s with %q: error %v; must it pass: %v", tc.method, tc.url, tc.headers, err, tc.passes)
 		}
 	}
 }
 
-// A page whose name was made to mean 127.0.0.1 counts for its browser as this
-// server's own: it can be told by its name only.
+// An attacker may let a name of his own point to 127.0.0.1 (DNS rebinding). For the
+// browser, the attacker's page then is a page of this server. Only the host name shows
+// that it is not.
 func TestAReboundNameReadsAndWritesNothing(t *testing.T) {
 	t.Parallel()
 	anyone := callers.Anyone{Hosts: []string{"", "tidemark.internal", "Box.Example"}}
@@ -691,7 +696,7 @@ func TestAReboundNameReadsAndWritesNothing(t *testing.T) {
 			{"GET", "http://" + host, callers.View, own},
 			{"POST", "http://" + host, callers.Push, own},
 			{"POST", "http://" + host, callers.Flush, own},
-			{"POST", "", callers.Push, true}, // an emulator in a container has a name of its own for this machine
+			{"POST", "", callers.Push, true}, // an emulator in a container reaches this machine by a name of the container's
 			{"POST", "edge", callers.Push, true},
 			{"POST", "", callers.Flush, true},
 		} {
@@ -702,7 +707,7 @@ func TestAReboundNameReadsAndWritesNothing(t *testing.T) {
 			}
 			caller, err := anyone.Check(r, tc.role)
 			if _, foreign := errors.AsType[*callers.ForeignPageError](err); caller != "" || (err == nil) != tc.passes || foreign == tc.passes {
-				t.Errorf("%s as %s to %s from %q: caller %q, error %v; want it to pass: %v", tc.method, tc.role, host, tc.origin, caller, err, tc.passes)
+				t.Errorf("%s as %s to %s from %q: caller %q, error %v; must it pass: %v", tc.method, tc.role, host, tc.origin, caller, err, tc.passes)
 			}
 		}
 	}

@@ -13,23 +13,23 @@ import (
 	"github.com/tidemark-dev/tidemark/windowstore"
 )
 
-// backend is a counter store and an aggregate in memory, of one shard per window.
+// backend is a counter store and an aggregate in memory. Each window has one shard.
 type backend struct {
 	mu     sync.Mutex
-	now    time.Time // of every clock, or zero: then that of the test's bubble
+	now    time.Time // the time of every clock; if zero, the time of the test's bubble is used
 	shards map[time.Time]*shard
-	starts []time.Time // of the windows that ever had a shard, oldest first
+	starts []time.Time // the windows that ever had a shard, oldest first
 	raw    map[time.Time]int64
 	log    []warehouse.WindowCount
 	kept   time.Duration
 
 	appends    int
-	rawQueries []int // how many windows each counted
+	rawQueries []int // how many windows each query of the raw rows counted
 	calls      []string
-	fail       map[string]error         // by call, as "count 12:00"
-	takes      map[string]time.Duration // by call
-	latency    time.Duration            // of every other call
-	during     map[string]func()        // by call: what else happens then
+	fail       map[string]error         // errors by name of the call, for example "count 12:00"
+	takes      map[string]time.Duration // how long a call takes, by name
+	latency    time.Duration            // how long every other call takes
+	during     map[string]func()        // what else happens during a call, by name
 }
 
 type shard struct {
@@ -46,7 +46,7 @@ func newBackend() *backend {
 	}
 }
 
-// newSlowBackend is one for a bubble, with calls that take 20 ms.
+// newSlowBackend returns a backend for a bubble. Its calls take 20 ms.
 func newSlowBackend() *backend {
 	b := newBackend()
 	b.now, b.latency = time.Time{}, 20*time.Millisecond
@@ -60,7 +60,7 @@ func (b *backend) time() time.Time {
 	return b.now
 }
 
-// add counts n more ids in a window, as the push path does.
+// add counts n more ids in a window, as a push does.
 func (b *backend) add(start time.Time, n int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -80,10 +80,11 @@ func (b *backend) add(start time.Time, n int64) {
 
 func clock(t time.Time) string { return t.Format("15:04") }
 
-// hangs is how long a call takes that never answers.
+// hangs stands for a call that never returns.
 const hangs = 365 * 24 * time.Hour
 
-// call is a call of that name: it takes its time, and fails if it is to.
+// call makes the call of this name. It takes the time and returns the error that the test
+// has set for it.
 func (b *backend) call(ctx context.Context, name string) error {
 	b.mu.Lock()
 	b.calls = append(b.calls, name)
@@ -101,7 +102,7 @@ func (b *backend) call(ctx context.Context, name string) error {
 	return b.fail[name]
 }
 
-// called returns how many calls there were whose name begins so.
+// called returns how many calls had a name with this prefix.
 func (b *backend) called(prefix string) (n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -113,7 +114,7 @@ func (b *backend) called(prefix string) (n int) {
 	return n
 }
 
-// page is how many windows one call lists.
+// page is how many windows one "list" call returns at most.
 const page = 300
 
 func (b *backend) Pending(ctx context.Context, from, through time.Time) iter.Seq2[windowstore.PendingWindow, error] {
@@ -139,7 +140,7 @@ func (b *backend) Pending(ctx context.Context, from, through time.Time) iter.Seq
 	}
 }
 
-// list returns the first page of the pending windows of a range, and whether it is
+// list returns the first page of the pending windows of a range, and whether the page is
 // full.
 func (b *backend) list(from, through time.Time) (windows []windowstore.PendingWindow, full bool) {
 	b.mu.Lock()
@@ -229,8 +230,8 @@ func (b *backend) CountRaw(ctx context.Context, starts []time.Time) ([]int64, er
 	return counts, nil
 }
 
-// value is what a reader of the aggregate sees: the greatest count of a window,
-// and whether any row of it is final.
+// value returns what a reader of the aggregate sees: the greatest count of the window,
+// and whether one of its rows is final.
 func (b *backend) value(start time.Time) (pageViews int64, final bool) {
 	for _, row := range b.log {
 		if row.Start.Equal(start) {

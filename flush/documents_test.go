@@ -15,8 +15,8 @@ import (
 	"github.com/tidemark-dev/tidemark/windowstore/sharded"
 )
 
-// The counters of the cloud: each of several instances has a shard of each window, and
-// every call takes 20 ms.
+// This is how counters are kept on Google Cloud: each of several instances has a shard of
+// each window. Every call takes 20 ms.
 func TestABacklogOfWindowsOfManyShardsIsOneRun(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -32,7 +32,7 @@ func TestABacklogOfWindowsOfManyShardsIsOneRun(t *testing.T) {
 			})
 			var increments []windowstore.Increment
 			for n := range windows {
-				// The last id of an instance is the first of the next.
+				// The last id of each instance is also the first id of the next instance.
 				keys := []windowstore.Key{{byte(i)}, {byte(i + 1)}}
 				increments = append(increments, windowstore.Increment{Window: first.Add(time.Duration(n) * time.Minute), Keys: keys})
 			}
@@ -61,7 +61,7 @@ func TestABacklogOfWindowsOfManyShardsIsOneRun(t *testing.T) {
 	})
 }
 
-// slowDocuments takes 20 ms for each call of a flush.
+// slowDocuments are documents whose calls take 20 ms each.
 type slowDocuments struct{ sharded.Documents }
 
 const latency = 20 * time.Millisecond
@@ -81,7 +81,7 @@ func (d slowDocuments) Settle(ctx context.Context, shards []sharded.ShardInfo, e
 	return d.Documents.Settle(ctx, shards, expireAt)
 }
 
-// aggregate keeps what is appended, by window.
+// aggregate keeps the counts that were appended, by window.
 type aggregate map[time.Time]int64
 
 func (a aggregate) AppendCounts(_ context.Context, rows []warehouse.WindowCount) error {

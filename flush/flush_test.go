@@ -28,7 +28,8 @@ func quiet(d time.Duration) func(*Config) {
 // minute returns the start of the window n minutes after noon.
 func minute(n int) time.Time { return noon.Add(time.Duration(n) * time.Minute) }
 
-// closed is when the window at noon closes: late events from here on.
+// closed is the end of the window at noon plus the allowed lateness. Events of the window
+// that are published from then on are late.
 var closed = noon.Add(3 * time.Minute)
 
 func TestAWindowIsPublishedOnceItIsDueAndNotBefore(t *testing.T) {
@@ -104,11 +105,11 @@ func TestAnIncrementDuringARunIsNotSettled(t *testing.T) {
 	b := newBackend()
 	b.add(noon, 5)
 	b.now = closed
-	b.during["append"] = func() { b.add(noon, 1) } // after Count, before Settle
+	b.during["append"] = func() { b.add(noon, 1) } // after Count and before Settle
 	f := b.flusher()
 	f.Run(t.Context())
 	if !b.shards[noon].pending {
-		t.Fatal("the shard was settled though it had changed since it was read")
+		t.Fatal("the shard was settled, though it had changed since it was read")
 	}
 	delete(b.during, "append")
 	f.Run(t.Context())
@@ -190,10 +191,10 @@ func (a refusing) AppendCounts(ctx context.Context, rows []warehouse.WindowCount
 func TestAWindowStillBeingWrittenIsHeldBackButNotForEver(t *testing.T) {
 	t.Parallel()
 	b := newBackend()
-	start := b.now.Add(24 * time.Hour) // the backlog of an outage arrives a day late
+	start := b.now.Add(24 * time.Hour) // the window's events arrive a day late, after an outage
 	b.now = start
 	f := b.flusher(quiet(10 * time.Second))
-	for range 10*60 + 1 { // an event a second, a run a second
+	for range 10*60 + 1 { // an event and a run every second
 		b.add(noon, 1)
 		r := f.Run(t.Context())
 		held := b.now.Sub(start) < 10*time.Minute
@@ -218,7 +219,7 @@ func TestARunIsBoundedInWindowsOldestFirst(t *testing.T) {
 		b.add(minute(i), 1)
 	}
 	b.now = noon.Add(time.Hour)
-	b.shards[minute(0)].CreatedAt, b.shards[minute(0)].WrittenAt = b.now, b.now // held
+	b.shards[minute(0)].CreatedAt, b.shards[minute(0)].WrittenAt = b.now, b.now // this window is held back
 	f := b.flusher(quiet(10*time.Second), func(c *Config) { c.MaxWindows = 4 })
 	r := f.Run(t.Context())
 	if r.Held != 1 || len(r.Windows) != 4 || r.Windows[0].Start != minute(1) || r.Remaining != 1 || !r.RemainingAtLeast {
@@ -243,7 +244,7 @@ func TestAFullRunListsNoFurther(t *testing.T) {
 	b.now = noon.Add(24 * time.Hour * 7)
 	f := b.flusher(func(c *Config) { c.MaxWindows = page })
 	if r := f.Run(t.Context()); len(r.Windows) != page || len(r.Errors) != 0 || b.called("list") != 1+2 {
-		t.Errorf("%d windows, errors %v, %d pages listed; want one of the newest, and two of the others", len(r.Windows), r.Errors, b.called("list"))
+		t.Errorf("%d windows, errors %v, %d pages listed; want one page of the newest windows, and two pages of the others", len(r.Windows), r.Errors, b.called("list"))
 	}
 }
 
@@ -253,7 +254,7 @@ func TestAShareOfARunIsForTheNewestWindows(t *testing.T) {
 	for i := range 100 {
 		b.add(minute(i), 1)
 	}
-	b.now = minute(99).Add(3 * time.Minute) // the last is due just now
+	b.now = minute(99).Add(3 * time.Minute) // the last window has just become due
 	r := b.flusher(func(c *Config) { c.MaxWindows = 12 }).Run(t.Context())
 	var got, want []int
 	for _, w := range r.Windows {
@@ -265,13 +266,14 @@ func TestAShareOfARunIsForTheNewestWindows(t *testing.T) {
 	}
 }
 
-// A quarter of the most windows that a run may have is more than time.Duration holds.
+// A quarter of the largest possible MaxWindows, times the window duration, does not fit a
+// time.Duration.
 func TestTheShareOfTheNewestWindowsDoesNotOverflow(t *testing.T) {
 	t.Parallel()
 	b := newBackend()
 	half := noon.Truncate(12 * time.Hour)
 	for i := range 3 {
-		b.add(half.Add(-time.Duration(i)*12*time.Hour), 1) // the first of these is still open
+		b.add(half.Add(-time.Duration(i)*12*time.Hour), 1) // the first of these windows has not ended yet
 	}
 	f := b.flusher(func(c *Config) { c.MaxWindows, c.Windows.Duration = 1_000_000, 12*time.Hour })
 	b.now = half.Add(6 * time.Hour)
@@ -280,8 +282,8 @@ func TestTheShareOfTheNewestWindowsDoesNotOverflow(t *testing.T) {
 	}
 }
 
-// A window as long as a day has shards that are older than any bound on holding
-// back when it becomes due.
+// When a window of a day becomes due, its shards are older than HoldMax already. It must
+// still be held back: the time is counted from when the window became due.
 func TestALongWindowIsHeldBackFromWhenItIsDue(t *testing.T) {
 	t.Parallel()
 	b := newBackend()
@@ -306,7 +308,7 @@ func TestTheNewestWriteAndTheOldestShardDecideWhetherAWindowIsHeldBack(t *testin
 	f := newBackend().flusher(quiet(10 * time.Second))
 	r := &run{Flusher: f, report: Report{ReadTime: now}}
 	for _, tc := range []struct {
-		created, written []time.Duration // before now
+		created, written []time.Duration // how long before now
 		held             bool
 	}{
 		{created: []time.Duration{9 * time.Minute, time.Minute}, written: []time.Duration{time.Minute, time.Second}, held: true},
@@ -325,7 +327,8 @@ func TestTheNewestWriteAndTheOldestShardDecideWhetherAWindowIsHeldBack(t *testin
 	}
 }
 
-// Both counts are lower bounds: counters expire, and so may partitions of raw rows.
+// The greater count is right: both counts may be too low, since counters expire, and so
+// may partitions of raw rows.
 func TestOfAWindowThatMayHaveExpiredTheGreaterCountIsPublished(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct{ counters, raw, want int64 }{
@@ -357,7 +360,7 @@ func TestAWindowWithinTheRetentionIsNotCountedFromRaw(t *testing.T) {
 	}
 }
 
-// What has expired depends on the settings of the time at which it was settled.
+// Which counters have expired depends on the settings that held when they were settled.
 func TestARaisedSettingDoesNotHideThatCountersHaveExpired(t *testing.T) {
 	t.Parallel()
 	for name, raise := range map[string]func(*Config){
@@ -373,9 +376,9 @@ func TestARaisedSettingDoesNotHideThatCountersHaveExpired(t *testing.T) {
 			short := func(c *Config) { c.Retention = time.Hour }
 			b.flusher(short).Run(t.Context())
 			b.now = closed.Add(2 * time.Hour)
-			b.flusher(short).Run(t.Context()) // deletes
+			b.flusher(short).Run(t.Context()) // deletes the counters
 			b.add(noon, 1)
-			b.now = noon.Add(3*time.Hour + 20*time.Minute) // due by all of these
+			b.now = noon.Add(3*time.Hour + 20*time.Minute) // the window is due under each of these settings
 			b.flusher(short, raise).Run(t.Context())
 			if n, _ := b.value(noon); n != 6 {
 				t.Errorf("value %d, want 6", n)
@@ -475,7 +478,7 @@ func TestAWriteThatAddsNothingIsLookedAtOnce(t *testing.T) {
 	b.now = minute(1)
 	f := b.flusher(early)
 	f.Run(t.Context())
-	b.add(noon, 0) // a redelivery
+	b.add(noon, 0) // a redelivery: no new id
 	for range 3 {
 		if r := f.Run(t.Context()); len(r.Windows) != 0 {
 			t.Errorf("published %v again", r.Windows)
@@ -496,7 +499,7 @@ func TestAnEarlyCountThatWasCutOffIsRepeated(t *testing.T) {
 	b.during["count 12:00"] = cancel
 	b.fail["count 12:00"] = context.Canceled
 	if r := f.Run(ctx); len(r.Errors) == 0 {
-		t.Error("a run that was cut off reports no error")
+		t.Error("a canceled run reports no error")
 	}
 	delete(b.fail, "count 12:00")
 	if r := f.Run(t.Context()); !slices.Equal(r.Windows, []Window{{noon, 5, false}}) {
@@ -513,12 +516,12 @@ func TestVersionsAreOfEveryShardInAnyOrder(t *testing.T) {
 	a, b := windowstore.Shard{Name: "a", Version: 1}, windowstore.Shard{Name: "b", Version: 1}
 	a2, b2 := windowstore.Shard{Name: "a", Version: 2}, windowstore.Shard{Name: "b", Version: 2}
 	if versions(a, b) != versions(b, a) {
-		t.Error("another order is another version")
+		t.Error("the order of a window's shards changes its version")
 	}
 	seen := map[uint64]bool{}
 	for _, sum := range []uint64{versions(a), versions(b), versions(a, b), versions(a2, b), versions(a, b2), versions(a2, b2)} {
 		if seen[sum] {
-			t.Error("two states of a window are one version")
+			t.Error("two states of a window have the same version")
 		}
 		seen[sum] = true
 	}

@@ -9,22 +9,22 @@ import (
 	"time"
 )
 
-// Tests of runs over stores that take time, in virtual time.
+// The tests in this file run flushes on stores that take time, in virtual time.
 
 func early(c *Config) { c.Early = true }
 
-// lateness is an allowed lateness of its own.
+// lateness sets the allowed lateness.
 func lateness(d time.Duration) func(*Config) {
 	return func(c *Config) { c.Windows.AllowedLateness = d }
 }
 
-// thisMinute returns the start of the window that is open now.
+// thisMinute returns the start of the window that contains the present time.
 func thisMinute() time.Time { return windows.Start(time.Now()) }
 
-// nextMinute sleeps until a second after the next minute has begun.
+// nextMinute sleeps until one second after the next minute has begun.
 func nextMinute() { time.Sleep(time.Until(thisMinute().Add(time.Minute + time.Second))) }
 
-// mustRun runs a flush that ends in time and without an error.
+// mustRun runs a flush, which must end in time and without an error.
 func mustRun(t *testing.T, f *Flusher) Report {
 	t.Helper()
 	began := time.Now()
@@ -58,7 +58,7 @@ func TestAWeeksBacklogIsWorkedOffWithoutAnError(t *testing.T) {
 			b.add(first.Add(time.Duration(i)*time.Minute), int64(i%7+1))
 		}
 		f := b.flusher(quiet(10 * time.Second))
-		nextMinute() // they have been left alone
+		nextMinute() // more than FLUSH_QUIET passes after the last write
 		runs := 1
 		for mustRun(t, f).RemainingAtLeast {
 			nextMinute()
@@ -73,7 +73,7 @@ func TestAWeeksBacklogIsWorkedOffWithoutAnError(t *testing.T) {
 		for i := range week {
 			start := first.Add(time.Duration(i) * time.Minute)
 			if b.shards[start].pending {
-				t.Fatalf("window %v is pending", start)
+				t.Fatalf("window %v is still pending", start)
 			}
 		}
 		for _, row := range b.log {
@@ -84,8 +84,8 @@ func TestAWeeksBacklogIsWorkedOffWithoutAnError(t *testing.T) {
 	})
 }
 
-// A replay brings old windows faster than flushes can publish them. Their counters
-// may have expired, so that each needs a query of the raw rows, too.
+// A replay brings old windows faster than flushes can publish them. Their counters may
+// have expired, so each of them also needs a query of the raw rows.
 func TestLiveWindowsAreFinalWithinTwoFlushesOfAReplay(t *testing.T) {
 	t.Parallel()
 	for name, adjust := range map[string]func(*Config){
@@ -106,7 +106,7 @@ func TestLiveWindowsAreFinalWithinTwoFlushesOfAReplay(t *testing.T) {
 				late := f.cfg.Windows.AllowedLateness
 				live := thisMinute().Add(-late - 30*time.Minute)
 				for start := live; start.Before(thisMinute()); start = start.Add(time.Minute) {
-					b.add(start, 1) // also windows for which more events may come
+					b.add(start, 1) // some of these windows may get more events
 				}
 				const runs = 10
 				for range runs {
@@ -175,7 +175,7 @@ func TestTheCountThatHangsFallsBackToRawAndStopsNoOther(t *testing.T) {
 	}
 }
 
-// The raw rows cannot be counted either, so that the windows hang in every run.
+// The raw rows cannot be counted either, so these windows hang in every run.
 func TestWindowsThatHangInEveryRunDoNotStopTheOthers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -253,7 +253,7 @@ func TestEarlyWindowsThatNobodyHasWrittenAreNotCountedAgain(t *testing.T) {
 				t.Errorf("the newest window is not published at %v", time.Now())
 			}
 		}
-		for range 2 { // MaxWindows of them, and the others
+		for range 2 { // the first run publishes MaxWindows of them, the second the others
 			mustRun(t, f)
 			reached()
 		}
@@ -262,14 +262,14 @@ func TestEarlyWindowsThatNobodyHasWrittenAreNotCountedAgain(t *testing.T) {
 		for i := range runs {
 			b.add(thisMinute(), 1)
 			if i%10 == 0 {
-				b.add(first.Add(12*time.Hour), 1) // a late-running event
+				b.add(first.Add(12*time.Hour), 1) // an event that comes hours after the others
 			}
 			nextMinute()
 			mustRun(t, f)
 			reached()
 		}
-		// In each run the window that has closed and that which became due, and the one
-		// with late-running events thrice.
+		// Each run counts the window that has ended and the window that became due. Three
+		// of the runs also count the window of the late-running events.
 		if got := b.called("count") - counted; got != 2*runs+3 {
 			t.Errorf("%d counts in %d runs", got, runs)
 		}
@@ -279,7 +279,7 @@ func TestEarlyWindowsThatNobodyHasWrittenAreNotCountedAgain(t *testing.T) {
 	})
 }
 
-// As while a replay writes them all the time.
+// This happens while a replay keeps writing to old windows.
 func TestMoreHeldWindowsThanCanBeListedAreNoError(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -299,7 +299,7 @@ func TestMoreHeldWindowsThanCanBeListedAreNoError(t *testing.T) {
 	})
 }
 
-// Whichever call hangs, a run ends in time.
+// A run ends in time, whichever of its calls hangs.
 func TestARunEndsWithinItsTimeout(t *testing.T) {
 	t.Parallel()
 	for _, step := range []string{"list", "keep", "count 12:00", "raw", "append", "settle", "delete"} {
@@ -341,7 +341,7 @@ func TestWhileTheListingHangsWhatWasListedIsPublished(t *testing.T) {
 	})
 }
 
-// However long counts take, there is time to publish and settle what was counted.
+// Even if counts take long, enough time is left to publish and settle what was counted.
 func TestARunLeavesTimeToPublishWhatItHasCounted(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -365,8 +365,8 @@ func TestARunLeavesTimeToPublishWhatItHasCounted(t *testing.T) {
 	})
 }
 
-// The raw rows are a query that may take long; the other windows do not wait for
-// it, and there is time to publish what it found.
+// A query of the raw rows may take long. The other windows must not wait for it, and
+// enough time must be left to publish its result.
 func TestARunLeavesTimeForTheRawRows(t *testing.T) {
 	t.Parallel()
 	for takes, want := range map[time.Duration]int64{35 * time.Second: 5, 41 * time.Second: 0} {

@@ -57,7 +57,7 @@ func TestOtherMethodsAreToldWhichAreAllowed(t *testing.T) {
 	}
 }
 
-// A redirect would be a refusal to Pub/Sub and a mystery to its operator.
+// Pub/Sub treats a redirect as a refusal, and its operator would not know why.
 func TestOtherPathsAreNotFoundAndNeverRedirected(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
@@ -76,7 +76,7 @@ func TestOtherPathsAreNotFoundAndNeverRedirected(t *testing.T) {
 			}
 			wantError(t, res, http.StatusNotFound, "NOT_FOUND")
 			if allow := res.Header.Get("Allow"); allow != "" {
-				t.Errorf("%s %s: Allow is %q on a path that is not", method, path, allow)
+				t.Errorf("%s %s: Allow is %q, but the path does not exist", method, path, allow)
 			}
 			res.Body.Close()
 		}
@@ -102,7 +102,7 @@ func TestHealthIsOKAndTouchesNothing(t *testing.T) {
 	}
 	defer head.Body.Close()
 	if body, _ := io.ReadAll(head.Body); head.StatusCode != http.StatusOK || len(body) != 0 {
-		t.Errorf("HEAD is answered %d with %q, want 200 and nothing", head.StatusCode, body)
+		t.Errorf("HEAD is answered %d with %q, want 200 and no body", head.StatusCode, body)
 	}
 }
 
@@ -168,17 +168,17 @@ func TestDrainingRefusesWhatIsNewAndFinishesWhatIsNot(t *testing.T) {
 		res := f.do(r)
 		wantError(t, res, http.StatusServiceUnavailable, "UNAVAILABLE")
 		if res.Header.Get("Connection") != "close" {
-			t.Errorf("%s: the connection is kept", r.URL)
+			t.Errorf("%s: the answer does not close the connection", r.URL)
 		}
 	}
 	wantOK(t, finish())
 	if n := len(f.ingest.submissions()); n != 1 {
-		t.Errorf("%d messages were submitted, want the one from before", n)
+		t.Errorf("%d messages were submitted, want only the one from before", n)
 	}
 }
 
-// The contexts of requests may end with the server; the clients are there, and
-// read the answer.
+// When the server stops, the contexts of requests may be canceled. The clients still wait
+// for an answer, so they must get one.
 func TestPushCutOffByShutdownIsRefusedForNow(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
@@ -208,7 +208,7 @@ func TestPanicCostsOneRequestAndNotTheServer(t *testing.T) {
 				t.Fatal(err)
 			}
 			if message := wantError(t, res, http.StatusInternalServerError, "INTERNAL"); strings.Contains(message, "bug") {
-				t.Errorf("%s: the answer tells of the inside: %s", path, message)
+				t.Errorf("%s: the answer shows internal details: %s", path, message)
 			}
 			res.Body.Close()
 		}
@@ -218,7 +218,7 @@ func TestPanicCostsOneRequestAndNotTheServer(t *testing.T) {
 		}
 		wantOK(t, res)
 		res.Body.Close()
-		server.Close() // so that every line has been written
+		server.Close() // so that all log lines have been written
 		for _, line := range f.logged(t)[:3] {
 			stack, _ := line["stack"].(string)
 			if line["level"] != "ERROR" || !strings.Contains(stack, "adapter_test.go") {
@@ -271,7 +271,7 @@ func TestEachRequestIsOneLogLine(t *testing.T) {
 		}
 		got := lines[0]
 		if _, ok := got["latency_ms"].(float64); !ok || got["msg"] != "request" {
-			t.Errorf("the line is %v, want the message request, and a latency", got)
+			t.Errorf("the line is %v, want the message \"request\", and a latency", got)
 		}
 		for _, key := range []string{"time", "msg", "latency_ms"} {
 			delete(got, key)

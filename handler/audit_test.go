@@ -17,8 +17,8 @@ import (
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
-// fakeAudit records what it is asked, and answers as the hook does or with an
-// empty report.
+// fakeAudit records its calls. It returns what the hook returns, or an empty report if
+// there is no hook.
 type fakeAudit struct {
 	hook  func(ctx context.Context) (audit.Report, error)
 	calls []string
@@ -193,7 +193,7 @@ func TestAuditStaysOnTheRequest(t *testing.T) {
 			return audit.Report{}, ctx.Err()
 		}
 		code, status := 499, "CANCELLED"
-		if draining { // the client is still there, and reads the answer
+		if draining { // the client still waits for an answer
 			code, status = http.StatusServiceUnavailable, "UNAVAILABLE"
 		}
 		wantError(t, f.do(get("/audit").WithContext(ctx)), code, status)

@@ -22,7 +22,8 @@ func maxBody(n int64) func(*handler.Config) {
 	return func(c *handler.Config) { c.MaxBody, c.MaxInFlightBytes = n, n }
 }
 
-// Sizes on both sides of every buffer's growth, announced and not.
+// The sizes are around those at which a buffer grows. Each body is sent with and without
+// Content-Length.
 func TestBodyOfTheLimitPassesAndOneByteMoreDoesNot(t *testing.T) {
 	t.Parallel()
 	for _, limit := range []int64{1, 2048, 2049, 16 << 10, 16<<10 + 1, 32 << 10, 100_000} {
@@ -34,7 +35,7 @@ func TestBodyOfTheLimitPassesAndOneByteMoreDoesNot(t *testing.T) {
 				t.Run(fmt.Sprintf("%d of %d, chunked %v", size, limit, chunked), func(t *testing.T) {
 					var body io.Reader = bytes.NewReader(bytes.Repeat([]byte("x"), int(size)))
 					if chunked {
-						body = io.MultiReader(body) // of a length that the client does not know
+						body = io.MultiReader(body) // hides the length, so that the client sends no Content-Length
 					}
 					before := len(f.ingest.submissions())
 					res, err := http.Post(server.URL+"/push/raw", "", body)
@@ -75,7 +76,7 @@ func TestCompressedBodyIsRefused(t *testing.T) {
 	}
 }
 
-// brokenBody fails after some bytes.
+// brokenBody is a body whose reading fails after some bytes.
 type brokenBody struct {
 	io.Reader
 	err error
@@ -98,7 +99,7 @@ func TestBodyThatDoesNotArriveWholeIsNotStored(t *testing.T) {
 		status string
 	}{
 		{"it ends early", io.ErrUnexpectedEOF, false, http.StatusBadRequest, "INVALID_ARGUMENT"},
-		{"it stalls until the server gives up", fmt.Errorf("read tcp: %w", os.ErrDeadlineExceeded), false, http.StatusServiceUnavailable, "UNAVAILABLE"},
+		{"it stalls until the server stops reading", fmt.Errorf("read tcp: %w", os.ErrDeadlineExceeded), false, http.StatusServiceUnavailable, "UNAVAILABLE"},
 		{"the client goes away", io.ErrUnexpectedEOF, true, 499, "CANCELLED"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -121,8 +122,8 @@ func TestBodyThatDoesNotArriveWholeIsNotStored(t *testing.T) {
 	}
 }
 
-// The server ends a body that takes too long, and with it the request's context: that
-// does not make the client one that went away.
+// If a body takes too long, the server stops reading it and cancels the request's
+// context. The answer must not be the one for a client that has gone away.
 func TestASlowBodyIsToComeAgain(t *testing.T) {
 	t.Parallel()
 	for _, major := range []int{1, 2} {
@@ -141,7 +142,7 @@ func TestASlowBodyIsToComeAgain(t *testing.T) {
 
 			body, slow := io.Pipe()
 			defer slow.Close()
-			go slow.Write([]byte(record[:10])) // and then no more
+			go slow.Write([]byte(record[:10])) // after this, nothing more is sent
 			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL+"/push/raw", body)
 			if err != nil {
 				t.Fatal(err)
@@ -160,8 +161,8 @@ func TestASlowBodyIsToComeAgain(t *testing.T) {
 	}
 }
 
-// held submits a large push that stays in progress until the returned function
-// lets it go and returns its answer.
+// held sends a large push that is not answered until the returned function is called.
+// That function returns the answer.
 func held(f *fixture, size int) (finish func() *http.Response) {
 	arrived, leave, answer := make(chan struct{}), make(chan struct{}), make(chan *http.Response)
 	f.ingest.hook = func(_ context.Context, m event.Message, v event.Verdict) (event.Verdict, error) {
@@ -188,13 +189,14 @@ func TestLargeBodiesAtOnceAreBounded(t *testing.T) {
 	wantOK(t, f.do(post("/push/raw", strings.Repeat("x", 59_999))))
 }
 
-// A body that is announced and does not come takes eight times what has come of it.
+// If a body is announced and most of it does not come, it takes at most eight times the
+// memory of what has come.
 func TestAnAnnouncedBodyTakesNoRoomBeforeItComes(t *testing.T) {
 	t.Parallel()
 	const limit = 1 << 20
 	for _, test := range []struct {
 		comes int
-		code  int // of another body of half the limit
+		code  int // the answer to another body, of half the limit
 	}{
 		{17 << 10, http.StatusOK},
 		{limit/16 + 1, http.StatusOK},
@@ -212,14 +214,14 @@ func TestAnAnnouncedBodyTakesNoRoomBeforeItComes(t *testing.T) {
 		}()
 		<-arrived.stalls
 		if res := f.do(post("/push/raw", strings.Repeat("x", limit/2))); res.StatusCode != test.code {
-			t.Errorf("beside %d bytes of %d announced, a body of %d is answered %d, want %d", test.comes, limit, limit/2, res.StatusCode, test.code)
+			t.Errorf("while %d bytes of an announced body of %d have come, a body of %d is answered %d, want %d", test.comes, limit, limit/2, res.StatusCode, test.code)
 		}
 		close(rest)
 		<-done
 	}
 }
 
-// stallingBody waits before its end.
+// stallingBody is a body that stalls before its end.
 type stallingBody struct {
 	io.Reader
 	stalls, rest chan struct{}
@@ -234,8 +236,8 @@ func (b *stallingBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Buffers that only doubled would leave as much garbage as the body is large, up
-// to twice over. (Not parallel, since all tests have one heap.)
+// If a buffer only doubled when it is full, a large body would leave up to twice its size
+// as garbage. (Not parallel, since all tests share one heap.)
 func TestALargeBodyIsReadWithoutMuchGarbage(t *testing.T) {
 	const size = 9 << 20
 	f := newFixture(t, maxBody(10<<20))
@@ -249,7 +251,8 @@ func TestALargeBodyIsReadWithoutMuchGarbage(t *testing.T) {
 	}
 }
 
-// Each way in which reading a body may end gives its room back.
+// However the reading of a body ends, the memory that is reserved for it must be
+// released.
 func TestRefusedBodiesHoldNoRoom(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, maxBody(64<<10))
@@ -275,7 +278,7 @@ func TestAThousandSmallPushesAtOnceAllPassWhileALargeOneIsHeld(t *testing.T) {
 	f := newFixture(t, maxBody(64<<10))
 	finish := held(f, 64<<10)
 	hold := f.ingest.hook
-	var all sync.WaitGroup // until they have all arrived, none is answered
+	var all sync.WaitGroup // all of them arrive before the first is answered
 	all.Add(pushes)
 	f.ingest.hook = func(ctx context.Context, m event.Message, v event.Verdict) (event.Verdict, error) {
 		all.Done()
@@ -291,7 +294,7 @@ func TestAThousandSmallPushesAtOnceAllPassWhileALargeOneIsHeld(t *testing.T) {
 			}
 			res := f.do(r)
 			if res.StatusCode != http.StatusOK {
-				all.Done() // it never arrived
+				all.Done() // this push was refused before it was submitted
 			}
 			codes <- res.StatusCode
 		}()
@@ -304,7 +307,8 @@ func TestAThousandSmallPushesAtOnceAllPassWhileALargeOneIsHeld(t *testing.T) {
 	wantOK(t, finish())
 }
 
-// The body that the bound is too small for would otherwise never pass.
+// Otherwise a body could never pass that is within MaxBody, but larger than
+// MaxInFlightBytes.
 func TestOneBodyOfTheLimitPassesHoweverLowTheBound(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, func(c *handler.Config) { c.MaxBody, c.MaxInFlightBytes = 1<<20, 1 })

@@ -30,8 +30,7 @@ const serviceURL = "https://tidemark-abc123-uc.a.run.app"
 
 func account(name string) string { return name + "@project.iam.gserviceaccount.com" }
 
-// identity returns the header and the claims of an account's token as they stand
-// in it.
+// identity returns the first two parts of an account's token: header and claims.
 func identity(email string) string {
 	now := time.Now().Unix()
 	header := `{"alg":"RS256","kid":"current","typ":"JWT"}`
@@ -47,7 +46,8 @@ var signingKey = sync.OnceValue(func() *rsa.PrivateKey {
 	return key
 })
 
-// googleSigned returns an account's token with Google's signature.
+// googleSigned returns an account's token with a valid signature of the keys that
+// googleKeys serves.
 func googleSigned(email string) string {
 	text := identity(email)
 	hash := sha256.Sum256([]byte(text))
@@ -58,7 +58,7 @@ func googleSigned(email string) string {
 	return text + "." + base64.RawURLEncoding.EncodeToString(signature)
 }
 
-// googleChecked returns an account's token as Cloud Run passes it on.
+// googleChecked returns an account's token as Cloud Run passes it on after checking it.
 func googleChecked(email string) string { return identity(email) + ".SIGNATURE_REMOVED_BY_GOOGLE" }
 
 type roundTrip func(*http.Request) (*http.Response, error)
@@ -75,8 +75,8 @@ func googleKeys(*http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(string(body)))}, err
 }
 
-// checkedBy returns the configuration of a handler that has its callers checked,
-// and that counts in flushes how often it was told to flush.
+// checkedBy changes the configuration so that the handler checks its callers. It counts
+// the flushes that the handler starts.
 func checkedBy(t *testing.T, method string, keys roundTrip, flushes *int) func(*handler.Config) {
 	t.Helper()
 	config := callers.Config{
@@ -105,7 +105,7 @@ func checkedBy(t *testing.T, method string, keys roundTrip, flushes *int) func(*
 	}
 }
 
-// Every route, by every caller: the whole of who may call.
+// The table has every route and every caller, so it says completely who may call what.
 func TestWhoMayCallWhat(t *testing.T) {
 	t.Parallel()
 	routes := []struct{ method, target, body, who string }{
@@ -146,7 +146,7 @@ func TestWhoMayCallWhat(t *testing.T) {
 					t.Errorf("%s: %s %s by %s is answered %d, want %d", method, route.method, route.target, sender, res.StatusCode, want)
 				}
 				if want != http.StatusOK && len(f.ingest.submissions())+flushes+len(audits.calls) > 0 {
-					t.Errorf("%s: %s %s by %s was refused, and done", method, route.method, route.target, sender)
+					t.Errorf("%s: %s %s by %s was refused, but was done", method, route.method, route.target, sender)
 				}
 				line := f.lastLine(t)
 				if got, _ := line["caller"].(string); route.target != "/health" && got != email {
@@ -157,7 +157,7 @@ func TestWhoMayCallWhat(t *testing.T) {
 	}
 }
 
-// A route that is added without a word on who may call it.
+// A route to which nobody has given a role must be open to nobody.
 func TestNoRouteIsOpenByOversight(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, func(c *handler.Config) { c.Callers = refuseAll{} })
@@ -226,7 +226,7 @@ func TestNoTokenIsLogged(t *testing.T) {
 	logs := f.logs.String()
 	for part := range strings.SplitSeq(good, ".") {
 		if strings.Contains(logs, part) {
-			t.Errorf("the log has a part of a token:\n%s", logs)
+			t.Errorf("the log contains a part of a token:\n%s", logs)
 		}
 	}
 	for _, s := range f.ingest.submissions() {
@@ -238,8 +238,9 @@ func TestNoTokenIsLogged(t *testing.T) {
 	}
 }
 
-// With AUTH=iam a request that Cloud Run has not checked shows a service that is open
-// to anyone. Its owner must learn so, and nobody else: claims can be forged there.
+// With AUTH=iam, if a request comes that Cloud Run has not checked, then the service is
+// open to anyone. Only the owner must learn this, from the log. The caller must not,
+// since at such a service anyone can forge claims.
 func TestAnOpenDoorIsToldToItsOwnerOnly(t *testing.T) {
 	t.Parallel()
 	flushes := 0
@@ -257,7 +258,7 @@ func TestAnOpenDoorIsToldToItsOwnerOnly(t *testing.T) {
 			t.Errorf("WWW-Authenticate is %q", res.Header.Get("WWW-Authenticate"))
 		}
 		if line := f.lastLine(t); line["level"] != "ERROR" || !strings.Contains(fmt.Sprint(line["error"]), "allUsers") {
-			t.Errorf("the log line is %v, want an error that says what to close", line)
+			t.Errorf("the log line is %v, want an error that says which permission to remove", line)
 		}
 	}
 	if flushes > 0 {
@@ -265,7 +266,8 @@ func TestAnOpenDoorIsToldToItsOwnerOnly(t *testing.T) {
 	}
 }
 
-// A page in the owner's browser is not the owner. This holds for every CallerChecker.
+// A page of another site that is open in the owner's browser must not act as the owner.
+// This holds for every CallerChecker.
 func TestNoRouteTakesAForeignPage(t *testing.T) {
 	t.Parallel()
 	flushes, audits := 0, &fakeAudit{}
@@ -289,7 +291,7 @@ func TestNoRouteTakesAForeignPage(t *testing.T) {
 	}
 	wantError(t, f.do(post("/push/raw?dry_run=1", record, "Sec-Fetch-Site", "cross-site")), 403, "PERMISSION_DENIED")
 	if n := len(f.ingest.submissions()) + flushes + len(audits.calls); n > 0 {
-		t.Errorf("%d were done", n)
+		t.Errorf("%d requests were done", n)
 	}
 }
 
@@ -297,8 +299,9 @@ type takeAll struct{}
 
 func (takeAll) Check(*http.Request, callers.Role) (string, error) { return "", nil }
 
-// A name that was made to mean this machine reads nothing of an unguarded server, and
-// a container's name for this machine pushes.
+// Without checks of callers, a page whose name points to this machine (DNS rebinding)
+// must read nothing. A container may have a name of its own for this machine, and may
+// push and flush by that name.
 func TestAReboundNameReadsNothing(t *testing.T) {
 	t.Parallel()
 	flushes, audits := 0, &fakeAudit{}
@@ -328,15 +331,15 @@ func TestAReboundNameReadsNothing(t *testing.T) {
 	wantOK(t, on("host.docker.internal:8080", post("/flush", "")))
 }
 
-// Whatever the spelling of the path and whatever the method, a pusher and a stranger
-// get to what they may do and to nothing else. Each request goes over a connection of
-// its own, since clients tidy up what they send.
+// With any spelling of the path and any method, nobody can do more than he may. Each
+// request is written to a connection of its own, since HTTP clients correct what they
+// send.
 func TestNoSpellingGetsAround(t *testing.T) {
 	t.Parallel()
 	flushes, audits := 0, &fakeAudit{}
 	f := newFixture(t, checkedBy(t, "oidc", googleKeys, &flushes), func(c *handler.Config) { c.Audit = audits })
 	server := httptest.NewUnstartedServer(f)
-	server.Config.DisableGeneralOptionsHandler = true // as service.Service serves
+	server.Config.DisableGeneralOptionsHandler = true // service.Service sets this too
 	server.Start()
 	defer server.Close()
 	targets := []string{
@@ -371,11 +374,12 @@ func TestNoSpellingGetsAround(t *testing.T) {
 		}
 	}
 	if n := flushes + len(audits.calls) + len(f.ingest.submissions()); n > 0 {
-		t.Errorf("%d were done", n)
+		t.Errorf("%d requests were done", n)
 	}
 }
 
-// A 401 would say that the token is bad, which nobody knows.
+// The answer must not be 401, which would say that the token is bad: without the keys
+// nobody knows that.
 func TestWithoutGooglesKeysAPushComesAgain(t *testing.T) {
 	t.Parallel()
 	flushes := 0
@@ -393,7 +397,7 @@ func TestWithoutGooglesKeysAPushComesAgain(t *testing.T) {
 	}
 }
 
-// Who may not push must not make us read what he sends.
+// A caller who may not push must not be able to make the server read a body.
 func TestTheBodyOfAStrangerIsNotRead(t *testing.T) {
 	t.Parallel()
 	flushes := 0

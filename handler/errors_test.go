@@ -16,8 +16,8 @@ import (
 	"github.com/tidemark-dev/tidemark/windowstore"
 )
 
-// The first row that applies decides, so errors that are two things at once are
-// here too.
+// The first row of the table of answers that fits an error decides. Some errors here fit
+// two rows.
 func TestTableOfAnswers(t *testing.T) {
 	t.Parallel()
 	detail := errors.New("detail")
@@ -59,7 +59,7 @@ func TestTableOfAnswers(t *testing.T) {
 		if got.code != test.code || status.name != test.status || status.retry != test.retry {
 			t.Errorf("%v: answered %d %s, retry %v; want %d %s, %v", test.err, got.code, status.name, status.retry, test.code, test.status, test.retry)
 		}
-		switch got.code { // which are all an acknowledgement to Pub/Sub
+		switch got.code { // Pub/Sub takes each of these as an acknowledgement
 		case 102, 200, 201, 202, 204:
 			t.Errorf("%v: acknowledged with %d", test.err, got.code)
 		}

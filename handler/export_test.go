@@ -6,10 +6,10 @@ import (
 	"github.com/go-chi/chi/v5"
 )
 
-// A Route is a method and a path that are served.
+// A Route is a method and a path that the handler serves.
 type Route struct{ Method, Path string }
 
-// Routes returns everything that is served.
+// Routes returns all routes.
 func (h *Handler) Routes() []Route {
 	var routes []Route
 	_ = chi.Walk(h.router, func(method, path string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {

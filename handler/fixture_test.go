@@ -23,13 +23,14 @@ import (
 	"github.com/tidemark-dev/tidemark/window"
 )
 
-// receipt is what the clock of a fixture shows, and received how that is
-// answered.
+// receipt is the time of a fixture's clock, and received is the same time as answers have
+// it.
 var receipt = time.Date(2026, time.March, 14, 9, 27, 30, 123_456_789, time.UTC)
 
 const received = "2026-03-14T09:27:30.123456Z"
 
-// record is an event of the window that starts at 09:26, which closes at 09:29.
+// record is an event of the window that starts at 09:26. The window closes at 09:29, with
+// the allowed lateness.
 const record = `{"ip":"198.51.100.23","user_id":"7","lat":null,"lng":null,"timestamp":"2026-03-14T09:26:53.589793Z",` +
 	`"http_request":"\"GET / HTTP/1.0\"","http_response":200,"num_bytes":287,"user_agent":"curl"}`
 
@@ -38,14 +39,14 @@ const (
 	late   = "2026-03-14T09:29:00Z"
 )
 
-// A submission is what a Submitter was given.
+// A submission is what Submit was called with.
 type submission struct {
 	Message event.Message
 	Verdict event.Verdict
 }
 
-// fakeIngest records what is submitted and stores it as it is told, or as the
-// hook decides.
+// fakeIngest records what is submitted. It returns the verdict that it gets, or what the
+// hook returns.
 type fakeIngest struct {
 	hook func(ctx context.Context, m event.Message, v event.Verdict) (event.Verdict, error)
 
@@ -69,7 +70,7 @@ func (f *fakeIngest) submissions() []submission {
 	return append([]submission(nil), f.seen...)
 }
 
-// only returns the one message that was submitted.
+// only returns the message that was submitted, of which there must be exactly one.
 func (f *fakeIngest) only(t *testing.T) submission {
 	t.Helper()
 	seen := f.submissions()
@@ -88,11 +89,9 @@ func (f *fakeIngest) fail(err error) {
 type fixture struct {
 	*handler.Handler
 	ingest *fakeIngest
-	logs   bytes.Buffer // written under the log handler's lock
+	logs   bytes.Buffer // under the lock of the log handler
 }
 
-// newFixture returns a handler on fakes, with its configuration changed as
-// asked.
 // rules returns the rules of the default settings.
 func rules() event.Rules {
 	return event.Rules{
@@ -102,11 +101,12 @@ func rules() event.Rules {
 	}
 }
 
+// newFixture returns a handler with fakes behind it. Each change changes its configuration.
 func newFixture(t *testing.T, change ...func(*handler.Config)) *fixture {
 	t.Helper()
 	f := &fixture{ingest: &fakeIngest{}}
 	c := handler.Config{
-		Callers:          callers.Anyone{Hosts: []string{"example.com"}}, // httptest's
+		Callers:          callers.Anyone{Hosts: []string{"example.com"}}, // httptest.NewRequest uses this host
 		Classifier:       event.NewClassifier(rules()),
 		Ingest:           f.ingest,
 		Flush:            func(context.Context) flush.Report { return flush.Report{ReadTime: receipt} },
@@ -132,7 +132,7 @@ func (f *fixture) do(r *http.Request) *http.Response {
 	return w.Result()
 }
 
-// logged returns the log's lines, once no request is in progress.
+// logged returns the lines of the log. No request may be in progress.
 func (f *fixture) logged(t *testing.T) []map[string]any {
 	t.Helper()
 	var lines []map[string]any
@@ -156,7 +156,7 @@ func (f *fixture) lastLine(t *testing.T) map[string]any {
 	return lines[len(lines)-1]
 }
 
-// post returns a request with headers given as name, value, name, value.
+// post returns a POST request with headers, which are given as name, value, name, value.
 func post(target, body string, headers ...string) *http.Request {
 	r := httptest.NewRequest(http.MethodPost, target, strings.NewReader(body))
 	for i := 0; i < len(headers); i += 2 {
@@ -197,8 +197,7 @@ func object(t *testing.T, res *http.Response) map[string]any {
 	return o
 }
 
-// wantError checks an error answer whole, but for its message, which it
-// returns.
+// wantError checks all of an error answer except for its message, which it returns.
 func wantError(t *testing.T, res *http.Response, code int, status string) string {
 	t.Helper()
 	if res.StatusCode != code {
@@ -211,7 +210,7 @@ func wantError(t *testing.T, res *http.Response, code int, status string) string
 		t.Errorf("the answer is %v, want {error: {status: %s, message: ...}}", o, status)
 	}
 	if got, want := res.Header.Get("Retry-After") != "", code == http.StatusServiceUnavailable || code == 499; got != want {
-		t.Errorf("Retry-After is there: %v, want %v", got, want)
+		t.Errorf("the answer has Retry-After: %v, want %v", got, want)
 	}
 	return message
 }

@@ -1,6 +1,7 @@
 //go:build !race
 
-// The race detector multiplies the time by fifty, and finds races in smaller pushes too.
+// Not under the race detector: it makes this test fifty times slower, and finds races
+// with smaller pushes too.
 
 package handler_test
 
@@ -20,9 +21,9 @@ import (
 	"github.com/tidemark-dev/tidemark/handler"
 )
 
-// As many of the largest pushes at once as may be in flight fit into an instance
-// of 1 GiB with room to spare, whatever they consist of. (Not parallel, since all
-// tests have one heap.)
+// As many of the largest pushes as may be in flight must fit into the memory of an
+// instance, 1 GiB, with room to spare, whatever is in them. (Not parallel, since all
+// tests share one heap.)
 func TestSixteenOfTheWorstPushesAtOnceTakeLessThan600MBOfHeap(t *testing.T) {
 	const pushes, limit = 16, 14 << 20
 	for _, worst := range []struct {
@@ -35,11 +36,11 @@ func TestSixteenOfTheWorstPushesAtOnceTakeLessThan600MBOfHeap(t *testing.T) {
 		{"keys of the event", hostilePush(), http.StatusOK},
 	} {
 		t.Run(worst.name, func(t *testing.T) {
-			runtime.GC() // so that nothing of another test is in the heap
+			runtime.GC() // removes what other tests have left in the heap
 			f := newFixture(t, func(c *handler.Config) { c.MaxBody, c.MaxInFlightBytes = limit, pushes*limit })
 			server := httptest.NewServer(f)
 			defer server.Close()
-			var decoded sync.WaitGroup // until all are, none is answered
+			var decoded sync.WaitGroup // no push is answered before all are decoded
 			decoded.Add(pushes)
 			f.ingest.hook = func(_ context.Context, m event.Message, v event.Verdict) (event.Verdict, error) {
 				decoded.Done()
@@ -60,14 +61,14 @@ func TestSixteenOfTheWorstPushesAtOnceTakeLessThan600MBOfHeap(t *testing.T) {
 						t.Errorf("a push was answered %d, want %d", res.StatusCode, worst.code)
 					}
 					if res.StatusCode != http.StatusOK {
-						decoded.Done() // it was not submitted
+						decoded.Done() // a refused push is not submitted, so the hook did not run
 					}
 				})
 			}
 			answered.Wait()
 			var m runtime.MemStats
 			runtime.ReadMemStats(&m)
-			t.Logf("the heap has grown to %d MB", m.HeapSys>>20) // it never shrinks
+			t.Logf("the heap has grown to %d MB", m.HeapSys>>20) // HeapSys never shrinks
 			if m.HeapSys > 600<<20 {
 				t.Error("want at most 600 MB")
 			}
@@ -75,14 +76,14 @@ func TestSixteenOfTheWorstPushesAtOnceTakeLessThan600MBOfHeap(t *testing.T) {
 	}
 }
 
-// hostilePush returns the push of an event as large as Pub/Sub lets a message be,
-// 10 MB, which consists of unknown keys.
+// hostilePush returns the push of an event that consists of unknown keys and is 10 MB
+// large, which is the most that Pub/Sub allows.
 func hostilePush() []byte {
 	data := "{" + manyKeys(10_000_000-len(record)-1) + "," + record[1:]
 	return fmt.Appendf(nil, `{"message":{"messageId":"42","publishTime":%q,"data":%q}}`, onTime, base64.StdEncoding.EncodeToString([]byte(data)))
 }
 
-// manyKeys returns as many members of an object as fit into so many bytes.
+// manyKeys returns the members of a JSON object, as many as fit into size bytes.
 func manyKeys(size int) string {
 	members := make([]byte, 0, size)
 	for i := 0; len(members) < size-12; i++ {

@@ -119,7 +119,7 @@ func TestAnswerCutsALongError(t *testing.T) {
 	}
 }
 
-// A window duration of zero makes classification divide by it.
+// A window duration of 0 makes the classifier panic, since it divides by the duration.
 func TestPanicOfClassificationIsADeadLetterWhoseStackIsLoggedAndNotAnswered(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, func(c *handler.Config) { c.Classifier = event.NewClassifier(event.Rules{Schema: accesslog.Schema()}) })
@@ -128,14 +128,14 @@ func TestPanicOfClassificationIsADeadLetterWhoseStackIsLoggedAndNotAnswered(t *t
 		t.Fatalf("verdict is %v, want a dead letter for a panic", got)
 	}
 	if text := got["error"].(string); !strings.Contains(text, "divide by zero") || strings.Contains(text, "goroutine") {
-		t.Errorf("error is %q, want the panic without its stack", text)
+		t.Errorf("error is %q, want the panic's message without the stack", text)
 	}
 	line := f.lastLine(t)
 	if text, _ := line["panic"].(string); line["level"] != "ERROR" || !strings.Contains(text, "goroutine") {
 		t.Errorf("the log line is %v, want an error with the stack", line)
 	}
 	if f.ingest.only(t).Verdict.Reason != event.Panic {
-		t.Error("the message was not stored for a panic")
+		t.Error("the message was not stored as a dead letter with the reason panic")
 	}
 }
 
@@ -195,7 +195,8 @@ func TestNothingIsAcknowledgedThatWasNotStored(t *testing.T) {
 				f := newFixture(t)
 				f.ingest.fail(test.err)
 				message := wantError(t, f.do(post("/push", wrapped(data, "42", onTime))), test.code, test.status)
-				// The caller reads what is wrong with storage; only the log has the text of a bug.
+				// If storage fails, the caller may read the error. The error of a bug is
+				// only in the log.
 				if strings.Contains(message, "connection refused by db.internal") != (test.name == "storage down") || strings.Contains(message, "nil map") {
 					t.Errorf("the answer is %s", message)
 				}
@@ -239,7 +240,8 @@ func TestClientThatWentAwayIsNoFaultOfOurs(t *testing.T) {
 	}
 }
 
-// What no message of Pub/Sub has is refused on both routes, and stored nowhere.
+// A message that Pub/Sub could not have delivered, since it is over Pub/Sub's limits, is
+// refused on both routes and stored nowhere.
 func TestAMessageBeyondPubSubsLimitsIsRefused(t *testing.T) {
 	t.Parallel()
 	attributes := map[string]string{}
@@ -275,8 +277,8 @@ func TestAMessageBeyondPubSubsLimitsIsRefused(t *testing.T) {
 	}
 }
 
-// Which headers of an unwrapped push are attributes is not known, so that only those are
-// judged which settings name.
+// It is not known which headers of an unwrapped push are attributes. So Pub/Sub's limits
+// on attributes apply only to the headers that a setting names.
 func TestLongAndManyHeadersAreNoFault(t *testing.T) {
 	t.Parallel()
 	r := post("/push/raw", record, "x-goog-pubsub-message-id", strings.Repeat("1", 255), "X-Userinfo", strings.Repeat("x", 3000), "order_id", strings.Repeat("x", 1024))

@@ -11,7 +11,7 @@ import (
 	"github.com/tidemark-dev/tidemark/handler"
 )
 
-// byAttributes has event time and id read from attributes of those names.
+// byAttributes configures event time and event id to be attributes with these names.
 func byAttributes(t *testing.T, timeName, idName string) func(*handler.Config) {
 	t.Helper()
 	timeSource, err := event.ParseTimeSource("attribute:" + timeName)
@@ -57,8 +57,8 @@ func TestUnwrappedPushIsTheBodyAndItsHeaders(t *testing.T) {
 	}
 }
 
-// The warehouse may refuse an event after it was classified, and its dead letter
-// is then whole only if the event came with its headers.
+// The warehouse may refuse an event after it was classified. The event then becomes a
+// dead letter, which must have the request's headers too.
 func TestEventIsSubmittedWithItsHeadersToo(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
@@ -163,8 +163,9 @@ func TestUnwrappedPushWithABadPublishTimeIsRefused(t *testing.T) {
 	}
 }
 
-// Of two values of a metadata header one may be an attribute, by which a publisher would
-// choose the identity or the publish time of an event. None of them is believed.
+// If a metadata header has two values, one of them may be a message attribute. If it were
+// believed, a publisher could choose the id or the publish time of an event. So neither
+// value is believed.
 func TestTwoValuesOfAMetadataHeaderAreADeadLetter(t *testing.T) {
 	t.Parallel()
 	const id, published, subscription = "x-goog-pubsub-message-id", "x-goog-pubsub-publish-time", "x-goog-pubsub-subscription-name"
@@ -188,15 +189,16 @@ func TestTwoValuesOfAMetadataHeaderAreADeadLetter(t *testing.T) {
 	if got := twoIDs.Message.Attributes[id]; got != "42, 7" {
 		t.Errorf("two ids: the attributes have %q, want both", got)
 	}
-	// A delivery is the same message again, whatever the order, and another message is another.
+	// The derived message id is the same in every delivery, whatever the order of the
+	// values, and is different for other values.
 	if again := push(id, "7", id, "42", published, onTime); again.Message.ID != twoIDs.Message.ID {
-		t.Errorf("delivered again its id is %s, after %s", again.Message.ID, twoIDs.Message.ID)
+		t.Errorf("delivered again, the message has the id %s, and had %s before", again.Message.ID, twoIDs.Message.ID)
 	}
 	if other := push(id, "43", id, "7", published, onTime); other.Message.ID == twoIDs.Message.ID {
-		t.Error("two messages have one id")
+		t.Error("two different messages have the same id")
 	}
 	if folded := push(id, "42, 7", published, onTime); folded.Message.ID != twoIDs.Message.ID {
-		t.Errorf("folded into one header by a proxy its id is %s, after %s", folded.Message.ID, twoIDs.Message.ID)
+		t.Errorf("if a proxy joins the two headers, the message has the id %s, and had %s before", folded.Message.ID, twoIDs.Message.ID)
 	}
 
 	for _, headers := range [][]string{
@@ -213,11 +215,12 @@ func TestTwoValuesOfAMetadataHeaderAreADeadLetter(t *testing.T) {
 	}
 	m := push(id, "42", published, onTime, subscription, "projects/p/subscriptions/s", subscription, "projects/p/subscriptions/t").Message
 	if m.ID != "42" || event.FormatTime(m.PublishTime) != onTime || m.Subscription != "" {
-		t.Errorf("two subscriptions: message id %s, published %v, subscription %q; want 42, %s and none", m.ID, m.PublishTime, m.Subscription, onTime)
+		t.Errorf("two subscriptions: message id %s, published %v, subscription %q; want 42, %s and no subscription", m.ID, m.PublishTime, m.Subscription, onTime)
 	}
 }
 
-// What is not UTF-8 has no place in a table, and two ids must not become one.
+// A header that is not UTF-8 cannot be stored in a table as it is. It is stored in a form
+// in which two different ids stay different.
 func TestHeadersThatAreNotUTF8StayApart(t *testing.T) {
 	t.Parallel()
 	ids := map[string]string{"caf\xe9": "café", "caf\xe8": "cafè", "日本": "日本"}

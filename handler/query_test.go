@@ -11,7 +11,8 @@ import (
 	"github.com/tidemark-dev/tidemark/handler"
 )
 
-// A misspelt parameter must not have the opposite done of what was meant.
+// If a misspelt parameter were ignored, the server might do the opposite of what the
+// caller meant.
 func TestUnknownParametersAreRefused(t *testing.T) {
 	t.Parallel()
 	flushes, audits := 0, &fakeAudit{}
@@ -29,7 +30,7 @@ func TestUnknownParametersAreRefused(t *testing.T) {
 		{"GET", "/audit?From=2026-03-14T09:00:00Z", `"From"`},
 		{"HEAD", "/audit?x=1", ""},
 		{"POST", "/audit?dryrun=1", `no parameter "dryrun"`},
-		{"POST", "/audit?repair=1&b=2&a=1", `"a"`}, // the first by name
+		{"POST", "/audit?repair=1&b=2&a=1", `"a"`}, // the first unknown name in alphabetical order
 	} {
 		res := f.do(httptest.NewRequest(tc.method, tc.target, nil))
 		if message := wantError(t, res, http.StatusBadRequest, "INVALID_ARGUMENT"); !strings.Contains(message, tc.says) {

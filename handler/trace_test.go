@@ -10,8 +10,8 @@ import (
 	"github.com/tidemark-dev/tidemark/handler"
 )
 
-// The log lines of a request have the trace in its headers, and no trace if the headers are
-// malformed.
+// The log lines of a request have the trace that is in the request's headers. If the
+// headers are malformed, they have no trace.
 func TestARequestIsPartOfItsTrace(t *testing.T) {
 	t.Parallel()
 	const (
@@ -21,13 +21,13 @@ func TestARequestIsPartOfItsTrace(t *testing.T) {
 	)
 	for _, tc := range []struct {
 		traceparent, cloud string
-		trace, span        string // empty for none
+		trace, span        string // empty if the line must not have it
 		sampled            bool
 	}{
 		{"", "", "", "", false},
 		{w3c, "", id, parent, true},
 		{"00-" + id + "-" + parent + "-00", "", id, parent, false},
-		{w3c, older + "/1;o=0", id, parent, true}, // the standard comes first
+		{w3c, older + "/1;o=0", id, parent, true}, // the W3C header has precedence
 		{"01-" + id + "-" + parent + "-01-more", "", id, parent, true},
 		{"", older + "/1;o=1", older, "0000000000000001", true},
 		{"", older + "/74;o=0", older, "000000000000004a", false},
@@ -36,7 +36,7 @@ func TestARequestIsPartOfItsTrace(t *testing.T) {
 		{"", older + "/", older, "", false},
 		{"", older + "/0;o=1", older, "", true},
 		{"", older + ";o=1", older, "", true},
-		{"00-" + id + "-" + parent, older + "/1;o=1", older, "0000000000000001", true}, // as if it were not there
+		{"00-" + id + "-" + parent, older + "/1;o=1", older, "0000000000000001", true}, // a malformed header is ignored
 		{"00-00000000000000000000000000000000-" + parent + "-01", "", "", "", false},
 		{"00-" + id + "-0000000000000000-01", "", "", "", false},
 		{"ff-" + id + "-" + parent + "-01", "", "", "", false},

@@ -21,8 +21,8 @@ import (
 
 const payload = `{"ip": "198.51.100.23", "user_id": "-6120394857710293846", "lat": 48.8566, "lng": 2.3522, "timestamp": "2026-03-14T09:26:53.589793Z", "http_request": "\"GET fungi.html HTTP/1.0\"", "http_response": 200, "num_bytes": 287, "user_agent": "Mozilla/5.0 (KHTML"}`
 
-// BenchmarkSubmit stores and counts events in the embedded stores, as a local server does,
-// with the given number of concurrent callers.
+// BenchmarkSubmit stores and counts events in the SQLite stores, as a server on one
+// machine does, with the given number of concurrent callers.
 func BenchmarkSubmit(b *testing.B) {
 	for _, callers := range []int{1, 64} {
 		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {

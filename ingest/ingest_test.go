@@ -26,13 +26,13 @@ type storage struct {
 	beforeRaw, beforeLetters func(ctx context.Context, ids []string) error
 	beforeAdd                func(ctx context.Context, increments []windowstore.Increment) error
 
-	misfit error // of Register
+	misfit error // the error that Register returns
 
 	mu      sync.Mutex
 	raw     []warehouse.RawRow
 	letters []warehouse.DeadLetter
 	counted map[windowstore.Key]bool
-	appends [][]string // message ids of each append to raw that was stored
+	appends [][]string // the message ids of each append to the raw table that was stored
 }
 
 func (s *storage) AppendRaw(ctx context.Context, rows []warehouse.RawRow) error {
@@ -86,7 +86,7 @@ func (s *storage) Add(ctx context.Context, increments []windowstore.Increment) e
 	return nil
 }
 
-// batches returns the message ids of each append to raw that was stored.
+// batches returns the message ids of each append to the raw table that was stored.
 func (s *storage) batches() [][]string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -149,7 +149,7 @@ func pass(d time.Duration) {
 	synctest.Wait()
 }
 
-// submission is a Submit that runs beside the test.
+// submission is a call of Submit that runs in another goroutine.
 type submission struct {
 	verdict event.Verdict
 	err     error
@@ -162,7 +162,7 @@ func submitAsync(c *Committer, id string, v event.Verdict) *submission {
 		s.verdict, s.err = submit(context.Background(), c, id, v)
 		s.done = true
 	}()
-	synctest.Wait() // so that submissions queue in the order they were made
+	synctest.Wait() // so that submissions are queued in the order in which they were started
 	return &s
 }
 
@@ -184,11 +184,11 @@ func TestSubmitReturnsWhenAllThatTheMessageStandsForIsStored(t *testing.T) {
 	})
 }
 
-// The time of processing is when the message came, by the service's clock: not
-// when it was published, and not when its batch left.
+// The processing time is when the message came, by the service's clock. It is not the
+// publish time, and not the time at which the batch is written.
 func TestTheTimeOfProcessingIsWhenTheMessageCame(t *testing.T) {
 	run(t, nil, func(t *testing.T, c *Committer, s *storage) {
-		submitAsync(c, "before", onTime) // so that the others wait for the interval
+		submitAsync(c, "before", onTime) // written at once, so that the others wait for the interval
 		pass(time.Millisecond)
 		came := time.Now()
 		for id, v := range map[string]event.Verdict{"e": onTime, "l": late, "d": letter} {
@@ -250,7 +250,7 @@ func TestCountedIsAlwaysASubsetOfRaw(t *testing.T) {
 			for _, increment := range increments {
 				for _, key := range increment.Keys {
 					if !stored[key] {
-						t.Error("an event is counted before its row is stored")
+						t.Error("an event was counted before its row was stored")
 					}
 				}
 			}
@@ -283,7 +283,7 @@ func TestALoneEventWaitsForNothing(t *testing.T) {
 
 func TestABusyProcessWritesOncePerInterval(t *testing.T) {
 	run(t, nil, func(t *testing.T, c *Committer, s *storage) {
-		for i := range 100 { // one every 10 ms, for a second
+		for i := range 100 { // one event every 10 ms, for a second
 			submitAsync(c, fmt.Sprint(i), onTime)
 			pass(10 * time.Millisecond)
 		}
@@ -311,8 +311,8 @@ func TestTheAppendOfOneBatchOverlapsTheIncrementOfTheOneBefore(t *testing.T) {
 	})
 }
 
-// While a batch is stored, messages of 10 bytes queue up. Full batches of them
-// follow at once, and the rest when the interval is up.
+// While a batch is stored, messages of 10 bytes each queue up. As many of them as fill
+// batches then follow at once, and the rest when the interval has passed.
 func TestABatchIsBoundedInRowsAndBytes(t *testing.T) {
 	const big = "a message of more bytes than fit in a batch"
 	for name, tc := range map[string]struct {
@@ -351,7 +351,7 @@ func TestABatchIsBoundedInRowsAndBytes(t *testing.T) {
 	}
 }
 
-// The message that fills a batch ends the wait for the interval.
+// When a batch is full, it is written without waiting for the end of the interval.
 func TestAFullBatchDoesNotWaitForTheInterval(t *testing.T) {
 	for name, bounds := range map[string]func(*Config){
 		"rows":  func(c *Config) { c.BatchRows = 3 },
@@ -359,7 +359,7 @@ func TestAFullBatchDoesNotWaitForTheInterval(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			run(t, bounds, func(t *testing.T, c *Committer, s *storage) {
-				submitAsync(c, "0", onTime) // leaves at once; the others wait
+				submitAsync(c, "0", onTime) // written at once; the others wait
 				first, second := submitAsync(c, "1", onTime), submitAsync(c, "2", onTime)
 				if first.done || second.done {
 					t.Error("a batch left before it was full")
@@ -415,13 +415,13 @@ func TestTheQueueIsBoundedInBytesToTheByte(t *testing.T) {
 	})
 }
 
-// Many times the bytes that may wait pass, a few at a time, whether they are
-// stored or given up.
+// Many more bytes than may wait at a time pass through the queue, a few at a time.
+// Whether a message is stored or its caller gives up, its bytes no longer count.
 func TestWhatLeavesTheQueueGivesItsBytesBack(t *testing.T) {
 	run(t, func(c *Config) { c.QueueBytes = 100 }, func(t *testing.T, c *Committer, s *storage) {
 		for i := range 50 {
-			submitAsync(c, fmt.Sprint("a", i), onTime) // leaves at once
-			submitAsync(c, fmt.Sprint("b", i), onTime) // waits, so that the next needs room beside it
+			submitAsync(c, fmt.Sprint("a", i), onTime) // written at once
+			submitAsync(c, fmt.Sprint("b", i), onTime) // waits, so that the next message needs room in the queue beside it
 			ctx, leave := context.WithCancel(t.Context())
 			gone := make(chan error)
 			go func() {
@@ -452,13 +452,13 @@ func TestARequestThatHasGoneAwayLeavesTheQueue(t *testing.T) {
 			t.Fatalf("Submit past its deadline: %v", err)
 		}
 		if n := c.QueueLength(); n != 0 {
-			t.Errorf("%d messages wait after the only one went away", n)
+			t.Errorf("%d messages wait after the only caller gave up", n)
 		}
 		if _, err := submit(t.Context(), c, "next", onTime); err != nil {
-			t.Errorf("Submit in the place that was left: %v", err)
+			t.Errorf("Submit to the place that has become free: %v", err)
 		}
 		if s.hasRaw("gone") {
-			t.Error("the message that left was stored")
+			t.Error("the message whose caller gave up was stored")
 		}
 	})
 }
@@ -479,7 +479,7 @@ func TestAPassingFailureIsAnsweredToEveryMessageItConcerns(t *testing.T) {
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			run(t, nil, func(t *testing.T, c *Committer, s *storage) {
-				submitAsync(c, "before", onTime) // so that the others share a batch
+				submitAsync(c, "before", onTime) // written at once, so that the others share a batch
 				tc.breakIt(s)
 				subs := map[string]*submission{"e": submitAsync(c, "e", onTime), "l": submitAsync(c, "l", late), "d": submitAsync(c, "d", letter)}
 				pass(time.Second)
@@ -507,8 +507,8 @@ func TestAStuckWriteEndsAtItsDeadline(t *testing.T) {
 	})
 }
 
-// refuse makes raw refuse the rows of the given messages for their own value,
-// naming them or not.
+// refuse returns a hook that refuses the rows of the given messages for their own value.
+// naming says whether the refusal names these rows.
 func refuse(naming bool, bad ...string) func(context.Context, []string) error {
 	return func(_ context.Context, ids []string) error {
 		refusal := &warehouse.RefusedError{Err: errors.New("invalid argument")}
@@ -576,8 +576,8 @@ func TestARefusalThatNamesNoRowIsNoDeadLetter(t *testing.T) {
 	})
 }
 
-// narrow is a warehouse that has no room for attributes, for a subscription, or for an
-// empty message id.
+// narrow is a warehouse that refuses dead letters that have attributes, a subscription or
+// no message id.
 type narrow struct{ warehouse.Ingester }
 
 func (n narrow) AppendDeadLetters(ctx context.Context, letters []warehouse.DeadLetter) error {
@@ -593,8 +593,9 @@ func (n narrow) AppendDeadLetters(ctx context.Context, letters []warehouse.DeadL
 	return n.Ingester.AppendDeadLetters(ctx, letters)
 }
 
-// A dead letter whose attributes or subscription the table refuses is stored without
-// them, and says so. One that is refused for something else comes again.
+// If the table refuses a dead letter because of its attributes or its subscription, it is
+// stored without them, and its error says so. If the letter is refused for another
+// reason, Submit returns an error, so that the message comes again.
 func TestADeadLetterThatIsRefusedIsStoredWithoutItsAttributes(t *testing.T) {
 	for name, tc := range map[string]struct {
 		message event.Message
@@ -612,7 +613,7 @@ func TestADeadLetterThatIsRefusedIsStoredWithoutItsAttributes(t *testing.T) {
 				submitAsync(c, "before", letter)
 				mate := submitAsync(c, "mate", letter)
 				v, err := c.Submit(t.Context(), m, letter)
-				synctest.Wait() // for the answer to its mate
+				synctest.Wait() // until mate has its answer
 				if (err == nil) != tc.stored || s.hasLetter(m.ID) != tc.stored || mate.err != nil || !s.hasLetter("mate") {
 					t.Fatalf("error %v, stored %v, its mate: %v", err, s.hasLetter(m.ID), mate.err)
 				}
@@ -688,7 +689,7 @@ func TestCloseStoresAndAnswersWhatWaitsAndRefusesTheRest(t *testing.T) {
 		release := make(chan struct{})
 		s.beforeRaw = func(context.Context, []string) error { <-release; return nil }
 		first := submitAsync(c, "0", onTime)
-		var waiting []*submission // more than a batch
+		var waiting []*submission // more than one batch
 		for i := range 5 {
 			waiting = append(waiting, submitAsync(c, fmt.Sprint(i+1), onTime))
 		}
@@ -712,8 +713,8 @@ func TestCloseStoresAndAnswersWhatWaitsAndRefusesTheRest(t *testing.T) {
 	})
 }
 
-// After Close nothing uses the stores: it waits for a write under way to return,
-// even for one that goes on when its time is up.
+// After Close nothing uses the stores any more. So Close waits until a write that has
+// begun returns, even if that takes longer than Close's own deadline.
 func TestCloseWaitsForTheWritesUnderWay(t *testing.T) {
 	for write, v := range map[string]event.Verdict{"row": late, "count": onTime, "dead letter": letter} {
 		for _, patience := range []time.Duration{time.Second, time.Hour} {
@@ -738,7 +739,7 @@ func TestCloseWaitsForTheWritesUnderWay(t *testing.T) {
 					pass(time.Minute)
 					select {
 					case err := <-closed:
-						t.Errorf("Close returned with a write under way: %v", err)
+						t.Errorf("Close returned before the write had ended: %v", err)
 					default:
 						close(release)
 						if err := <-closed; (err != nil) != (patience < time.Minute) {
