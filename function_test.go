@@ -24,7 +24,8 @@ import (
 	"github.com/tidemark-dev/tidemark/settings"
 )
 
-// functionPort has the test binary run as a function on that port.
+// functionPort is an environment variable. If it is set, the test binary runs as a
+// function that listens on this port.
 const functionPort = "TEST_FUNCTION_PORT"
 
 func init() {
@@ -33,7 +34,7 @@ func init() {
 	}
 }
 
-// A function takes a push and a flush, as a service does, through the framework.
+// A function takes pushes and flushes through the Functions Framework, as a service does.
 func TestAFunctionPushesAndFlushes(t *testing.T) {
 	t.Parallel()
 	url := startFunction(t, "DATA_DIR="+t.TempDir(), "FLUSH_QUIET=0")
@@ -42,7 +43,7 @@ func TestAFunctionPushesAndFlushes(t *testing.T) {
 		t.Errorf("an old event without a publish time: %d %s, want 200 and late", code, body)
 	}
 	if code, body := postAt(t, url+"/push/raw", "no event"); code != http.StatusOK || !strings.Contains(body, `"bad_json"`) {
-		t.Errorf("no event: %d %s, want 200 and the reason", code, body)
+		t.Errorf("a message that is no event: %d %s, want 200 and the reason", code, body)
 	}
 	if code, body := postAt(t, url+"/flush", ""); code != http.StatusOK || !strings.Contains(body, `"windows":[]`) {
 		t.Errorf("flush: %d %s, want 200 and no window", code, body)
@@ -60,7 +61,7 @@ func TestAFunctionPushesAndFlushes(t *testing.T) {
 	}
 }
 
-// A function that is set up wrong acknowledges nothing.
+// A function with bad settings acknowledges nothing.
 func TestAFunctionWithBadSettingsAnswersAnError(t *testing.T) {
 	t.Parallel()
 	url := startFunction(t, "WINDOW_DURATION=7s")
@@ -70,7 +71,8 @@ func TestAFunctionWithBadSettingsAnswersAnError(t *testing.T) {
 	}
 }
 
-// logLines counts the lines of a log by their message.
+// logLines counts the lines of a log by their message. It also checks that the line
+// "starting" has the settings.
 func logLines(t *testing.T, log *bytes.Buffer) map[string]int {
 	t.Helper()
 	counts := map[string]int{}
@@ -90,14 +92,15 @@ func logLines(t *testing.T, log *bytes.Buffer) map[string]int {
 	return counts
 }
 
-// health asks a function for its health, and returns the status of the answer.
+// health sends a function a request for /health and returns the status of the answer.
 func health(f *function) int {
 	answer := httptest.NewRecorder()
 	f.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/health", nil))
 	return answer.Code
 }
 
-// What keeps a function from starting may pass, and then it starts.
+// A function that could not start tries again with the next request, since the cause may
+// have gone.
 func TestAFunctionThatCouldNotStartTriesAgain(t *testing.T) {
 	t.Parallel()
 	taken := filepath.Join(t.TempDir(), "taken")
@@ -135,7 +138,8 @@ func TestAFunctionThatCouldNotStartTriesAgain(t *testing.T) {
 	}
 }
 
-// Settings stay as they are, so that nothing is tried again with bad ones.
+// Settings do not change while a process runs. So a function whose settings are bad does
+// not try to start again.
 func TestAFunctionReadsItsSettingsOnce(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
@@ -150,14 +154,14 @@ func TestAFunctionReadsItsSettingsOnce(t *testing.T) {
 	health(f)
 	once := looks
 	if code := health(f); code != http.StatusInternalServerError || looks != once {
-		t.Errorf("%d, and %d settings were read after %d, want 500 and none", code, looks-once, once)
+		t.Errorf("%d, and %d settings were read after %d, want 500 and no more settings read", code, looks-once, once)
 	}
 	if diff := cmp.Diff(map[string]int{"starting": 1, "the function cannot start": 1}, logLines(t, &log)); diff != "" {
 		t.Errorf("lines by message (-want +got):\n%s", diff)
 	}
 }
 
-// startFunction runs a function in a process of its own, and returns its address.
+// startFunction runs a function in a separate process and returns its URL.
 func startFunction(t *testing.T, env ...string) (url string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -216,8 +220,8 @@ func answeredBy(t *testing.T, client *http.Client, request *http.Request) (code 
 	return response.StatusCode, string(text)
 }
 
-// Cloud Run may speak HTTP/2 to a container, without TLS. Nothing is answered by the
-// server itself.
+// Cloud Run may speak HTTP/2 without TLS to a container. Every request reaches the
+// handler: the server answers none by itself.
 func TestTheServerSpeaksHTTP2WithoutTLS(t *testing.T) {
 	t.Parallel()
 	settings, err := settings.Load(map[string]string{"data-dir": t.TempDir()}, func(string) (string, bool) { return "", false })
@@ -250,7 +254,7 @@ func TestTheServerSpeaksHTTP2WithoutTLS(t *testing.T) {
 			t.Errorf("HTTP/%d: %d %s, want 200", major, code, body)
 		}
 	}
-	// OPTIONS * asks about the server as a whole, and is no route.
+	// OPTIONS * is about the server as a whole and has no route.
 	connection, err := net.Dial("tcp", listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)

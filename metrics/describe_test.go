@@ -6,12 +6,12 @@ import (
 	"testing"
 )
 
-// A description says what one metric is.
+// A description is everything that a metric says about itself.
 type description struct {
 	Name   string
 	Type   string   // counter, gauge or histogram
 	Labels []string // names, sorted
-	Help   string   // meaning, unit, and what to do about it if there is something to do
+	Help   string   // the meaning, the unit, and what to do about it, if anything
 }
 
 // descriptions returns Tidemark's own metrics, sorted by name.
@@ -22,7 +22,7 @@ func descriptions(t *testing.T, m *Metrics) []description {
 		t.Fatal(err)
 	}
 	var descriptions []description
-	for _, family := range families { // sorted by name
+	for _, family := range families { // Gather sorts them by name
 		if !strings.HasPrefix(family.GetName(), prefix) {
 			continue
 		}

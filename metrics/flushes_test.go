@@ -11,7 +11,7 @@ import (
 	"github.com/tidemark-dev/tidemark/flush"
 )
 
-// flushing returns a flush that takes a while and reports r.
+// flushing returns a flush that takes some time and reports r.
 func flushing(m *Metrics, c *clock, takes time.Duration, r *flush.Report) func(context.Context) flush.Report {
 	return m.Flush(func(context.Context) flush.Report {
 		c.advance(takes)
@@ -29,7 +29,7 @@ func TestFlushesAreMeasuredByTheirReports(t *testing.T) {
 	if diff := cmp.Diff(report, run(t.Context())); diff != "" {
 		t.Errorf("report (-want +got)\n%s", diff)
 	}
-	first := float64(clock.UnixMilli()) / 1000 // when it ended
+	first := float64(clock.UnixMilli()) / 1000 // the time when the flush ended
 	expect(t, m, map[string]float64{
 		`flushes_total{outcome="ok"}`:          1,
 		"flush_seconds_count":                  1,
@@ -40,7 +40,8 @@ func TestFlushesAreMeasuredByTheirReports(t *testing.T) {
 		"flush_last_success_timestamp_seconds": first,
 	})
 
-	// A flush that fails in part counts what it did, and is no success.
+	// If a flush fails in part, what it did is counted, but it is not counted as a
+	// success.
 	report = flush.Report{Windows: make([]flush.Window, 1), Held: 1, Errors: []error{errors.New("one"), errors.New("two")}}
 	run(t.Context())
 	expect(t, m, map[string]float64{
@@ -54,7 +55,7 @@ func TestFlushesAreMeasuredByTheirReports(t *testing.T) {
 		"flush_last_success_timestamp_seconds": first,
 	})
 
-	// One that has nothing to do is one.
+	// A flush that has nothing to do is a success.
 	report = flush.Report{}
 	run(t.Context())
 	if got, want := samples(t, m)["flush_last_success_timestamp_seconds"], first+1; got != want {
@@ -69,7 +70,7 @@ func TestAFlushThatPanicsIsNoSuccess(t *testing.T) {
 	func() {
 		defer func() {
 			if recover() == nil {
-				t.Error("the panic did not pass")
+				t.Error("the panic was not passed on")
 			}
 		}()
 		run(t.Context())
@@ -88,6 +89,6 @@ func TestFlushPassesTheContextOn(t *testing.T) {
 	})
 	run(context.WithValue(t.Context(), key{}, "here"))
 	if got != "here" {
-		t.Errorf("the flush got another context")
+		t.Errorf("the flush did not get the caller's context")
 	}
 }

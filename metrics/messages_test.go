@@ -26,7 +26,7 @@ func (f submitFunc) Submit(ctx context.Context, m event.Message, v event.Verdict
 	return f(ctx, m, v)
 }
 
-// stored is an ingester that stores every message as it was classified.
+// stored is an ingester that stores every message with the verdict that it was given.
 var stored = submitFunc(func(_ context.Context, _ event.Message, v event.Verdict) (event.Verdict, error) { return v, nil })
 
 var letter = event.Verdict{Status: event.DeadLetter, Reason: event.BadJSON, Err: errors.New("no JSON")}
@@ -64,7 +64,7 @@ func TestTheVerdictThatCountsIsTheOneStoredUnder(t *testing.T) {
 	expect(t, m, map[string]float64{`messages_total{reason="rejected",verdict="dead_letter"}`: 1})
 }
 
-// The causes are told apart as the ingester of production reports them.
+// The errors are those that the real ingester returns.
 func TestFailuresAreCountedByCause(t *testing.T) {
 	t.Parallel()
 	away := errors.New("away")
@@ -130,7 +130,8 @@ func TestFailuresAreCountedByCause(t *testing.T) {
 	}
 }
 
-// A write that failed before the sender went away counts as a failure of storage.
+// If a write fails and the sender goes away after that, the cause of the failure is
+// storage.
 func TestAFailedWriteIsStoragesFaultThoughTheSenderHasGone(t *testing.T) {
 	t.Parallel()
 	m, _ := newMetrics()
@@ -148,7 +149,7 @@ func TestDelayIsFromPublishToStoredOfEventsOnly(t *testing.T) {
 	const second = time.Second
 	for _, tc := range []struct {
 		name    string
-		age     time.Duration // of the message, when Submit is called
+		age     time.Duration // of the message when Submit is called
 		source  event.PublishTimeSource
 		verdict event.Verdict
 		count   float64
@@ -173,7 +174,7 @@ func TestDelayIsFromPublishToStoredOfEventsOnly(t *testing.T) {
 			}
 			got := samples(t, m)
 			if count, sum := got["publish_to_stored_seconds_count"], got["publish_to_stored_seconds_sum"]; count != tc.count || sum != tc.sum {
-				t.Errorf("%v delays of %v s together, want %v of %v s", count, sum, tc.count, tc.sum)
+				t.Errorf("%v delays with a sum of %v s, want %v with a sum of %v s", count, sum, tc.count, tc.sum)
 			}
 		})
 	}
@@ -197,7 +198,8 @@ func TestDelaysFromMillisecondsToAnHourAreToldApart(t *testing.T) {
 	}
 }
 
-// A reason that package event gains must be here from the start as well.
+// A reason that is new in package event must have a series from the start, like the
+// others.
 func TestReasonsAreThoseOfPackageEvent(t *testing.T) {
 	t.Parallel()
 	var got []string
@@ -212,8 +214,8 @@ func TestReasonsAreThoseOfPackageEvent(t *testing.T) {
 	}
 }
 
-// constants returns the values of the string constants of the given type that a
-// Go file declares.
+// constants returns the values of the string constants of the given type that are
+// declared in a Go file.
 func constants(t *testing.T, file, typeName string) []string {
 	t.Helper()
 	parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)

@@ -31,7 +31,7 @@ func newMetrics() (*Metrics, *clock) {
 	return New(c.now), c
 }
 
-// scrape returns the answer of GET /metrics.
+// scrape returns the body of GET /metrics.
 func scrape(t *testing.T, m *Metrics) string {
 	t.Helper()
 	w := httptest.NewRecorder()
@@ -42,8 +42,8 @@ func scrape(t *testing.T, m *Metrics) string {
 	return w.Body.String()
 }
 
-// samples returns Tidemark's own series and their values as they are scraped,
-// without the prefix.
+// samples returns Tidemark's own series with their values, read from a scrape. Their
+// names are without the prefix.
 func samples(t *testing.T, m *Metrics) map[string]float64 {
 	t.Helper()
 	values := map[string]float64{}
@@ -62,7 +62,7 @@ func samples(t *testing.T, m *Metrics) map[string]float64 {
 	return values
 }
 
-// moved returns the series that are not zero, without the buckets of histograms.
+// moved returns the series that are not zero, except for the buckets of histograms.
 func moved(t *testing.T, m *Metrics) map[string]float64 {
 	t.Helper()
 	values := samples(t, m)
@@ -74,7 +74,7 @@ func moved(t *testing.T, m *Metrics) map[string]float64 {
 	return values
 }
 
-// expect fails the test unless exactly the given series have moved.
+// expect fails the test unless exactly these series are not zero, with these values.
 func expect(t *testing.T, m *Metrics, want map[string]float64) {
 	t.Helper()
 	if diff := cmp.Diff(want, moved(t, m)); diff != "" {
@@ -151,9 +151,9 @@ func TestDescriptionsAreOfAllMetricsOfOurOwn(t *testing.T) {
 	for _, d := range descriptions(t, m) {
 		got = append(got, d.Type+" "+d.Name+" "+strings.Join(d.Labels, ","))
 		if !strings.HasSuffix(d.Help, ".") && !strings.HasSuffix(d.Help, ").") {
-			t.Errorf("%s: help %q is no sentence", d.Name, d.Help)
+			t.Errorf("%s: help %q is not a sentence", d.Name, d.Help)
 		}
-		// What is described is what is scraped.
+		// A scrape must show the same help and type as the description.
 		if !strings.Contains(scrape(t, m), "# HELP "+d.Name+" "+d.Help+"\n# TYPE "+d.Name+" "+d.Type+"\n") {
 			t.Errorf("%s is not scraped as it is described: %+v", d.Name, d)
 		}

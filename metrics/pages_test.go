@@ -10,8 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// The table of docs/logs.md has each metric with its labels, and no other. (Package infra
-// tests that no page names a metric that does not exist.)
+// The table of docs/logs.md must have each metric with its labels, and no others.
+// (Package infra tests that no page names a metric that does not exist.)
 func TestEveryMetricIsOnItsPage(t *testing.T) {
 	t.Parallel()
 	exist := map[string]bool{}

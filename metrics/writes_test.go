@@ -12,12 +12,12 @@ import (
 	"github.com/tidemark-dev/tidemark/windowstore"
 )
 
-// A stubWarehouse is a warehouse and a counter store that stores nothing. Its
-// writes panic, or return err.
+// A stubWarehouse is a warehouse and a counter store that stores nothing. Its writes
+// panic, or return err.
 type stubWarehouse struct {
-	warehouse.Warehouse // for what no test calls
+	warehouse.Warehouse // nil: for methods that no test calls
 
-	during func(rows int) // runs during a write, if set
+	during func(rows int) // called during a write if set
 	panics bool
 	err    error
 	closed bool
@@ -68,7 +68,7 @@ func TestWritesAreMeasuredByStepAndOutcome(t *testing.T) {
 	t.Parallel()
 	steps := []struct {
 		step  string
-		write func(context.Context, *Metrics, *stubWarehouse) error // of five rows
+		write func(context.Context, *Metrics, *stubWarehouse) error // writes five rows
 	}{
 		{"raw", func(ctx context.Context, m *Metrics, w *stubWarehouse) error {
 			return m.Warehouse(w).AppendRaw(ctx, make([]warehouse.RawRow, 5))
@@ -137,7 +137,8 @@ func TestScannedBytesAreSummedByQuery(t *testing.T) {
 	}
 }
 
-// BigQuery bills more bytes than it reads. The author of an alert must know this.
+// BigQuery bills more bytes than a query reads. Whoever sets up an alert must learn this
+// from the metric's help.
 func TestTheHelpOfScannedBytesNamesTheLeastThatIsBilled(t *testing.T) {
 	t.Parallel()
 	descriptions := descriptions(t, New(time.Now))
@@ -146,7 +147,7 @@ func TestTheHelpOfScannedBytesNamesTheLeastThatIsBilled(t *testing.T) {
 			return
 		}
 	}
-	t.Errorf("none says so: %+v", descriptions)
+	t.Errorf("no help says that at least 10 MB are billed: %+v", descriptions)
 }
 
 func TestAWriteThatPanicsIsNoSuccess(t *testing.T) {
@@ -155,7 +156,7 @@ func TestAWriteThatPanicsIsNoSuccess(t *testing.T) {
 	func() {
 		defer func() {
 			if recover() == nil {
-				t.Error("the panic did not pass")
+				t.Error("the panic was not passed on")
 			}
 		}()
 		_ = m.Warehouse(&stubWarehouse{panics: true}).AppendRaw(t.Context(), make([]warehouse.RawRow, 5))

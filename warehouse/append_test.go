@@ -9,13 +9,13 @@ import (
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
-// table stores rows and refuses those in bad, naming them or not.
+// table stores rows, and refuses an append that has rows in bad.
 type table struct {
 	bad    map[string]bool
 	naming bool
-	most   int              // rows that a refusal names; 0 for all
-	sure   bool             // refusals are certain
-	down   map[string]error // errors that are no refusal, by row
+	most   int              // how many rows a refusal names at most; 0 for no limit
+	sure   bool             // whether refusals are certain
+	down   map[string]error // other errors than refusals, by row
 
 	stored  []string
 	appends int
@@ -108,12 +108,12 @@ func TestAppendEach(t *testing.T) {
 	}
 }
 
-// The table was at fault, and was repaired before it was compared with the schema: the
+// The table was at fault, and was repaired before it was compared with the schema. So the
 // refusal looks as if the rows were at fault.
 func TestAppendEachRejectsNothingThatATableAtFaultRefused(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
-		named    map[int]error // by each refusal
+		named    map[int]error // the rows that each refusal names
 		refusals int
 	}{
 		"a row alone":                          {map[int]error{0: errors.New("out of range")}, 1},
@@ -140,8 +140,8 @@ func TestAppendEachRejectsNothingThatATableAtFaultRefused(t *testing.T) {
 	}
 }
 
-// A refused row that cannot be appended again for a passing reason, or for a table
-// that turns out to be at fault, is left for another time.
+// If the second append of a refused row fails in passing, or because the table turns out
+// to be at fault, the row is not rejected: its message comes again later.
 func TestAppendEachRejectsNothingThatIsNotRefusedAgain(t *testing.T) {
 	t.Parallel()
 	away := errors.New("away")
@@ -161,7 +161,8 @@ func TestAppendEachRejectsNothingThatIsNotRefusedAgain(t *testing.T) {
 	}
 }
 
-// What names no row of the append is taken for a refusal that names none.
+// A refusal that names a row which is not in the append is treated as one that names no
+// row.
 func TestAppendEachEndsWhateverIsNamed(t *testing.T) {
 	t.Parallel()
 	outcomes := warehouse.AppendEach(t.Context(), []string{"a", "b"}, func(context.Context, []string) error {

@@ -15,8 +15,8 @@ import (
 	"github.com/tidemark-dev/tidemark/window"
 )
 
-// Whatever the settings, the message made of a raw row is to them the event that
-// the row came from.
+// With any settings, the message that is created from a raw row gets the same verdict as
+// the message that the row came from.
 func TestTheMessageOfARawRowIsItsEvent(t *testing.T) {
 	t.Parallel()
 	traffic := testlog.Traffic(t)
@@ -67,7 +67,7 @@ func checkMessages(t *testing.T, r event.Rules, bodies [][]byte) {
 		}
 		got := c.Classify(again)
 		if r.EventTime.Attribute() != "" {
-			got.EventTime = want.EventTime // of which the row has the window only
+			got.EventTime = want.EventTime // the row has the event's window, but not this time
 		}
 		if diff := cmp.Diff(want, got); diff != "" || again.ID != m.ID || !again.PublishTime.Equal(m.PublishTime) {
 			t.Fatalf("message %s of %s published %v: (-want +got)\n%s", m.ID, again.ID, again.PublishTime, diff)

@@ -11,13 +11,14 @@ import (
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
-// named returns the values of the item's row by column. The row is the item's again.
+// named returns the values of the item's row by column. It also checks that the item can
+// be read back from the row.
 func named[T any](t *testing.T, table warehouse.TableOf[T], item *T) map[string]any {
 	t.Helper()
 	row := table.Row(item)
 	back, err := table.Item(row)
 	if diff := cmp.Diff(row, table.Row(&back)); err != nil || diff != "" {
-		t.Errorf("the row of %s is read as another: %v (-want +got)\n%s", table.Name, err, diff)
+		t.Errorf("a row of %s that is written and read again differs: %v (-want +got)\n%s", table.Name, err, diff)
 	}
 	if len(row) != len(table.Columns) {
 		t.Fatalf("a row of %s has %d values, want %d", table.Name, len(row), len(table.Columns))
@@ -29,10 +30,11 @@ func named[T any](t *testing.T, table warehouse.TableOf[T], item *T) map[string]
 	return values
 }
 
-// at returns an instant of its own for each n.
+// at returns a different time for each n.
 func at(n int) time.Time { return time.Date(2026, 3, 14, 9, 26, n, 589_793_000, time.UTC) }
 
-// Every value is in its own column: no two of a kind are equal.
+// Each value must be in its own column. So that a mix-up shows, no two values of a type
+// are equal.
 func TestRowsHaveEveryValueInItsColumn(t *testing.T) {
 	t.Parallel()
 	lat, lng := 48.8566, 2.3522
@@ -90,7 +92,8 @@ func checkLetter(t *testing.T, letter warehouse.DeadLetter, want []map[string]an
 	for _, part := range letter.Parts() {
 		got = append(got, named(t, warehouse.DeadLetterTable(accesslog.Layout()), &part))
 	}
-	// The data is compared apart: a diff of it would take minutes.
+	// The data is compared by another function than the rest, since cmp would take
+	// minutes to compute their difference.
 	same := cmp.Comparer(func(a, b []byte) bool { return string(a) == string(b) })
 	if diff := cmp.Diff(want, got, same); len(diff) > 0 {
 		t.Errorf("rows (-want +got):\n%.2000s", diff)

@@ -15,7 +15,7 @@ func TestKeyTellsKindsAndIDsApart(t *testing.T) {
 	for _, pair := range [][2]string{{"message", "1"}, {"message", "2"}, {"attribute:a", "1"}, {"message", ""}, {"", "message"}, {"messag", "e1"}} {
 		key := windowstore.KeyOf(pair[0], pair[1])
 		if seen[key] {
-			t.Errorf("the key of kind %q, id %q is another's", pair[0], pair[1])
+			t.Errorf("the key of kind %q, id %q is the same as that of another id", pair[0], pair[1])
 		}
 		seen[key] = true
 		if key != windowstore.KeyOf(pair[0], pair[1]) {
@@ -37,7 +37,7 @@ func TestCheckMeaning(t *testing.T) {
 		name     string
 		pipeline string
 		meaning  windowstore.Meaning
-		problems []string // a part of each
+		problems []string // a part of each problem
 	}{
 		{"as recorded", "a", meaning(time.Minute, "raw_a", "agg_a"), nil},
 		{"new with tables of its own", "c", meaning(time.Hour, "raw_c", "agg_c"), nil},

@@ -10,7 +10,7 @@ import (
 	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 )
 
-// A log that another program has written to may hold what is no time.
+// If another program has written to the log, a window start in it may not be a time.
 func TestAnAuditNamesAWindowStartItCannotRead(t *testing.T) {
 	t.Parallel()
 	path := newFile(t)

@@ -13,8 +13,8 @@ import (
 	"github.com/tidemark-dev/tidemark/warehouse/sqlitetables"
 )
 
-// labRows returns n rows of the lab's size, whose ids go up from first, 120 to a
-// window.
+// labRows returns n rows of the lab's size. Their ids are numbers from first on, and 120
+// of them are in each window.
 func labRows(first, n int) []warehouse.RawRow {
 	lat, lng := 48.8566, 2.3522
 	rows := make([]warehouse.RawRow, n)
@@ -35,7 +35,7 @@ func labRows(first, n int) []warehouse.RawRow {
 	return rows
 }
 
-// filled returns a warehouse with n of the lab's rows.
+// filled returns a warehouse with n rows of the lab's size.
 func filled(b *testing.B, n int) *sqlitetables.Warehouse {
 	b.Helper()
 	w := open(b, filepath.Join(b.TempDir(), "warehouse.db"), accesslog.Layout())

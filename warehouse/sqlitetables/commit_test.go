@@ -11,8 +11,8 @@ import (
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
-// Every write of the warehouse, with its COMMIT failing: it must be an error, store
-// nothing, and succeed when it is repeated.
+// Every write of the warehouse is tried while COMMIT fails. The write must return an
+// error and store nothing, and must succeed when it is repeated afterwards.
 func TestAnAppendWhoseCommitFailsIsAnErrorAndStoresNothing(t *testing.T) {
 	t.Parallel()
 	for table, appendTo := range map[string]func(ctx context.Context, w *Warehouse) error{
@@ -32,7 +32,7 @@ func TestAnAppendWhoseCommitFailsIsAnErrorAndStoresNothing(t *testing.T) {
 			allow := sqlitefault.RefuseCommits(w.path)
 			defer allow()
 			if err := appendTo(t.Context(), w); err == nil {
-				t.Error("an append whose commit failed is taken for a success")
+				t.Error("an append returned no error, though its commit failed")
 			}
 			w.wantRows(t, table, 0)
 			allow()
@@ -51,7 +51,7 @@ func TestAFileWhoseTablesAreNotCommittedIsNotOpened(t *testing.T) {
 	defer allow()
 	if w, err := Open(t.Context(), config); err == nil {
 		w.Close()
-		t.Error("the warehouse has no tables and is open")
+		t.Error("Open succeeded, though the tables could not be created")
 	}
 	allow()
 	w, err := Open(t.Context(), config)

@@ -38,7 +38,7 @@ func open(t testing.TB, path string, l warehouse.Layout) *sqlitetables.Warehouse
 	return w
 }
 
-// openFile opens the database file itself, as another program would.
+// openFile opens the database file directly, as another program would.
 func openFile(t testing.TB, path string) *sql.DB {
 	t.Helper()
 	db, err := sql.Open("sqlite", path)
@@ -49,7 +49,7 @@ func openFile(t testing.TB, path string) *sql.DB {
 	return db
 }
 
-// query returns the suite's way to read the file.
+// query returns the function by which the suite queries the file.
 func query(db *sql.DB, l warehouse.Layout) warehousetest.Query {
 	types := map[string]warehouse.Type{"finalized_at": warehouse.Timestamp, "updated_at": warehouse.Timestamp}
 	for _, table := range warehouse.Tables(l) {
@@ -88,8 +88,8 @@ func query(db *sql.DB, l warehouse.Layout) warehousetest.Query {
 	}
 }
 
-// neutral returns a value of SQLite in the suite's form. It takes only what the
-// package documents to be in the file.
+// neutral converts a value of SQLite to the suite's form. It accepts only values that the
+// package documents.
 func neutral(typ warehouse.Type, value any) (any, error) {
 	switch v := value.(type) {
 	case string:

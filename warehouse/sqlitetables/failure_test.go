@@ -56,10 +56,10 @@ func (w *Warehouse) exec(t *testing.T, statement string) {
 func TestAFullDiskIsAPassingErrorThatSaysSo(t *testing.T) {
 	t.Parallel()
 	w := openTemp(t)
-	w.exec(t, "PRAGMA max_page_count = 50") // SQLITE_FULL, as from a disk that is
+	w.exec(t, "PRAGMA max_page_count = 50") // makes SQLite fail with SQLITE_FULL, as a full disk does
 	err := w.AppendDeadLetters(t.Context(), letters(10, 10, 1<<20))
 	if err == nil {
-		t.Fatal("appended to a full disk")
+		t.Fatal("an append to a full disk returned no error")
 	}
 	for _, want := range []string{"database or disk is full", w.path, "dead_letter"} {
 		if !strings.Contains(err.Error(), want) {
@@ -69,7 +69,7 @@ func TestAFullDiskIsAPassingErrorThatSaysSo(t *testing.T) {
 	var refused *warehouse.RefusedError
 	var table *warehouse.TableError
 	if errors.As(err, &refused) || errors.As(err, &table) {
-		t.Errorf("error %v is not passing", err)
+		t.Errorf("error %v, want one that is neither a refusal nor a fault of the table", err)
 	}
 	w.wantRows(t, "dead_letter", 0)
 
@@ -87,7 +87,7 @@ func TestARowTooLargeIsRefusedByItsIndexAndNothingIsStored(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The limit is a gigabyte, which a test cannot wait for.
+	// The real limit is a gigabyte, for which a test cannot wait. This lowers it.
 	if _, err := sqlite.Limit(conn, sqlite3.SQLITE_LIMIT_LENGTH, 1<<20); err != nil {
 		t.Fatal(err)
 	}
@@ -141,13 +141,14 @@ func TestWaitingForAnotherWriterEndsWithTheContext(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// Far less than the busy timeout, which would end in another error.
+	// The deadline is much shorter than SQLite's busy timeout, which would give another
+	// error.
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if err := w.AppendDeadLetters(ctx, letters(10)); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error %v, want the context's", err)
 	}
-	w.wantRows(t, "dead_letter", 0) // readers do not wait
+	w.wantRows(t, "dead_letter", 0) // readers do not wait for the writer
 
 	if err := tx.Rollback(); err != nil {
 		t.Fatal(err)
@@ -168,7 +169,7 @@ func TestCountingEndsWithTheContext(t *testing.T) {
 	if err := w.AppendRaw(t.Context(), rows); err != nil {
 		t.Fatal(err)
 	}
-	// Minutes of work.
+	// Without the deadline this count would take minutes.
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	starts := make([]time.Time, 100_000)

@@ -24,14 +24,14 @@ func inspect(t *testing.T, path string) sqlitetables.Inspection {
 	return found
 }
 
-// Every fault is found, and what is to be done about it makes the file one that
-// Open takes and that has nothing wrong.
+// Every fault is found. If the SQL that Inspect gives for the faults is run, Open accepts
+// the file and Inspect finds no more faults.
 func TestInspectFindsWhatMendMends(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		damage string
 		says   string
-		stale  bool // no fault: it still works
+		stale  bool // the view is old but works, so this is not a fault
 	}{
 		{"DROP INDEX raw_by_window; DROP VIEW events; ALTER TABLE raw DROP COLUMN message_id", "column message_id is missing", false},
 		{"DROP VIEW events; ALTER TABLE raw RENAME COLUMN ip TO address", "column ip is missing", false},
@@ -48,7 +48,7 @@ func TestInspectFindsWhatMendMends(t *testing.T) {
 		if test.stale {
 			faults = found.Stale
 		} else if err := reopen(path); err == nil {
-			t.Errorf("%s: Open takes the file", test.damage)
+			t.Errorf("%s: Open accepts the file", test.damage)
 		}
 		if len(found.Faults)+len(found.Stale) != len(faults) || !slices.ContainsFunc(faults, func(f sqlitetables.Fault) bool { return strings.Contains(f.What, test.says) }) {
 			t.Errorf("%s: found %+v, want %q", test.damage, found, test.says)
@@ -68,7 +68,7 @@ func TestInspectFindsWhatMendMends(t *testing.T) {
 			t.Errorf("%s, mended: %+v", test.damage, found)
 		}
 		if n := count(t, path, "sqlite_schema WHERE type = 'index' AND name = 'raw_by_window' AND tbl_name = 'raw'"); n != 1 {
-			t.Errorf("%s, mended: raw has no index of its own", test.damage)
+			t.Errorf("%s, repaired: the index raw_by_window of raw is missing", test.damage)
 		}
 	}
 }
@@ -90,7 +90,7 @@ func TestInspectChangesNothing(t *testing.T) {
 		t.Errorf("the file has changed: %v", err)
 	}
 	if files, err := os.ReadDir(filepath.Dir(path)); err != nil || len(files) != 1 {
-		t.Errorf("files %v, %v; want the one", files, err)
+		t.Errorf("files %v, %v; want only the warehouse", files, err)
 	}
 	absent := filepath.Join(t.TempDir(), "absent.db")
 	_, err = sqlitetables.Inspect(t.Context(), sqlitetables.Config{Path: absent, Layout: accesslog.Layout()})
@@ -98,7 +98,7 @@ func TestInspectChangesNothing(t *testing.T) {
 		t.Errorf("without a file: %v", err)
 	}
 	if _, err := os.Stat(absent); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("the file was made: %v", err)
+		t.Errorf("the file was created: %v", err)
 	}
 }
 

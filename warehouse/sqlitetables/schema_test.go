@@ -38,7 +38,7 @@ func count(t *testing.T, path, table string) (n int) {
 	return n
 }
 
-// execFile runs statements on the file as another program would.
+// execFile runs statements on the file directly, as another program would.
 func execFile(t *testing.T, path string, statements ...string) {
 	t.Helper()
 	db := openFile(t, path)
@@ -58,7 +58,7 @@ func reopen(path string) error {
 	return w.Close()
 }
 
-// newFile returns the path of a warehouse that has been made and closed.
+// newFile creates a warehouse, closes it, and returns its path.
 func newFile(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "warehouse.db")
@@ -76,8 +76,8 @@ func TestRowsOutliveTheProcess(t *testing.T) {
 		if err := w.AppendRaw(t.Context(), []warehouse.RawRow{row(fmt.Sprint(i))}); err != nil {
 			t.Fatal(err)
 		}
-		// Not closed before the next is opened: an append is durable when it
-		// returns, and processes may share the file.
+		// The warehouse is not closed before it is opened again. An append is durable
+		// when it returns, and several processes may use the file at the same time.
 	}
 	if n := count(t, path, "raw"); n != 3 {
 		t.Errorf("%d rows, want 3", n)
@@ -119,7 +119,7 @@ func TestOpenNamesTheFileItCannotOpen(t *testing.T) {
 func TestProcessesMayOpenANewFileAtOnce(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	for file := range 20 { // the locks meet only now and then
+	for file := range 20 { // the openings get in each other's way only now and then
 		var wg sync.WaitGroup
 		for range 8 {
 			wg.Go(func() {
@@ -192,7 +192,7 @@ func TestATableThatIsNotAsItMustBeIsNamed(t *testing.T) {
 	for name, tc := range map[string]struct {
 		change []string
 		table  string
-		want   string // empty: it opens
+		want   string // empty if Open succeeds
 	}{
 		"missing column": {
 			[]string{"DROP VIEW events", "ALTER TABLE raw DROP COLUMN ip"}, "raw", "column ip is missing, want type TEXT"},
@@ -216,7 +216,7 @@ func TestATableThatIsNotAsItMustBeIsNamed(t *testing.T) {
 			t.Parallel()
 			path := newFile(t)
 			for _, change := range tc.change {
-				// SQLite checks all views when a column goes.
+				// SQLite refuses to drop a column that a view or an index still uses.
 				if strings.Contains(change, "DROP COLUMN") {
 					execFile(t, path, "DROP VIEW IF EXISTS events", "DROP VIEW IF EXISTS dead_letters", "DROP INDEX IF EXISTS raw_by_window")
 				}

@@ -21,7 +21,7 @@ func shell(t *testing.T, dir, sql string) string {
 	t.Helper()
 	program, err := exec.LookPath("sqlite3")
 	if err != nil {
-		t.Skip("no sqlite3 shell on the PATH to read the file with")
+		t.Skip("the sqlite3 shell is not on the PATH")
 	}
 	command := exec.Command(program, "-batch", "-init", "/dev/null")
 	command.Dir = dir
@@ -76,8 +76,8 @@ func TestTheShellReadsTheFileWhileItIsOpen(t *testing.T) {
 	}
 }
 
-// lagQuery returns the lab's query of event time against processing time, as the
-// documents have it for SQLite.
+// lagQuery returns the lab's query of event time and processing time, in the version for
+// SQLite that is in the documentation.
 func lagQuery(t *testing.T) string {
 	t.Helper()
 	query, err := os.ReadFile("../../docs/lag.sql")
@@ -87,8 +87,8 @@ func lagQuery(t *testing.T) string {
 	return string(query)
 }
 
-// Of many events the query shows the newest, each once, so that a user sees the lag of
-// now and not the first minutes of the file.
+// If there are many events, the query returns the newest, each once. So a user sees the
+// present lag, and not that of the first minutes of the file.
 func TestTheLagQueryShowsTheNewestEvents(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "warehouse.db")
@@ -100,7 +100,7 @@ func TestTheLagQueryShowsTheNewestEvents(t *testing.T) {
 		happened := start.Add(time.Duration(i) * time.Second)
 		r.Event = accesslog.Record{Timestamp: happened}.Event()
 		r.ProcessingTime = happened.Add(100 * time.Millisecond)
-		if i >= 2000 && i%4 == 0 { // the newer events lag, and are delivered twice
+		if i >= 2000 && i%4 == 0 { // of the newer events every fourth lags and is delivered twice
 			r.ProcessingTime = happened.Add(time.Minute)
 			rows = append(rows, r)
 		}
@@ -114,7 +114,7 @@ func TestTheLagQueryShowsTheNewestEvents(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	db.SetMaxOpenConns(1) // what is attached belongs to a connection
+	db.SetMaxOpenConns(1) // an attached database exists only in its connection
 	if _, err := db.Exec("ATTACH ? AS logs", path); err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,8 @@ import (
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
-// People mend rows by hand; what they break must not be sent as if it were whole.
+// People sometimes repair rows by hand. A dead letter that they broke must not be sent as
+// if it were complete.
 func TestABrokenDeadLetterIsAnErrorThatNamesIt(t *testing.T) {
 	t.Parallel()
 	for name, breakIt := range map[string]string{

@@ -19,8 +19,9 @@ import (
 	"github.com/tidemark-dev/tidemark/windowstore/sharded"
 )
 
-// Every request, whole: what it asks for, and that it asks for nothing else, as a
-// transaction or a read in the past. DOCS is the root of the database's documents.
+// The table has every request completely, so that nothing else can be in a request, for
+// example a transaction or a read in the past. DOCS stands for the name under which all
+// documents of the database are.
 func TestWhatFirestoreIsAsked(t *testing.T) {
 	t.Parallel()
 	shard := sharded.ShardInfo{Name: "s", Window: minute(1), CreateTime: time.Unix(7, 0), UpdateTime: time.Unix(9, 1000)}
@@ -136,14 +137,14 @@ func pendingQuery(start string) string {
 		` + start + `}`
 }
 
-// The times of a shard are those of its document, and the time of a query that of the
-// service.
+// The times of a shard are those that Firestore gives to its document. The time of a
+// query is Firestore's too.
 func TestTimesAreTheServices(t *testing.T) {
 	onEach(t, func(t *testing.T, on place) {
 		docs := on.open(t).Pipeline("p")
 		store := sharded.New(sharded.Config{
 			Documents: docs, Pipeline: "p", Meaning: meaning("p"), Writer: sharded.NewWriter(),
-			Now: jumping(), // so that it writes the document again
+			Now: jumping(), // so that the store writes to the same document again
 		})
 		for i := range 2 {
 			if err := add(t.Context(), store, 1, i, i+1); err != nil {
@@ -161,7 +162,7 @@ func TestTimesAreTheServices(t *testing.T) {
 			t.Errorf("creation, update and window of the shard (-want +got):\n%s", diff)
 		}
 		if readTime.Before(got[1]) {
-			t.Errorf("read at %v, before the last write at %v", readTime, got[1])
+			t.Errorf("the read time %v is before the last write at %v", readTime, got[1])
 		}
 	})
 }
@@ -177,7 +178,7 @@ func TestTheReadTimeIsByTheServicesClock(t *testing.T) {
 	}
 }
 
-// Without a batch that cannot be read a count would be too small.
+// If a batch that cannot be read were ignored, a count would be too low.
 func TestADocumentThatIsNoShardIsAnError(t *testing.T) {
 	onEach(t, func(t *testing.T, on place) {
 		window := &pb.Value{ValueType: &pb.Value_TimestampValue{TimestampValue: timestamppb.New(minute(1))}}
@@ -209,7 +210,8 @@ func TestADocumentThatIsNoShardIsAnError(t *testing.T) {
 	})
 }
 
-// An answer that is not for every write says nothing of any.
+// If Firestore does not return one status for each write, it is not known which write a
+// status is for. So every write of the request counts as failed.
 func TestASettleWithoutAnAnswerForEachShardIsAnError(t *testing.T) {
 	onEach(t, func(t *testing.T, on place) {
 		option := grpc.WithChainUnaryInterceptor(func(ctx context.Context, name string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {

@@ -19,16 +19,16 @@ import (
 	"github.com/tidemark-dev/tidemark/windowstore/sharded"
 )
 
-// Sixteen writers and two flushers work on one window and die all the time: what
-// a writer had not been told is stored, its successor adds again. In the end the
-// aggregate is the number of ids.
+// Sixteen writers and two flushers work on one window and die again and again. After a
+// death, the call that was open may have been applied or not, and the successor of a
+// writer adds the same keys again. In the end the aggregate must be the number of ids.
 func TestWritersAndFlushersThatDieCountExactly(t *testing.T) {
 	onEach(t, func(t *testing.T, on place) {
 		const writers, adds, keysPerAdd = 16, 12, 8
 		w := &mortals{random: rand.New(rand.NewPCG(rand.Uint64(), 1))}
 		db := on.open(t, grpc.WithChainUnaryInterceptor(w.unary), grpc.WithChainStreamInterceptor(w.stream))
 		docs := db.Pipeline("p")
-		start := time.Now().UTC().Truncate(time.Minute).Add(-10 * time.Minute) // due
+		start := time.Now().UTC().Truncate(time.Minute).Add(-10 * time.Minute) // the window is due
 		aggregate := &counts{}
 
 		done := make(chan struct{})
@@ -49,7 +49,7 @@ func TestWritersAndFlushersThatDieCountExactly(t *testing.T) {
 			adders.Go(func() {
 				store := newStore(docs)
 				for i := range adds {
-					from := (a*adds + i) * (keysPerAdd - 1) // its first key is the last of the one before
+					from := (a*adds + i) * (keysPerAdd - 1) // the first key of each batch is the last key of the batch before
 					batch := []windowstore.Increment{{Window: start, Keys: keys(from, from+keysPerAdd)}}
 					for err := errors.New("not yet"); err != nil; {
 						if died := w.live(t.Context(), func(ctx context.Context) { err = store.Add(ctx, batch) }); died {
@@ -71,7 +71,7 @@ func TestWritersAndFlushersThatDieCountExactly(t *testing.T) {
 			t.Errorf("pending: %v", windows)
 		}
 		if w.deaths < 20 {
-			t.Errorf("%d deaths: the test tries nothing", w.deaths)
+			t.Errorf("%d deaths: too few for this test", w.deaths)
 		}
 		t.Logf("%d calls, %d deaths, %d appends", w.calls, w.deaths, aggregate.appends)
 	})
@@ -85,8 +85,8 @@ func flusher(store *sharded.Store, aggregate warehouse.Aggregate) *flush.Flusher
 	})
 }
 
-// mortals decides about the calls of processes: which are lost, before or after
-// they were applied, and which are their caller's last.
+// mortals decides what becomes of the calls of processes. A call may be lost before or
+// after it was applied, and the process may die of it.
 type mortals struct {
 	mu            sync.Mutex
 	random        *rand.Rand
@@ -94,10 +94,11 @@ type mortals struct {
 	spared        bool
 }
 
-// lifeKey is the key of a context's cancel function, by which a process dies.
+// lifeKey is the key in a context under which its cancel function is. A process dies when
+// this function is called.
 type lifeKey struct{}
 
-// live does some work of a process and reports whether the process died of it.
+// live runs the work of a process and reports whether the process died meanwhile.
 func (m *mortals) live(ctx context.Context, work func(context.Context)) (died bool) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -111,7 +112,8 @@ func (m *mortals) immortal() {
 	m.spared = true
 }
 
-// fate makes a call, or not, and loses its answer, or not.
+// fate decides by chance whether a call is made, whether its answer is lost, and whether
+// the process dies.
 func (m *mortals) fate(ctx context.Context, call func() error) error {
 	m.mu.Lock()
 	m.calls++
@@ -156,7 +158,7 @@ func (m *mortals) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.Cl
 	return s, nil
 }
 
-// counts is an aggregate in memory, of which nothing is ever counted raw.
+// counts is an aggregate in memory. It has no raw rows.
 type counts struct {
 	mu      sync.Mutex
 	most    map[int64]int64

@@ -11,12 +11,12 @@ import (
 	"github.com/tidemark-dev/tidemark/windowstore/sharded"
 )
 
-// The clock that paces the stores jumps, so that they write a document again
-// whenever none of its writes is under way.
+// The clock of the stores jumps between calls. So a store writes to the same document
+// again as soon as no other write to it is under way.
 func TestConformance(t *testing.T) {
 	onEach(t, func(t *testing.T, on place) {
 		windowstoretest.Run(t, windowstoretest.Harness{
-			Handles: 4, ServerClock: true, ManyWindows: 1200, // four pages
+			Handles: 4, ServerClock: true, ManyWindows: 1200, // four pages of windows
 			New: func(t *testing.T) windowstoretest.Place {
 				on := on.another(t)
 				db := on.open(t)

@@ -27,16 +27,16 @@ import (
 
 var wholeTable = flag.Bool("cost", false, "measure every rate of the table in docs/cost.md")
 
-// TestCost measures, in virtual time, what Firestore would charge for: the table
-// in docs/cost.md. One instance takes events as the generator publishes them, and
-// a flush runs each minute until all is settled.
+// TestCost measures, in virtual time, the documents that Firestore would charge for. They
+// are in a table of docs/cost.md. One instance gets events at the times at which the
+// generator publishes them. A flush runs each minute until all windows are settled.
 func TestCost(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		perSecond float64
 		duration  time.Duration
 		lag       bool
-		maxWrites float64 // per 1,000 events; 0 is no target
+		maxWrites float64 // for each 1,000 events; 0 if there is no limit
 	}{
 		{0.1, 6 * time.Hour, false, 0},
 		{0.1, 6 * time.Hour, true, 0},
@@ -50,12 +50,12 @@ func TestCost(t *testing.T) {
 		t.Run(fmt.Sprintf("rate=%v/lag=%t", test.perSecond, test.lag), func(t *testing.T) {
 			t.Parallel()
 			if test.maxWrites == 0 && !*wholeTable {
-				t.Skip("no target for this rate; measured with -cost")
+				t.Skip("there is no limit for this rate; the flag -cost measures it")
 			}
 			synctest.Test(t, func(t *testing.T) {
 				s := newService()
 				s.publish(t, generator.Config{
-					Users: max(10, int(test.perSecond*5)), Rate: 60 * test.perSecond, // the lab's twelve a minute each
+					Users: max(10, int(test.perSecond*5)), Rate: 60 * test.perSecond, // in the lab, each user sends twelve events a minute
 					Lag: test.lag, Seed: 1, Duration: test.duration, Start: time.Now(),
 				})
 				s.settleAll(t)
@@ -65,8 +65,8 @@ func TestCost(t *testing.T) {
 	}
 }
 
-// Sixty-four pushes of one window are always under way: a backlog, or a busy
-// minute.
+// There are always sixty-four open pushes for the same window, as after an outage or in a
+// busy minute.
 func TestCostOfConcurrentPushes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -89,8 +89,8 @@ func TestCostOfConcurrentPushes(t *testing.T) {
 
 const payload = `{"ip": "198.51.100.23", "user_id": "1", "lat": 48.8566, "lng": 2.3522, "timestamp": "2000-01-01T00:00:00Z", "http_request": "\"GET fungi.html HTTP/1.0\"", "http_response": 200, "num_bytes": 287, "user_agent": "Mozilla/5.0"}`
 
-// A service is one instance with its defaults on the cloud, on documents that are
-// counted, and the events that were pushed to it.
+// A service is one instance with the default settings of Google Cloud. Its documents are
+// counted, and so are the events that were pushed to it.
 type service struct {
 	docs       *billed
 	committer  *ingest.Committer
@@ -121,7 +121,7 @@ func newService() *service {
 	}
 }
 
-// publish pushes the generator's stream, with a flush each minute.
+// publish pushes the generator's stream of events and runs a flush each minute.
 func (s *service) publish(t *testing.T, config generator.Config) {
 	deliveries, err := generator.Simulate(t.Context(), config, time.Now())
 	if err != nil {
@@ -163,7 +163,7 @@ func (s *service) flush(t *testing.T) {
 	}
 }
 
-// settleAll flushes the windows that are not yet due when the stream ends.
+// settleAll flushes the windows that were not due yet when the stream ended.
 func (s *service) settleAll(t *testing.T) {
 	if err := s.committer.Close(t.Context()); err != nil {
 		t.Error(err)
@@ -174,15 +174,15 @@ func (s *service) settleAll(t *testing.T) {
 	}
 }
 
-// Prices of Standard edition in us-central1, in dollars a document.
+// These are the prices of the Standard edition in us-central1, in dollars a document.
 const (
 	readPrice   = 0.03 / 100_000
 	writePrice  = 0.09 / 100_000
 	deletePrice = 0.01 / 100_000
 )
 
-// report logs the documents read, written and deleted for each million events,
-// and checks the target.
+// report logs how many documents were read, written and deleted for each million events.
+// It fails the test if there were too many writes.
 func (s *service) report(t *testing.T, maxWrites float64) {
 	each := func(n int) float64 { return float64(n) / float64(s.events.Load()) }
 	d := s.docs
@@ -193,14 +193,14 @@ func (s *service) report(t *testing.T, maxWrites float64) {
 		t.Errorf("%.0f writes for each 1,000 events, want at most %.0f", 1000*writes, maxWrites)
 	}
 	for w, err := range d.pending(t.Context()) {
-		t.Errorf("window %v is pending still, %v", w, err)
+		t.Errorf("window %v is still pending, %v", w, err)
 	}
 	if s.aggregate.appends == 0 {
 		t.Error("nothing was published")
 	}
 }
 
-// rows is a warehouse that keeps nothing, in the time that one takes.
+// rows is a warehouse that stores nothing, but takes as long as a real one.
 type rows struct{}
 
 func (rows) AppendRaw(context.Context, []warehouse.RawRow) error {
@@ -210,13 +210,14 @@ func (rows) AppendRaw(context.Context, []warehouse.RawRow) error {
 
 func (rows) AppendDeadLetters(context.Context, []warehouse.DeadLetter) error { return nil }
 
-// billed counts the documents that are charged for: those that a write names,
-// refused or not, and those that a query returns, at least one for each query.
+// billed counts the documents for which Firestore charges. These are the documents that a
+// write names, also if the write is refused, and the documents that a query returns. A
+// query that returns none is charged as one document.
 type billed struct {
 	sharded.Documents
 	mu            sync.Mutex
 	reads, writes int
-	made          map[string]bool // shards
+	made          map[string]bool // names of shards
 }
 
 func (b *billed) bill(reads, writes int) {
@@ -244,7 +245,8 @@ func (b *billed) QueryPending(ctx context.Context, after sharded.Cursor, through
 }
 
 func (b *billed) QueryWindow(ctx context.Context, start time.Time) iter.Seq2[[]byte, error] {
-	// The model yields batches and not documents, of which names tell the window.
+	// The model returns batches and not documents, so the documents are counted by their
+	// names, which contain the window.
 	shards := 0
 	b.mu.Lock()
 	for name := range b.made {
@@ -269,7 +271,7 @@ func (b *billed) Pipelines(ctx context.Context) (map[string]sharded.PipelineReco
 }
 
 func (b *billed) CreatePipeline(ctx context.Context, record sharded.PipelineRecord) error {
-	b.bill(0, 3) // with the claims on two tables
+	b.bill(0, 3) // the record, and a claim on each of two tables
 	return b.Documents.CreatePipeline(ctx, record)
 }
 
@@ -278,7 +280,7 @@ func (b *billed) LowerLeastKept(ctx context.Context, keep time.Duration, updateT
 	return b.Documents.LowerLeastKept(ctx, keep, updateTime)
 }
 
-// pending yields the windows that are pending, without charge.
+// pending returns the windows that are pending, without counting any charge.
 func (b *billed) pending(ctx context.Context) iter.Seq2[windowstore.PendingWindow, error] {
 	return newStore(b.Documents).Pending(ctx, time.Time{}, end)
 }

@@ -20,9 +20,9 @@ import (
 	"github.com/tidemark-dev/tidemark/windowstore/sharded"
 )
 
-// calls returns a dial option that counts the calls of a method, by the end of
-// its name, and lets each be that of fault, which gets its number, from 1. A call may
-// also be made when its caller has given up.
+// calls returns a dial option that counts the calls of a method and passes each to fault,
+// with its number from 1 on. The method is given as the end of its name. fault may also
+// make the call when the caller has already given up.
 func calls(method string, fault func(n int, call func() error) error) (grpc.DialOption, *atomic.Int64) {
 	var made atomic.Int64
 	return grpc.WithChainUnaryInterceptor(func(ctx context.Context, name string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
@@ -39,8 +39,7 @@ func calls(method string, fault func(n int, call func() error) error) (grpc.Dial
 	}), &made
 }
 
-// register makes the store record its pipeline, so that the next commits are
-// those of shards.
+// register lets a store record its pipeline, so that all later commits are of shards.
 func register(t *testing.T, on place) {
 	t.Helper()
 	if err := add(t.Context(), newStore(on.open(t).Pipeline("p")), 0, 0, 1); err != nil {
@@ -48,7 +47,8 @@ func register(t *testing.T, on place) {
 	}
 }
 
-// wantShard checks that the window is one document with one batch of so many ids.
+// wantShard checks that the window has one document, with one batch of the given number
+// of ids.
 func wantShard(t *testing.T, on place, window, ids int) {
 	t.Helper()
 	var found []*pb.Document
@@ -62,10 +62,10 @@ func wantShard(t *testing.T, on place, window, ids int) {
 	}
 	batches := found[0].Fields["batches"].GetMapValue().GetFields()
 	if n := found[0].Fields["count"].GetIntegerValue(); n != int64(ids) || len(batches) != 1 {
-		t.Errorf("count %d in %d batches, want %d in one", n, len(batches), ids)
+		t.Errorf("count %d in %d batches, want %d in one batch", n, len(batches), ids)
 	}
 	if _, expires := found[0].Fields["expire_at"]; expires {
-		t.Error("the shard expires")
+		t.Error("the shard has an expiry, though it is not settled")
 	}
 }
 
@@ -107,8 +107,8 @@ func TestACommitThatFailsForAPassingReasonIsRepeatedAndCountsOnce(t *testing.T) 
 	})
 }
 
-// The first try of a commit may be applied after its repeat, and after the document's
-// next write.
+// The first try of a commit may be applied late: after the commit was repeated, and after
+// a later write to the same document.
 func TestATryAppliedLateLeavesTheCount(t *testing.T) {
 	onEach(t, func(t *testing.T, on place) {
 		register(t, on)
@@ -122,7 +122,7 @@ func TestATryAppliedLateLeavesTheCount(t *testing.T) {
 		})
 		store := sharded.New(sharded.Config{
 			Documents: on.open(t, option).Pipeline("p"), Pipeline: "p", Meaning: meaning("p"), Writer: sharded.NewWriter(),
-			Now: jumping(), // so that it writes the document again
+			Now: jumping(), // so that the store writes to the same document again
 		})
 		for i := range 2 {
 			if err := add(t.Context(), store, 1, 5*i, 5*i+5); err != nil {
@@ -141,8 +141,8 @@ func TestATryAppliedLateLeavesTheCount(t *testing.T) {
 	})
 }
 
-// The request has 2,000 ids, which are over 16 KiB. A smaller write of the client may be
-// the answer to a ping.
+// The request has 2,000 ids, which are more than 16 KiB. The connection must break within
+// the request, and not within the answer to a ping, which is smaller.
 func TestACommitWhoseConnectionIsCutCountsOnce(t *testing.T) {
 	onEach(t, func(t *testing.T, on place) {
 		register(t, on)
@@ -162,16 +162,16 @@ func TestACommitWhoseConnectionIsCutCountsOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		if made.Load() != 2 || cut.due.Load() {
-			t.Errorf("%d commits, want a second after the connection was cut", made.Load())
+			t.Errorf("%d commits, want a second commit after the connection was cut", made.Load())
 		}
 		wantShard(t, on, 1, 2000)
 	})
 }
 
-// A cut is a fault of connections. When so many more bytes are sent, the connection that
-// next receives something breaks.
+// A cut breaks a connection in the middle of a request. It waits until the given number
+// of bytes were sent. Then the next connection that receives something breaks.
 type cut struct {
-	unsent atomic.Int64 // 0 is no cut
+	unsent atomic.Int64 // bytes until the cut; 0 if there is none
 	due    atomic.Bool
 }
 
@@ -197,8 +197,8 @@ func (c *cutConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// The client's own repeats would be within one attempt, and in the time of one. The
-// context of an attempt ends with it.
+// The store repeats a failed call itself, each time with a new context. Firestore's
+// client must not repeat calls too, which it would do within one attempt.
 func TestTheClientRepeatsNothingByItself(t *testing.T) {
 	onEach(t, func(t *testing.T, on place) {
 		register(t, on)
@@ -219,7 +219,7 @@ func TestTheClientRepeatsNothingByItself(t *testing.T) {
 				tries, last := 0, context.Context(nil)
 				try := func(ctx context.Context) error {
 					if last != nil && last.Err() == nil {
-						t.Error("a repeat within the attempt before it")
+						t.Error("the call was repeated before the context of the first attempt had ended")
 					}
 					if tries, last = tries+1, ctx; tries < 3 {
 						return status.Error(codes.Unavailable, "injected")
@@ -266,7 +266,7 @@ func TestACallEndsWithItsDeadlineAndSaysWhatItWaitedFor(t *testing.T) {
 				CallTimeout: 300 * time.Millisecond, DialOptions: []grpc.DialOption{option},
 			})
 			store := newStore(db.Pipeline("p"))
-			if _, err := store.Count(t.Context(), minute(0)); err != nil { // connects
+			if _, err := store.Count(t.Context(), minute(0)); err != nil { // opens the connection
 				t.Fatal(err)
 			}
 			wantDeadline(t, add(t.Context(), store, 1, 0, 5))
@@ -280,7 +280,7 @@ func TestACallEndsWithItsDeadlineAndSaysWhatItWaitedFor(t *testing.T) {
 func wantDeadline(t *testing.T, err error) {
 	t.Helper()
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "ResourceExhausted") {
-		t.Errorf("Add: %v, want the deadline and the quota", err)
+		t.Errorf("Add: %v, want an error that names the deadline and the quota", err)
 	}
 }
 
@@ -303,14 +303,14 @@ func TestSettleOfAChangedShardDoesNotHoldBackTheOthers(t *testing.T) {
 		docs := on.open(t, option).Pipeline("p")
 		var shards []windowstore.Shard
 		store := newStore(docs)
-		if err := store.Add(t.Context(), windows(250, 1)); err != nil { // settled in three requests
+		if err := store.Add(t.Context(), windows(250, 1)); err != nil { // settling them takes three requests
 			t.Fatal(err)
 		}
 		for _, w := range pending(t, store) {
 			shards = append(shards, w.Shards...)
 		}
 		changed := shards[120]
-		shards[120].Version-- // as if it had been written since
+		shards[120].Version-- // as if it had been written since then
 		gone := windowstore.Shard{Name: "gone", Window: minute(1), Version: changed.Version}
 		if err := store.Settle(t.Context(), append(shards, gone), end); err != nil {
 			t.Fatal(err)
@@ -342,7 +342,7 @@ func TestASettleThatFailsForAPassingReasonIsRepeated(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				on := on.another(t)
-				var requests []int // writes of each
+				var requests []int // the number of writes of each request
 				option := grpc.WithChainUnaryInterceptor(func(ctx context.Context, name string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 					call := func() error { return invoke(ctx, name, req, reply, cc, opts...) }
 					request, ok := req.(*pb.BatchWriteRequest)
@@ -383,7 +383,7 @@ func TestAQueryIsRepeatedOnlyUntilItsFirstDocument(t *testing.T) {
 	onEach(t, func(t *testing.T, on place) {
 		for _, test := range []struct {
 			name      string
-			documents int // received before the fault
+			documents int // documents received before the fault
 			fails     bool
 		}{{"before", 0, false}, {"after", 1, true}} {
 			t.Run(test.name, func(t *testing.T) {
@@ -405,19 +405,19 @@ func TestAQueryIsRepeatedOnlyUntilItsFirstDocument(t *testing.T) {
 				n, err := store.Count(t.Context(), minute(0))
 				if test.fails {
 					if err == nil || queries.Load() != 1 {
-						t.Errorf("Count: %d, %v after %d queries; want an error after one", n, err, queries.Load())
+						t.Errorf("Count: %d, %v after %d queries; want an error after one query", n, err, queries.Load())
 					}
 					return
 				}
 				if err != nil || n != 2 || queries.Load() != 2 {
-					t.Errorf("Count: %d, %v after %d queries; want 2 after two", n, err, queries.Load())
+					t.Errorf("Count: %d, %v after %d queries; want 2 after two queries", n, err, queries.Load())
 				}
 			})
 		}
 	})
 }
 
-// A breakingStream breaks after so many documents.
+// A breakingStream breaks after the given number of documents.
 type breakingStream struct {
 	grpc.ClientStream
 	left int
@@ -434,8 +434,8 @@ func (s *breakingStream) RecvMsg(m any) error {
 	return err
 }
 
-// A batch may have 50,000 messages, the most that BATCH_ROWS allows, of one
-// window or of many. The emulator takes requests of 4 MiB, the service of 10.
+// A batch may have up to 50,000 messages, the most that BATCH_ROWS allows, in one window
+// or in many. The emulator takes requests of up to 4 MiB, the service of up to 10 MiB.
 func TestTheLargestBatchFits(t *testing.T) {
 	onEach(t, func(t *testing.T, on place) {
 		for name, increments := range map[string][]windowstore.Increment{

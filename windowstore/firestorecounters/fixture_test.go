@@ -25,11 +25,11 @@ var end = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 
 func minute(n int) time.Time { return time.Unix(int64(n)*60, 0).UTC() }
 
-// keys returns the keys from, from+1, ... below to.
+// keys returns the keys of the numbers from up to, but not including, to.
 func keys(from, to int) []windowstore.Key {
 	ks := make([]windowstore.Key, to-from)
 	for i := range ks {
-		binary.BigEndian.PutUint64(ks[i][:], uint64(from+i)*0x9e3779b97f4a7c15) // spread
+		binary.BigEndian.PutUint64(ks[i][:], uint64(from+i)*0x9e3779b97f4a7c15) // spreads the keys over all values
 	}
 	return ks
 }
@@ -41,13 +41,13 @@ func meaning(pipeline string) windowstore.Meaning {
 	}
 }
 
-// A place is a Firestore that a test has for itself.
+// A place is a Firestore that only one test uses.
 type place struct {
 	host, project string
-	memory        *memfirestore.Server // nil where it is the emulator
+	memory        *memfirestore.Server // nil if it is the emulator
 }
 
-// onEach runs the test on Firestore's API in memory, and on the emulator if there is
+// onEach runs the test on Firestore's API in memory, and also on the emulator if there is
 // one.
 func onEach(t *testing.T, test func(t *testing.T, on place)) {
 	t.Parallel()
@@ -62,7 +62,7 @@ func onEach(t *testing.T, test func(t *testing.T, on place)) {
 	})
 }
 
-// another returns a Firestore of the same kind without documents.
+// another returns an empty Firestore of the same kind.
 func (on place) another(t testing.TB) place {
 	if on.memory == nil {
 		return place{on.host, emulator.Project(), nil}
@@ -91,12 +91,12 @@ func openAs(t testing.TB, config firestorecounters.Config) *firestorecounters.Da
 	return db
 }
 
-// root is what the names of all documents begin with.
+// root returns the beginning of the names of all documents.
 func (on place) root() string {
 	return "projects/" + on.project + "/databases/(default)/documents/"
 }
 
-// shards returns the documents of every shard, read with code of its own.
+// shards returns the documents of all shards. It shares no code with the program.
 func (on place) shards(t testing.TB) (shards []*pb.Document) {
 	t.Helper()
 	if on.memory != nil {
@@ -124,7 +124,7 @@ func (on place) shards(t testing.TB) (shards []*pb.Document) {
 	return shards
 }
 
-// expire deletes the shards that have expired at now, as a TTL policy does.
+// expire deletes the shards that have expired at now, as Firestore's TTL policy does.
 func (on place) expire(t testing.TB, now time.Time) {
 	t.Helper()
 	for _, doc := range on.shards(t) {
@@ -141,7 +141,7 @@ func (on place) expire(t testing.TB, now time.Time) {
 	}
 }
 
-// put stores a document that is none of the counters'.
+// put stores a document that does not belong to the counters.
 func (on place) put(t testing.TB, name string, fields map[string]*pb.Value) {
 	t.Helper()
 	if on.memory != nil {

@@ -48,7 +48,7 @@ func TestAPipelineIsRecordedOnceAndItsTablesAreItsOwn(t *testing.T) {
 	})
 }
 
-// Other programs may keep documents in the same database, and in a collection of the
+// Other programs may have documents in the same database, even in a collection of the
 // same name.
 func TestDocumentsOfOthersAreNoPipelines(t *testing.T) {
 	onEach(t, func(t *testing.T, on place) {
@@ -67,7 +67,7 @@ func TestDocumentsOfOthersAreNoPipelines(t *testing.T) {
 		}
 		records, err := db.Pipeline("p").Pipelines(t.Context())
 		if _, found := records["p"]; err != nil || !found || len(records) != 1 {
-			t.Errorf("records: %v, %v; want that of p alone", records, err)
+			t.Errorf("records: %v, %v; want only that of p", records, err)
 		}
 		for _, name := range []string{"empty", "other", "number", "half"} {
 			_, err := db.Pipeline(name).Pipelines(t.Context())
@@ -133,7 +133,7 @@ func TestTryWriteWritesNothing(t *testing.T) {
 			t.Error(err)
 		}
 		if shards := on.shards(t); len(shards) != 1 {
-			t.Errorf("%d documents, want the one that there was: %v", len(shards), shards)
+			t.Errorf("%d documents, want only the one that was there before: %v", len(shards), shards)
 		}
 	})
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/tidemark-dev/tidemark/windowstore/sharded"
 )
 
-// What is documented of the fields is what requests do with them.
+// The requests must use the fields exactly as the documentation of ShardFields says.
 func TestShardFieldsAreThoseOfTheRequests(t *testing.T) {
 	t.Parallel()
 	d := &documents{Database: &Database{path: "projects/p/databases/d"}, name: "n"}
@@ -122,7 +122,7 @@ func TestRetryEndsAtTheDeadline(t *testing.T) {
 // retry retries the call within the timeout.
 func retry(t *testing.T, timeout time.Duration, call func(*attempt) error) error {
 	t.Helper()
-	db, err := Open(t.Context(), Config{Project: "p", EmulatorHost: "127.0.0.1:1"}) // where nobody listens
+	db, err := Open(t.Context(), Config{Project: "p", EmulatorHost: "127.0.0.1:1"}) // nobody listens there
 	if err != nil {
 		t.Fatal(err)
 	}

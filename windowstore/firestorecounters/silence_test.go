@@ -20,17 +20,18 @@ import (
 	"github.com/tidemark-dev/tidemark/windowstore/sharded"
 )
 
-// A network connects a database with a Firestore in memory, in virtual time, and can
-// make connections go silent: they stay open, and take what is sent and lose it, as
-// when a router on the way has forgotten them.
+// A network connects a database with a Firestore in memory, in virtual time. It can make
+// a connection silent: the connection stays open, but everything that is sent on it is
+// lost. This happens if a router on the way has forgotten the connection.
 type network struct {
 	listener *bufconn.Listener
 	mu       sync.Mutex
-	conns    []*silentConn // in the order they were dialled
-	dead     bool          // later ones are silent from the beginning
+	conns    []*silentConn // in the order in which they were opened
+	dead     bool          // connections that are opened later are silent from the beginning
 }
 
-// inVirtualTime runs the test on a database whose calls have the timeout.
+// inVirtualTime runs the test in virtual time, on a database whose calls have the given
+// timeout.
 func inVirtualTime(t *testing.T, timeout time.Duration, test func(t *testing.T, n *network, db *firestorecounters.Database, server *memfirestore.Server)) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -45,8 +46,9 @@ func inVirtualTime(t *testing.T, timeout time.Duration, test func(t *testing.T, 
 	})
 }
 
-// options are those of a client of the network. A stream has at most 64 KiB on its way,
-// where gRPC would find out that more are no trouble, and send a small window whole.
+// options returns the options of a client of the network. A stream may have at most 64
+// KiB that the client has not read yet. Without this limit gRPC raises it by itself, and
+// a small window would be sent as a whole.
 func (n *network) options() []grpc.DialOption {
 	return []grpc.DialOption{
 		grpc.WithContextDialer(n.dial),
@@ -67,7 +69,7 @@ func (n *network) dial(ctx context.Context, _ string) (net.Conn, error) {
 	return silent, nil
 }
 
-// silence makes the connections silent that there are. Later ones work.
+// silence makes all present connections silent. Connections that are opened later work.
 func (n *network) silence() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -76,7 +78,7 @@ func (n *network) silence() {
 	}
 }
 
-// die makes all connections silent, later ones too.
+// die makes all connections silent, also those that are opened later.
 func (n *network) die() {
 	n.mu.Lock()
 	n.dead = true
@@ -84,8 +86,8 @@ func (n *network) die() {
 	n.silence()
 }
 
-// dialled returns how many connections there have been. A call can end while its client
-// still dials, so dialled waits for that.
+// dialled returns how many connections were opened so far. A call can end while its
+// client still opens a connection, so dialled waits for that.
 func (n *network) dialled() int {
 	synctest.Wait()
 	n.mu.Lock()
@@ -93,7 +95,7 @@ func (n *network) dialled() int {
 	return len(n.conns)
 }
 
-// open returns how many of the connections are not closed.
+// open returns how many connections are not closed.
 func (n *network) open() (open int) {
 	synctest.Wait()
 	n.mu.Lock()
@@ -132,7 +134,7 @@ func (c *silentConn) Close() error {
 	return c.Conn.Close()
 }
 
-// The limits are those of production.
+// callTimeout is the limit that production has.
 const callTimeout = 10 * time.Second
 
 func TestACallOnASilentConnectionSucceedsOnAnotherWithinItsTime(t *testing.T) {
@@ -158,7 +160,7 @@ func TestACallOnASilentConnectionSucceedsOnAnotherWithinItsTime(t *testing.T) {
 					t.Errorf("on a silent connection: %v", err)
 				}
 				if took := time.Since(began); took < callTimeout/2 || took > callTimeout*6/10 {
-					t.Errorf("it took %v, want little more than half of %v", took, callTimeout)
+					t.Errorf("it took %v, want a little more than half of %v", took, callTimeout)
 				}
 				began = time.Now()
 				if err := call(t.Context(), store); err != nil || time.Since(began) > time.Second {
@@ -166,15 +168,15 @@ func TestACallOnASilentConnectionSucceedsOnAnotherWithinItsTime(t *testing.T) {
 				}
 				wantCount(t, store, 0, 5)
 				if open := n.open(); open != 1 || n.dialled() != 2 {
-					t.Errorf("%d of %d connections are open, want the second alone", open, n.dialled())
+					t.Errorf("%d of %d connections are open, want only the second open", open, n.dialled())
 				}
 			})
 		})
 	}
 }
 
-// Of calls that wait together, the first that is given up opens the one connection that
-// all of them go on with.
+// If several calls wait on a silent connection, the first that gives up opens a new one.
+// All the others continue on that connection.
 func TestCallsThatWaitOnASilentConnectionShareTheNext(t *testing.T) {
 	inVirtualTime(t, callTimeout, func(t *testing.T, n *network, db *firestorecounters.Database, server *memfirestore.Server) {
 		store := newStore(db.Pipeline("p"))
@@ -193,12 +195,12 @@ func TestCallsThatWaitOnASilentConnectionShareTheNext(t *testing.T) {
 		}
 		calls.Wait()
 		if open := n.open(); open != 1 || n.dialled() != 2 {
-			t.Errorf("%d of %d connections are open, want the second alone", open, n.dialled())
+			t.Errorf("%d of %d connections are open, want only the second open", open, n.dialled())
 		}
 	})
 }
 
-// Where no connection is any good, a call ends with its own deadline, after some tries.
+// If no connection works, a call ends at its own deadline, after several tries.
 func TestACallThatIsNeverAnsweredEndsWithItsDeadline(t *testing.T) {
 	inVirtualTime(t, callTimeout, func(t *testing.T, n *network, db *firestorecounters.Database, _ *memfirestore.Server) {
 		store := newStore(db.Pipeline("p"))
@@ -211,20 +213,21 @@ func TestACallThatIsNeverAnsweredEndsWithItsDeadline(t *testing.T) {
 		if took := time.Since(began); err == nil || took != callTimeout {
 			t.Errorf("Add: %v after %v, want an error after %v", err, took, callTimeout)
 		}
-		// For 5 s, 2.5 s, 1.25 s, and what is left, with short pauses between.
+		// The tries take 5 s, 2.5 s, 1.25 s, and the rest of the time. There are short
+		// pauses between them.
 		if tries := n.dialled(); tries != 4 {
 			t.Errorf("%d connections were tried, want 4", tries)
 		}
 	})
 }
 
-// A query that has begun to be answered cannot be repeated, and is not given up for
-// taking long; that its connection is dead is found out by pings.
+// After its first result a query cannot be repeated, and it may take long, so slowness
+// alone does not end it. Pings find out that its connection is dead.
 func TestAQueryWhoseConnectionGoesSilentFailsLongBeforeItsDeadline(t *testing.T) {
 	const timeout = time.Hour
 	inVirtualTime(t, timeout, func(t *testing.T, n *network, db *firestorecounters.Database, _ *memfirestore.Server) {
 		docs := db.Pipeline("p")
-		for i := range 40 { // of 32 KiB, more than a stream sends ahead
+		for i := range 40 { // batches of 32 KiB, together more than a stream sends ahead
 			if err := add(t.Context(), newStore(docs), 1, 2000*i, 2000*(i+1)); err != nil {
 				t.Fatal(err)
 			}
@@ -245,7 +248,7 @@ func TestAQueryWhoseConnectionGoesSilentFailsLongBeforeItsDeadline(t *testing.T)
 	})
 }
 
-// A large window takes longer than a write may.
+// Reading a large window may take longer than a write may.
 func TestTheReadOfAWindowHasATimeoutOfItsOwn(t *testing.T) {
 	inVirtualTime(t, callTimeout, func(t *testing.T, n *network, _ *firestorecounters.Database, _ *memfirestore.Server) {
 		docs := openAs(t, firestorecounters.Config{
@@ -276,7 +279,7 @@ func TestTheReadOfAWindowHasATimeoutOfItsOwn(t *testing.T) {
 	})
 }
 
-// The timeout is for each request, and not for all of them.
+// The timeout is for each request, and not for all requests of a Settle.
 func TestManyShardsAreSettledHoweverLongThatTakes(t *testing.T) {
 	inVirtualTime(t, callTimeout, func(t *testing.T, n *network, _ *firestorecounters.Database, _ *memfirestore.Server) {
 		slow := func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
@@ -293,12 +296,12 @@ func TestManyShardsAreSettledHoweverLongThatTakes(t *testing.T) {
 		}
 		began := time.Now()
 		for i, err := range docs.Settle(t.Context(), shards, end) {
-			if !errors.Is(err, sharded.ErrPrecondition) { // there are none of them
+			if !errors.Is(err, sharded.ErrPrecondition) { // no such shards exist
 				t.Fatalf("shard %d of %d: %v", i, len(shards), err)
 			}
 		}
 		if took := time.Since(began); took < 2*callTimeout {
-			t.Errorf("it took %v only, so the test shows nothing", took)
+			t.Errorf("it took only %v, so the test shows nothing", took)
 		}
 	})
 }
@@ -321,7 +324,7 @@ func TestASlowAnswerThatHasBegunIsAwaited(t *testing.T) {
 			}
 		}
 		if batches != 40 || n.dialled() != 1 {
-			t.Errorf("%d batches on %d connections, want 40 on one", batches, n.dialled())
+			t.Errorf("%d batches on %d connections, want 40 on one connection", batches, n.dialled())
 		}
 	})
 }

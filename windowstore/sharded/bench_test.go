@@ -13,8 +13,9 @@ import (
 	"github.com/tidemark-dev/tidemark/windowstore/sharded"
 )
 
-// BenchmarkCount counts a window of so many ids in 2,000 documents. peak-MB is how
-// far the heap grows meanwhile, with the documents read that are garbage by then.
+// BenchmarkCount counts a window that has the given number of ids in 2,000 documents.
+// peak-MB is how much the heap grows during a count. This includes documents that were
+// read and are garbage already.
 func BenchmarkCount(b *testing.B) {
 	for _, ids := range []int{2_000, 6_000_000} {
 		b.Run(fmt.Sprintf("ids=%d", ids), func(b *testing.B) {
@@ -56,8 +57,8 @@ func heap() uint64 {
 	return stats.HeapAlloc
 }
 
-// sample watches the heap until the function that it returns is called, which
-// returns the greatest size, garbage included.
+// sample watches the heap. The function that it returns ends this, and returns the
+// greatest size of the heap, garbage included.
 func sample() func() uint64 {
 	done, result := make(chan struct{}), make(chan uint64)
 	go func() {
@@ -80,8 +81,7 @@ func sample() func() uint64 {
 	}
 }
 
-// BenchmarkAdd adds a thousand ids of one window, as a full batch of the
-// committer does.
+// BenchmarkAdd adds a thousand ids of one window, as a full batch of the service does.
 func BenchmarkAdd(b *testing.B) {
 	now := time.Now()
 	db := memdocs.New(time.Now)

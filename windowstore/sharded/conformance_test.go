@@ -13,7 +13,7 @@ import (
 	"github.com/tidemark-dev/tidemark/windowstore/sharded"
 )
 
-// The suite's clock mostly stands still, so that the store opens a slot for
+// The suite's clock stands still most of the time, so the store opens a new slot for
 // every Add.
 func TestConformance(t *testing.T) {
 	t.Parallel()
@@ -22,8 +22,9 @@ func TestConformance(t *testing.T) {
 	}})
 }
 
-// The clock that paces the store jumps, so that it reuses a slot whenever none is
-// being written. A slot made pending again is then as old as its document.
+// The store's clock jumps between calls, so the store reuses a slot as soon as the slot
+// is not being written. If such a slot becomes pending again, its creation time is still
+// that of its document.
 func TestConformanceWithSlotsReused(t *testing.T) {
 	t.Parallel()
 	windowstoretest.Run(t, windowstoretest.Harness{Handles: 4, ServerClock: true, New: func(t *testing.T) windowstoretest.Place {

@@ -40,7 +40,7 @@ func TestAnAddThatFailedAndIsRepeatedCountsOnce(t *testing.T) {
 		}
 		f.now = f.now.Add(2 * time.Second)
 		f.mustAdd(1, 2, 5)
-		f.wantWritten("w-60-0", "w-60-0", "w-60-1") // not the slot of which nothing is known
+		f.wantWritten("w-60-0", "w-60-0", "w-60-1") // not the first slot: nobody knows whether its write was applied
 		f.shards()
 		f.wantCount(1, 5)
 	}
@@ -74,15 +74,15 @@ func TestAWriteAppliedLateLosesNothing(t *testing.T) {
 	if windows := f.pending(); len(windows) != 1 {
 		t.Errorf("pending: %v, want the window again", windows)
 	}
-	shards := f.shards() // whose counts are right
+	shards := f.shards() // also checks that the counts are right
 	if shards["w-60-0"].ExpireAt != nil {
-		t.Error("the shard expires")
+		t.Error("the shard has an expiry, though it is pending")
 	}
 	f.wantCount(1, 8)
 }
 
-// The documents' client may send a commit again when no answer came, and the first one
-// may be applied last of all.
+// The documents' client may send a commit again if it gets no answer. The first try may
+// then be applied after a later write to the document.
 func TestAnEarlierTryAppliedAfterALaterWriteLosesNothing(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
@@ -93,7 +93,7 @@ func TestAnEarlierTryAppliedAfterALaterWriteLosesNothing(t *testing.T) {
 	if err := f.docs.Documents.Merge(t.Context(), f.docs.merges[0]); err != nil {
 		t.Fatal(err)
 	}
-	f.shards() // whose counts are right
+	f.shards() // checks that the counts are right
 	f.wantCount(1, 5)
 }
 
@@ -119,7 +119,7 @@ func TestAnAddWhoseMergePanicsClosesItsSlot(t *testing.T) {
 func TestEveryWindowIsTriedOldestFirst(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	var tried [][]time.Time // windows of each commit
+	var tried [][]time.Time // the windows of each commit
 	f.docs.merge = func(ctx context.Context, writes []sharded.ShardWrite) error {
 		var windows []time.Time
 		refused := false
@@ -142,7 +142,7 @@ func TestEveryWindowIsTriedOldestFirst(t *testing.T) {
 		t.Errorf("Add: %v, want errors that name both windows", err)
 	}
 	want := [][]time.Time{
-		{minute(-1), minute(0), minute(2), minute(3)}, // together, and then each alone
+		{minute(-1), minute(0), minute(2), minute(3)}, // first in one commit, and then each in its own
 		{minute(-1)}, {minute(0)}, {minute(2)}, {minute(3)},
 	}
 	if diff := cmp.Diff(want, tried); diff != "" {
@@ -160,7 +160,7 @@ func TestAnAddWhoseContextEndsWritesNoMore(t *testing.T) {
 		cancel()
 		return f.docs.Documents.Merge(t.Context(), writes)
 	}
-	var increments []windowstore.Increment // of one commit and a window more
+	var increments []windowstore.Increment // for one full commit, and one window more
 	for n := range 501 {
 		increments = append(increments, windowstore.Increment{Window: minute(n), Keys: keys(0, 1)})
 	}
@@ -169,10 +169,10 @@ func TestAnAddWhoseContextEndsWritesNoMore(t *testing.T) {
 		t.Errorf("Add: %v, want context.Canceled", err)
 	}
 	if len(f.docs.merges) != 1 || f.db.Len() != 500 {
-		t.Errorf("%d commits of %d documents, want one of 500", len(f.docs.merges), f.db.Len())
+		t.Errorf("%d commits and %d documents, want one commit of 500", len(f.docs.merges), f.db.Len())
 	}
 	if windows, slots := f.store.Held(); windows != 500 || slots != 500 {
-		t.Errorf("%d slots of %d windows are held, want those of the commit that succeeded", slots, windows)
+		t.Errorf("%d slots of %d windows are held, want only those of the commit that succeeded", slots, windows)
 	}
 }
 
@@ -186,7 +186,7 @@ func TestAnAddWhoseContextEndedIsNotTriedAgain(t *testing.T) {
 	}
 	err := f.store.Add(ctx, []windowstore.Increment{{Window: minute(1), Keys: keys(0, 1)}, {Window: minute(2), Keys: keys(0, 1)}})
 	if !errors.Is(err, context.Canceled) || len(f.docs.merges) != 1 {
-		t.Errorf("Add: %v, after %d commits; want context.Canceled after one", err, len(f.docs.merges))
+		t.Errorf("Add: %v, after %d commits; want context.Canceled after one commit", err, len(f.docs.merges))
 	}
 }
 
@@ -213,11 +213,11 @@ func TestCommitsAreFewAndWithinTheirBounds(t *testing.T) {
 			if got := len(f.docs.merges); got != test.commits {
 				t.Errorf("%d commits, want %d", got, test.commits)
 			}
-			in := map[time.Time]map[int]bool{} // commits by window
+			in := map[time.Time]map[int]bool{} // the numbers of the commits that have documents of the window
 			for i, writes := range f.docs.merges {
 				bytes := 0
 				for _, w := range writes {
-					bytes += len(w.Name) + len(w.Batch) + 400 // for the path and what is around the fields
+					bytes += len(w.Name) + len(w.Batch) + 400 // 400 bytes for the document's path and its other fields
 					if in[w.Window] == nil {
 						in[w.Window] = map[int]bool{}
 					}
@@ -347,7 +347,7 @@ func TestSettleOfAChangedShardDoesNotHoldBackOthers(t *testing.T) {
 		read = append(read, w.Shards...)
 	}
 	f.now = f.now.Add(2 * time.Second)
-	f.mustAdd(1, 1, 2) // to the shard that was read
+	f.mustAdd(1, 1, 2) // to the shard that was read before
 	if err := f.store.Settle(t.Context(), read, end); err != nil {
 		t.Fatal(err)
 	}
@@ -384,7 +384,7 @@ func TestSettleReportsWhatWentWrong(t *testing.T) {
 	}
 	f.docs.settle = func([]sharded.ShardInfo) []error { return nil }
 	if f.store.Settle(t.Context(), shards, end) == nil {
-		t.Error("Settle without an answer for each shard returned no error")
+		t.Error("the database did not answer for each shard, and Settle returned no error")
 	}
 	f.docs.settle = func([]sharded.ShardInfo) []error {
 		t.Error("Settle of no shards called the database")
@@ -401,18 +401,18 @@ func TestAWindowMayGoOverPages(t *testing.T) {
 	want := map[int]int{0: 250, 1: 700, 2: 250, 3: 1}
 	for n, shards := range want {
 		for range shards {
-			f.mustAdd(n, 0, 1) // without a second between, so each its own
+			f.mustAdd(n, 0, 1) // the clock stands still, so each Add opens a shard of its own
 		}
 	}
 	pages, first := 0, time.Time{}
 	f.docs.queryPending = func(limit int, page []sharded.ShardInfo, readTime time.Time) ([]sharded.ShardInfo, time.Time) {
 		if limit > 300 {
-			t.Errorf("a page of %d", limit)
+			t.Errorf("a page of %d shards, want 300 at most", limit)
 		}
 		if pages++; pages == 1 {
 			first = readTime
 		}
-		return page, readTime.Add(-time.Duration(pages) * time.Minute) // the server's clock goes back
+		return page, readTime.Add(-time.Duration(pages) * time.Minute) // as if the server's clock went back
 	}
 	got := map[int]int{}
 	seen := map[string]bool{}
@@ -469,7 +469,7 @@ func TestACallerThatStopsReadsNoFurtherPage(t *testing.T) {
 func TestPendingEndsAtOnceWithItsContext(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	for n := range 3 { // all in one page
+	for n := range 3 { // all of them fit into one page
 		f.mustAdd(n, 0, 1)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -495,7 +495,8 @@ func TestAWindowOfTooManyKeysIsNotCounted(t *testing.T) {
 	}
 }
 
-// Counts at once must not take the memory of a large window each.
+// Counts at the same time must not all hold a large window in memory: one of them must
+// wait for the other.
 func TestOneLargeWindowIsCountedAtATime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -518,15 +519,16 @@ func TestOneLargeWindowIsCountedAtATime(t *testing.T) {
 			t.Errorf("Count within ten seconds: %d, %v, after %v", n, err, time.Since(began))
 		}
 		counts.Wait()
-		// Nine batches of each are read at once, the other seven one after the other.
+		// The first nine batches of the four windows are read at the same time. The other
+		// seven batches are read for one window after the other.
 		if took := time.Since(began); took != (9+4*7)*time.Second {
 			t.Errorf("it took %v", took)
 		}
 	})
 }
 
-// largeWindows has so many batches of so many keys for every window, and takes a
-// second for each batch.
+// largeWindows returns the same number of batches and keys for every window, and takes
+// one second for each batch.
 type largeWindows struct {
 	sharded.Documents
 	batches, batchKeys int

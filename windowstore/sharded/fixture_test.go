@@ -19,11 +19,11 @@ var (
 
 func minute(n int) time.Time { return time.Unix(int64(n)*60, 0).UTC() }
 
-// keys returns the keys from, from+1, ... below to.
+// keys returns the keys of the numbers from up to, but not including, to.
 func keys(from, to int) []windowstore.Key {
 	ks := make([]windowstore.Key, to-from)
 	for i := range ks {
-		binary.BigEndian.PutUint64(ks[i][:], uint64(from+i)*0x9e3779b97f4a7c15) // spread
+		binary.BigEndian.PutUint64(ks[i][:], uint64(from+i)*0x9e3779b97f4a7c15) // spreads the keys over all values
 	}
 	return ks
 }
@@ -35,8 +35,8 @@ func meaning(pipeline string) windowstore.Meaning {
 	}
 }
 
-// fixture is a store of the writer w on documents of which single calls can be
-// made to go wrong, and a clock that only the test moves.
+// fixture has a store of the writer w and a clock that only the test moves. The test can
+// make single calls of the store's documents fail.
 type fixture struct {
 	*testing.T
 	now   time.Time
@@ -60,7 +60,7 @@ func (f *fixture) open(writer string) *sharded.Store {
 	})
 }
 
-// add adds the keys from, from+1, ... below to, to the window.
+// add adds the keys of the numbers from up to, but not including, to.
 func (f *fixture) add(window, from, to int) error {
 	return f.store.Add(f.Context(), []windowstore.Increment{{Window: minute(window), Keys: keys(from, to)}})
 }
@@ -91,8 +91,8 @@ func (f *fixture) wantCount(window, want int) {
 	}
 }
 
-// shards returns the documents by name, having checked that each count is that
-// of the ids.
+// shards returns the documents by name. It first checks that the count of each shard is
+// the number of its ids.
 func (f *fixture) shards() map[string]memdocs.Shard {
 	f.Helper()
 	list, err := f.db.Shards()
@@ -113,16 +113,16 @@ func (f *fixture) shards() map[string]memdocs.Shard {
 	return shards
 }
 
-// hooked is Documents, of which a call for which there is a hook is that hook's.
+// hooked wraps Documents. A call for which there is a hook is passed to the hook.
 type hooked struct {
 	sharded.Documents
-	merges       [][]sharded.ShardWrite // all that were asked for
+	merges       [][]sharded.ShardWrite // the writes of all Merges
 	merge        func(ctx context.Context, writes []sharded.ShardWrite) error
 	settle       func(shards []sharded.ShardInfo) []error
 	queryPending func(limit int, page []sharded.ShardInfo, readTime time.Time) ([]sharded.ShardInfo, time.Time)
-	queryWindow  [][]byte // yielded instead
-	read         func()   // between the reading of the records and the return
-	reads        int      // of the records
+	queryWindow  [][]byte // returned instead, if set
+	read         func()   // called after the records were read, before the call returns
+	reads        int      // how often the records were read
 }
 
 func (h *hooked) Merge(ctx context.Context, writes []sharded.ShardWrite) error {

@@ -13,7 +13,7 @@ import (
 	"github.com/tidemark-dev/tidemark/windowstore/sharded"
 )
 
-// written returns the names of the documents of each write so far.
+// written returns the names of the documents of all writes so far, in their order.
 func (f *fixture) written() (names []string) {
 	for _, writes := range f.docs.merges {
 		for _, w := range writes {
@@ -88,7 +88,7 @@ func TestASlotIsInOneWriteAtATime(t *testing.T) {
 	f.docs.merge = func(ctx context.Context, writes []sharded.ShardWrite) error {
 		f.docs.merge = nil
 		f.now = f.now.Add(time.Minute)
-		f.mustAdd(1, 2, 3) // while the other is under way
+		f.mustAdd(1, 2, 3) // while the other Add is under way
 		return f.docs.Documents.Merge(ctx, writes)
 	}
 	f.mustAdd(1, 1, 2)
@@ -142,12 +142,12 @@ func TestASlotClosesBeforeItIsTooLarge(t *testing.T) {
 		t.Errorf("%d documents for %d bytes, want %d at most", len(shards), 16*batch*batches, want)
 	}
 	if windows, slots := f.store.Held(); windows != 1 || slots != 1 {
-		t.Errorf("%d slots of %d windows are held, want the one that is open", slots, windows)
+		t.Errorf("%d slots of %d windows are held, want only the slot that is open", slots, windows)
 	}
 	f.wantCount(1, batch*batches)
 }
 
-// One id at a time costs more for the keys of the map than for the ids.
+// If ids are added one at a time, the keys of the map take more space than the ids.
 func TestTheEstimateCountsMapKeys(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
@@ -172,7 +172,7 @@ func TestALargeBatchIsSplitOverDocumentsOfOneCommit(t *testing.T) {
 	if n := len(f.docs.merges); n != 2 {
 		t.Fatalf("%d commits for two Adds, want 2", n)
 	}
-	// The rest, that fits, goes to the slot that is there.
+	// The rest of the batch fits into the slot that was there before.
 	f.wantWritten("w-60-0", "w-60-1", "w-60-2", "w-60-3", "w-60-0")
 	for _, s := range f.shards() {
 		if s.Bytes() > 512<<10 {
@@ -216,12 +216,12 @@ func TestQuietWindowsAreForgotten(t *testing.T) {
 	f.mustAdd(0, 1, 2)
 	wantHeld(100, 101)
 	f.now = f.now.Add(4 * time.Minute)
-	f.mustAdd(7, 1, 2) // not quiet
+	f.mustAdd(7, 1, 2) // this window is not quiet
 	wantHeld(100, 101)
 	f.now = f.now.Add(2 * time.Minute)
 	f.mustAdd(200, 0, 1)
 	wantHeld(2, 2)
-	// What is forgotten is never written again.
+	// After a slot was forgotten, its document must never be written again.
 	f.mustAdd(0, 2, 3)
 	before := f.written()
 	if last := before[len(before)-1]; slices.Contains(before[:len(before)-1], last) {
@@ -241,7 +241,7 @@ func TestBatchKeysAreNeverUsedAgain(t *testing.T) {
 		return f.docs.Documents.Merge(ctx, writes)
 	}
 	for i := range 100 {
-		f.add(i%3, i, i+1) // every other one fails
+		f.add(i%3, i, i+1) // every second Add fails
 		f.now = f.now.Add(time.Second)
 	}
 	seen := map[string]bool{}

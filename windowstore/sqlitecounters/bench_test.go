@@ -9,7 +9,8 @@ import (
 	"github.com/tidemark-dev/tidemark/windowstore"
 )
 
-// BenchmarkAdd is one durable Add of new keys, by keys per window and windows.
+// BenchmarkAdd measures one durable Add of new keys, with different numbers of windows
+// and of keys per window.
 func BenchmarkAdd(b *testing.B) {
 	for _, size := range []struct{ keys, windows int }{{1, 1}, {64, 1}, {1024, 1}, {64, 10}} {
 		b.Run(fmt.Sprintf("keys=%d/windows=%d", size.keys, size.windows), func(b *testing.B) {
@@ -19,7 +20,8 @@ func BenchmarkAdd(b *testing.B) {
 			for b.Loop() {
 				var batch []windowstore.Increment
 				for w := range size.windows {
-					// A window takes some thousands of keys, then the next one opens.
+					// After some thousands of keys in one window, the next window is
+					// used.
 					batch = append(batch, increment(int64(next/5000*600+w*60), next, next+size.keys)...)
 				}
 				next += size.keys
@@ -31,7 +33,7 @@ func BenchmarkAdd(b *testing.B) {
 	}
 }
 
-// BenchmarkCount counts a window by how many keys it holds.
+// BenchmarkCount counts windows with different numbers of keys.
 func BenchmarkCount(b *testing.B) {
 	for _, keys := range []int{10, 100_000} {
 		b.Run(fmt.Sprintf("keys=%d", keys), func(b *testing.B) {
@@ -49,8 +51,8 @@ func BenchmarkCount(b *testing.B) {
 	}
 }
 
-// BenchmarkDeleteExpired deletes one window by how many keys it holds, adding it
-// each time off the clock.
+// BenchmarkDeleteExpired deletes a window, with different numbers of keys. The time in
+// which the window is added before is not measured.
 func BenchmarkDeleteExpired(b *testing.B) {
 	for _, keys := range []int{100, 100_000} {
 		b.Run(fmt.Sprintf("keys=%d", keys), func(b *testing.B) {

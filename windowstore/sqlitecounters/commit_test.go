@@ -15,8 +15,8 @@ import (
 	"github.com/tidemark-dev/tidemark/windowstore"
 )
 
-// Every write of the store, with its COMMIT failing: it must be an error, change
-// nothing, and succeed when it is repeated.
+// Every write of the store is tried while COMMIT fails. The write must return an error
+// and change nothing, and must succeed when it is repeated afterwards.
 func TestAWriteWhoseCommitFailsIsAnErrorAndChangesNothing(t *testing.T) {
 	t.Parallel()
 	var epoch = time.Unix(0, 0).UTC()
@@ -63,10 +63,10 @@ func TestAWriteWhoseCommitFailsIsAnErrorAndChangesNothing(t *testing.T) {
 			before := content(t, s)
 			allow := sqlitefault.RefuseCommits(path)
 			defer allow()
-			// A deletion that took failures for successes would never end.
+			// If DeleteExpired took a failed commit for a success, it would never end.
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
-			for range 2 { // also when the store has tried once
+			for range 2 { // a second time, since the store may be in another state after the first try
 				if err := test.write(ctx, s); err == nil || !strings.Contains(err.Error(), "commit: ") {
 					t.Errorf("a write whose commit failed: %v, want the commit's error", err)
 				}
@@ -79,7 +79,7 @@ func TestAWriteWhoseCommitFailsIsAnErrorAndChangesNothing(t *testing.T) {
 				t.Errorf("repeated: %v", err)
 			}
 			if cmp.Equal(before, content(t, s)) {
-				t.Error("the write changes nothing when it succeeds: the test tries nothing")
+				t.Error("the write changes nothing when it succeeds, so the test shows nothing")
 			}
 		})
 	}
@@ -92,7 +92,7 @@ func TestAFileWhoseSchemaIsNotCommittedIsNotOpened(t *testing.T) {
 	defer allow()
 	if s, err := Open(t.Context(), testConfig(path)); err == nil {
 		s.Close()
-		t.Error("the store has no tables and is open")
+		t.Error("Open succeeded, though the tables could not be created")
 	}
 	allow()
 	if err := openAt(t, path).Add(t.Context(), increment(0, 0, 5)); err != nil {

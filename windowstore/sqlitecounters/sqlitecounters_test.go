@@ -35,8 +35,8 @@ func TestConformance(t *testing.T) {
 	})
 }
 
-// checked is a store that on Close compares every count that it keeps with the
-// keys that it has.
+// checked is a store that checks itself when it is closed: the count of each shard must
+// be the number of its keys, and each key must belong to a shard.
 type checked struct {
 	*Store
 	t *testing.T
@@ -46,11 +46,11 @@ func (c checked) Close() error {
 	var wrong int
 	err := c.file.Writer.QueryRow(`SELECT count(*) FROM shards WHERE keys != (SELECT count(*) FROM keys WHERE shard = id)`).Scan(&wrong)
 	if err != nil || wrong != 0 {
-		c.t.Errorf("%d shards keep a count that is not that of their keys (%v)", wrong, err)
+		c.t.Errorf("%d shards have a count that is not the number of their keys (%v)", wrong, err)
 	}
 	err = c.file.Writer.QueryRow(`SELECT count(*) FROM keys WHERE shard NOT IN (SELECT id FROM shards UNION ALL SELECT id FROM deleted_shards)`).Scan(&wrong)
 	if err != nil || wrong != 0 {
-		c.t.Errorf("%d keys are of no shard (%v)", wrong, err)
+		c.t.Errorf("%d keys belong to no shard (%v)", wrong, err)
 	}
 	return c.Store.Close()
 }
@@ -213,7 +213,7 @@ func TestDeletionThatDiedHalfWayIsFinishedByTheNext(t *testing.T) {
 	s.Close()
 
 	s = openAt(t, path)
-	// Some of these keys are still there, of the shard that is gone.
+	// The deleted shard still has some of these keys.
 	if err := s.Add(t.Context(), increment(0, 0, 7)); err != nil {
 		t.Fatal(err)
 	}
@@ -234,6 +234,6 @@ func TestAWindowStartIsAWholeSecond(t *testing.T) {
 	s := openAt(t, filepath.Join(t.TempDir(), "counters.db"))
 	err := s.Add(t.Context(), []windowstore.Increment{{Window: time.Unix(0, 1), Keys: make([]windowstore.Key, 1)}})
 	if err == nil {
-		t.Error("Add took a window that starts within a second")
+		t.Error("Add accepted a window whose start is not a whole second")
 	}
 }
