@@ -46,7 +46,7 @@ func TestText(t *testing.T) {
 func TestTextIsRead(t *testing.T) {
 	t.Parallel()
 	for range 10_000 {
-		d := time.Duration(rand.Int64N(int64(1)<<rand.IntN(63) + 1)) // of every length
+		d := time.Duration(rand.Int64N(int64(1)<<rand.IntN(63) + 1)) // of every order of magnitude
 		if got, err := time.ParseDuration(durations.Text(d)); err != nil || got != d {
 			t.Fatalf("%v is written %s, and read as %v, %v", d, durations.Text(d), got, err)
 		}

@@ -21,7 +21,8 @@ import (
 
 var receivedAt = time.Date(2026, 3, 14, 11, 26, 59, 123456789, time.FixedZone("CET", 2*60*60))
 
-// receivedUTC is receivedAt as a message carries it.
+// receivedUTC is receivedAt in the form that a message has: in UTC and whole
+// microseconds.
 var receivedUTC = time.Date(2026, 3, 14, 9, 26, 59, 123456000, time.UTC)
 
 var published = time.Date(2026, 3, 14, 9, 26, 58, 401000000, time.UTC)
@@ -304,13 +305,13 @@ func TestDataIsDecodedAsByEncodingBase64(t *testing.T) {
 func reference(body []byte) (event.Message, error) {
 	object := func(raw []byte) (members map[string]json.RawMessage, err error) {
 		if err = json.Unmarshal(raw, &members); err == nil && members == nil {
-			err = errors.New("null is no object")
+			err = errors.New("null is not an object")
 		}
 		return members, err
 	}
 	text := func(raw []byte) (s string, err error) {
 		if err = json.Unmarshal(raw, &s); err == nil && raw[0] != '"' {
-			err = errors.New("null is no text")
+			err = errors.New("null is not a string")
 		}
 		return s, err
 	}
@@ -405,7 +406,7 @@ func FuzzDecode(f *testing.F) {
 		}
 		if err != nil {
 			if err.Error() == "" {
-				t.Error("an error without text")
+				t.Error("the error has no text")
 			}
 			return
 		}

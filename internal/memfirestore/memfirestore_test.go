@@ -24,7 +24,8 @@ const (
 	filter   = `where { field_filter { field { field_path: "a" } op: LESS_THAN_OR_EQUAL value { timestamp_value { seconds: 9 } } } }`
 )
 
-// What the service refuses, and what the model does not know, is refused.
+// The fake must refuse everything that Firestore refuses, and everything that the fake
+// itself does not implement.
 func TestQueriesThatAreRefused(t *testing.T) {
 	t.Parallel()
 	client, ctx := connect(t)

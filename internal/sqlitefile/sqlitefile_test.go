@@ -20,7 +20,7 @@ var schema = sqlitefile.Schema{Version: 1, Make: func(ctx context.Context, tx *s
 	return err
 }}
 
-// openNew opens a new file. Its directory is the only one in another directory.
+// openNew opens a new file in a new directory, which is the only entry of its parent.
 func openNew(t *testing.T) (f *sqlitefile.File, path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "data", "notes.db")
@@ -55,7 +55,7 @@ func TestACommitThatFailsIsAnError(t *testing.T) {
 	f, path := openNew(t)
 	allow := sqlitefault.RefuseCommits(path)
 	if err := note(t.Context(), f, "a"); err == nil {
-		t.Error("a write whose commit failed is taken for a success")
+		t.Error("a write returned no error, though its commit failed")
 	}
 	wantNotes(t, f, 0)
 	allow()
@@ -71,7 +71,7 @@ func TestASchemaWhoseCommitFailsIsAnError(t *testing.T) {
 	allow := sqlitefault.RefuseCommits(path)
 	if f, err := sqlitefile.Open(t.Context(), path, schema); err == nil {
 		f.Close()
-		t.Error("a file whose schema was not committed is taken for one that has it")
+		t.Error("Open succeeded, though the schema was not committed")
 	}
 	allow()
 	f, err := sqlitefile.Open(t.Context(), path, schema)
@@ -102,7 +102,7 @@ func TestAWriteToAFileThatIsNoLongerThereIsRefused(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		harm   func(path string) error
-		repair func(path string) error // nil if nothing can repair it
+		repair func(path string) error // nil if the test does not repair it
 	}{
 		"the file is deleted":          {os.Remove, nil},
 		"the log is deleted":           {func(path string) error { return os.Remove(path + "-wal") }, nil},
@@ -135,7 +135,7 @@ func TestAWriteToAFileThatIsNoLongerThereIsRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 			if err := note(t.Context(), f, "c"); err != nil {
-				t.Errorf("after all was put back: %v", err)
+				t.Errorf("after the repair: %v", err)
 			}
 		})
 	}
@@ -149,13 +149,13 @@ func moveDirBack(path string) error {
 	return os.Rename(filepath.Dir(path)+".old", filepath.Dir(path))
 }
 
-// replaceFile replaces the file with a copy.
+// replaceFile replaces the file with a copy of it.
 func replaceFile(path string) error {
 	content, err := os.ReadFile(path)
 	return errors.Join(err, os.Rename(path, path+".old"), os.WriteFile(path, content, 0o644))
 }
 
-// replaceDir replaces the directory with a copy.
+// replaceDir replaces the directory with a copy of it.
 func replaceDir(path string) error {
 	dir := filepath.Dir(path)
 	return errors.Join(moveDir(path), os.CopyFS(dir, os.DirFS(dir+".old")))

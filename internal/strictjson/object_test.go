@@ -16,7 +16,7 @@ import (
 	"github.com/tidemark-dev/tidemark/internal/strictjson"
 )
 
-// read returns the values at the paths as text. Absent values are left out.
+// read returns the values at the paths as text. A path without a value is left out.
 func read(data string, paths ...string) (map[string]string, error) {
 	values := make([]json.RawMessage, len(paths))
 	if err := strictjson.Select(paths...).Read([]byte(data), values, nil); err != nil {
@@ -107,12 +107,12 @@ func TestReadAllocatesNothingForUnknownKeys(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	if allocations > 10 { // a new decoder needs some, if there is none to reuse
+	if allocations > 10 { // a new decoder allocates this much if none can be reused
 		t.Errorf("%v allocations for 2,000 unknown keys", allocations)
 	}
 }
 
-// A decoder that waits for its next object holds no memory of the one before.
+// A decoder that is kept for later use must not keep the text of the object that it read.
 func TestTheTextOfAnObjectIsLetGo(t *testing.T) {
 	data := bytes.Repeat([]byte(" "), 1<<10)
 	copy(data, `{"a":1}`)
@@ -120,7 +120,7 @@ func TestTheTextOfAnObjectIsLetGo(t *testing.T) {
 	if err := strictjson.Select("a").Read(data, make([]json.RawMessage, 1), nil); err != nil {
 		t.Fatal(err)
 	}
-	runtime.GC() // which leaves unused decoders for one more time
+	runtime.GC() // unused decoders of a pool live through one collection
 	if text.Value() != nil {
 		t.Error("the text of an object that was read is still there")
 	}

@@ -114,8 +114,8 @@ func TestEveryAttemptPostsTheSameBody(t *testing.T) {
 	}
 }
 
-// A followed redirect would be a GET, and its status 200 would not mean that anything is
-// stored.
+// If a redirect were followed, the request would become a GET, and its status 200 would
+// not mean that anything is stored.
 func TestRedirectIsNeverFollowed(t *testing.T) {
 	t.Parallel()
 	var gets atomic.Int32
@@ -260,7 +260,7 @@ func TestDeliverEndsWithItsContext(t *testing.T) {
 		return answer(http.StatusOK, nil), nil
 	})}
 	if _, err := d.Deliver(ctx, []byte(body)); !errors.Is(err, context.Canceled) {
-		t.Errorf("error is %v, want the context's", err)
+		t.Errorf("error is %v, want the context's error", err)
 	}
 }
 
@@ -281,7 +281,7 @@ func TestServerThatComesUpLaterGetsTheMessage(t *testing.T) {
 		}
 		listener, err := net.Listen("tcp", address)
 		if err != nil {
-			return fmt.Errorf("the port was taken meanwhile: %w", err)
+			return fmt.Errorf("another program took the port: %w", err)
 		}
 		server := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}
 		t.Cleanup(func() { server.Close() })
@@ -317,7 +317,7 @@ func TestURLThatCannotBePostedToIsAnErrorAtOnce(t *testing.T) {
 	for _, bad := range []string{"", "localhost:8080/push", "127.0.0.1:8080", "ftp://host/", "http://", "/push", "http://a b/"} {
 		d := Deliverer{URL: bad}
 		if _, err := d.Deliver(t.Context(), nil); err == nil {
-			t.Errorf("%q was taken", bad)
+			t.Errorf("%q was accepted", bad)
 		}
 	}
 	if err := CheckURL("https://service.example/push"); err != nil {

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// If there is no answer, the user learns why in plain words, not in Go's.
+// If there is no answer, the error says why in plain words, and not in Go's words.
 func TestAnAttemptWithoutAnswerSaysWhyInPlainWords(t *testing.T) {
 	t.Parallel()
 	secure := httptest.NewTLSServer(http.NotFoundHandler())
@@ -64,7 +64,7 @@ func TestAnAttemptWithoutAnswerSaysWhyInPlainWords(t *testing.T) {
 		}
 		for _, raw := range []string{"dial tcp", "Post ", "read tcp", "EOF"} {
 			if strings.Contains(text, raw) {
-				t.Errorf("%s: %q has Go's words %q", url, text, raw)
+				t.Errorf("%s: %q still has Go's words %q", url, text, raw)
 			}
 		}
 		cancel()
@@ -79,7 +79,7 @@ func TestAnExplainedErrorStillWrapsItsCause(t *testing.T) {
 	}
 	err := Explain(&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, "http://127.0.0.1:1/push")
 	if !errors.Is(err, syscall.ECONNREFUSED) {
-		t.Errorf("%v wraps %v", err, errors.Unwrap(err))
+		t.Errorf("%v wraps %v, want nothing wrapped", err, errors.Unwrap(err))
 	}
 }
 

@@ -29,7 +29,7 @@ func TestATokenGoesOverTLSOrToThisMachine(t *testing.T) {
 	} {
 		err := delivery.CheckToken(url, secret)
 		if (err == nil) != good || err != nil && strings.Contains(err.Error(), secret) {
-			t.Errorf("%s: %v, want it taken: %v", url, err, good)
+			t.Errorf("%s: %v; must it be accepted: %v", url, err, good)
 		}
 		if err := delivery.CheckToken(url, ""); err != nil {
 			t.Errorf("%s without a token: %v", url, err)
@@ -73,6 +73,6 @@ func TestATokenIsNotSentInClear(t *testing.T) {
 type noTransport struct{ t *testing.T }
 
 func (n noTransport) RoundTrip(*http.Request) (*http.Response, error) {
-	n.t.Error("it was sent")
+	n.t.Error("a request was sent")
 	return nil, http.ErrHandlerTimeout
 }

@@ -27,7 +27,7 @@ func TestValidate(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		change func(*Config)
-		want   string // part of the error; empty for none
+		want   string // part of the error; empty if there must be no error
 	}{
 		"the default":         {func(*Config) {}, ""},
 		"everything":          {func(c *Config) { c.Malformed, c.Duplicates, c.Count, c.Duration = 1, 1, 1, 1 }, ""},

@@ -14,7 +14,7 @@ func TestLearningTheLengthEndsWithTheContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := Simulate(ctx, Config{Users: 10, Rate: 120, Count: math.MaxInt}, start); !errors.Is(err, context.Canceled) {
-		t.Errorf("error is %v, want that of the context", err)
+		t.Errorf("error is %v, want the context's error", err)
 	}
 }
 
@@ -22,7 +22,7 @@ func TestNoTimePassesTheYear9999(t *testing.T) {
 	t.Parallel()
 	last := time.Date(9999, time.December, 31, 23, 59, 59, 0, time.UTC)
 	c := config(0, func(c *Config) { c.Start, c.Duplicates, c.Lag = last.Add(-time.Minute), 1, true })
-	deliveries := simulate(t, c, start) // endless, but for that
+	deliveries := simulate(t, c, start) // only the year 9999 ends this stream
 	if n := len(deliveries); n < 10 || deliveries[n-1].At.After(last) {
 		t.Errorf("%d deliveries to %v, want the last within year 9999", n, deliveries[n-1].At)
 	}

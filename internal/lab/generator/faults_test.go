@@ -73,7 +73,8 @@ func TestMalformedShareAndReasons(t *testing.T) {
 		if share == 0 {
 			continue
 		}
-		// In ninths: two of the faults are a wrong type, two are not an object.
+		// The shares are in ninths, because nine faults are equally likely. Two of them
+		// are a wrong type, and two are not an object.
 		for reason, want := range map[event.Reason]float64{event.BadJSON: 1, event.Empty: 1, event.NotAnObject: 2,
 			event.MissingField: 1, event.WrongType: 2, event.BadTime: 1, event.BadUTF8: 1} {
 			within(t, "share of "+string(reason), float64(reasons[reason])/float64(malformed), want/9, 0.02)

@@ -130,7 +130,7 @@ func TestSlowServerDoesNotHoldUpTheSchedule(t *testing.T) {
 			}
 		}
 		if length := last.Sub(first); length < 4*time.Minute || length > 6*time.Minute {
-			t.Errorf("the messages were made within %v, want about 5 minutes", length)
+			t.Errorf("the messages were created within %v, want about 5 minutes", length)
 		}
 	})
 }
@@ -200,7 +200,8 @@ func TestErrorOfPublishEndsTheRun(t *testing.T) {
 	})
 }
 
-// If the server is unavailable when the run ends, the run waits for the grace and no longer.
+// If the server is unavailable when the run ends, the run waits for it, but no longer
+// than the grace.
 func TestGraceBoundsTheEndOfARun(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -287,7 +288,7 @@ func TestFullBacklogPausesTheStream(t *testing.T) {
 			}
 		}
 		if early < maxBacklog || early > maxBacklog+2 {
-			t.Errorf("%d messages made while the server was away, want %d", early, maxBacklog)
+			t.Errorf("%d messages created while the server was away, want %d", early, maxBacklog)
 		}
 		within(t, "messages in the ten seconds after", float64(len(got.deliveries)-early), 10_000, 500)
 	})

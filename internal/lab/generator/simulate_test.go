@@ -113,7 +113,8 @@ func TestAnotherStartHasOtherIDs(t *testing.T) {
 	}
 }
 
-// anyLateness takes every event of a minute for what it is, on time or late.
+// anyLateness classifies every event as an event, on time or late. It is used where
+// lateness does not matter.
 var anyLateness = event.NewClassifier(event.Rules{Schema: accesslog.Schema(), Windows: window.Fixed{Duration: time.Minute}})
 
 func parseEvent(t testing.TB, d Delivery) accesslog.Record {
@@ -256,8 +257,8 @@ func TestHeldEventsArePublishedAtTheEnd(t *testing.T) {
 		finite.Duration = length
 		end := start.Add(length)
 
-		// All events that the endless stream creates before the end, even if it publishes
-		// them later.
+		// These are all events that the endless stream creates before the end, including
+		// those that it publishes later.
 		want := map[string]bool{}
 		stream, err := Simulate(t.Context(), endless, start)
 		if err != nil {
@@ -298,7 +299,8 @@ func TestHeldEventsArePublishedAtTheEnd(t *testing.T) {
 	}
 }
 
-// Without a start, all times of a stream are in the past, so it can be replayed unchanged.
+// If no start is set, all times of a stream are in the past, so the stream can be
+// replayed unchanged.
 func TestStreamWithoutStartEndsNow(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 7, 1, 12, 0, 0, 123456789, time.UTC)
@@ -336,7 +338,7 @@ func TestEndlessStreamNeedsAStart(t *testing.T) {
 	}
 }
 
-// A user does the same if there are more users.
+// A user's events do not depend on how many other users there are.
 func TestUsersAreIndependent(t *testing.T) {
 	t.Parallel()
 	of := func(users int) map[string][]string {
@@ -369,7 +371,7 @@ func TestPageTreeIsTheLabs(t *testing.T) {
 		depth = max(depth, level)
 		names[p.name] = true
 		if p.next[0] != p {
-			t.Errorf("one cannot stay on %s", p.name)
+			t.Errorf("no user can stay on %s", p.name)
 		}
 		for _, next := range p.next[1:] {
 			if next != parent {

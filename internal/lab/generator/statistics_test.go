@@ -10,7 +10,8 @@ import (
 	"github.com/tidemark-dev/tidemark/event"
 )
 
-// within reports a number that differs too much from the wanted number.
+// within fails the test if a number differs from the wanted number by more than the
+// tolerance.
 func within(t testing.TB, what string, got, want, tolerance float64) {
 	t.Helper()
 	if !(math.Abs(got-want) <= tolerance) {

@@ -19,7 +19,8 @@ func classifyingServer(t *testing.T) *server {
 	})
 }
 
-// A wrong file must not become dead letters, because dead letters stay.
+// A wrong file must not be sent: its lines would become dead letters, which stay in the
+// table.
 func TestAFileWithoutEventsIsNotSent(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct{ input, want string }{

@@ -135,7 +135,7 @@ func TestEqualLinesOfAFileAreEventsOfTheirOwn(t *testing.T) {
 	}
 	for _, line := range []string{bare, half, other} {
 		if id := event.DerivedID([]byte(line), nil); !slices.Contains(got, id) {
-			t.Errorf("the first of the equal lines %s has not the id that it has alone, %s", line, id)
+			t.Errorf("the first of the equal lines has the id %s; without the others it has %s", line, id)
 		}
 	}
 	if diff := cmp.Diff(got, ids(input, 8, false)); diff != "" {
@@ -146,7 +146,8 @@ func TestEqualLinesOfAFileAreEventsOfTheirOwn(t *testing.T) {
 	}
 }
 
-// A half-written line becomes a dead letter at the server, not a gap.
+// A line that was cut off while it was written is sent too, and becomes a dead letter at
+// the server.
 func TestLineThatIsNoObjectIsSentAsData(t *testing.T) {
 	t.Parallel()
 	garbageLines := []string{half, "null", "[1, 2]", `"text"`, "\xff\xfe", half + bare, bare + bare}
@@ -243,7 +244,7 @@ func TestServerThatComesUpLaterGetsEverything(t *testing.T) {
 		}
 		listener, err := net.Listen("tcp", address)
 		if err != nil {
-			return fmt.Errorf("the port was taken meanwhile: %w", err)
+			return fmt.Errorf("another program took the port: %w", err)
 		}
 		s := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}
 		t.Cleanup(func() { s.Close() })
@@ -284,7 +285,7 @@ func TestUnreachableServerIsWarnedOfEveryFiveSeconds(t *testing.T) {
 			})},
 		})
 		if !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("error is %v, want the context's", err)
+			t.Errorf("error is %v, want the context's error", err)
 		}
 		if summary.NotAcknowledged != 20 || summary.Deliveries != attempts {
 			t.Errorf("%d attempts, summary %+v, want them all and 20 not acknowledged", attempts, summary)
@@ -296,7 +297,7 @@ func TestUnreachableServerIsWarnedOfEveryFiveSeconds(t *testing.T) {
 	})
 }
 
-// unanswered is a server that takes requests and never answers.
+// unanswered stands for a server that accepts requests and never answers.
 func unanswered(r *http.Request) (*http.Response, error) {
 	<-r.Context().Done()
 	return nil, r.Context().Err()
@@ -325,8 +326,8 @@ func TestAServerThatNeverAnswersEndsTheReplay(t *testing.T) {
 	}
 }
 
-// A message that always crashes the server does not stop the other messages, and is given up
-// after some time.
+// A message that always crashes the server must not stop the other messages. It is given
+// up after some time.
 func TestALineThatAlwaysFailsIsGivenUpAlone(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -391,9 +392,9 @@ func TestWaitingForInputEndsWithTheContext(t *testing.T) {
 			defer cancel()
 			_, err := Run(ctx, Options{Input: input, URL: "http://server/push", Concurrency: 2, ShiftToNow: shift})
 			if !errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("error is %v, want the context's", err)
+				t.Errorf("error is %v, want the context's error", err)
 			}
-			writer.Close() // lets the reading goroutine end
+			writer.Close() // so that the goroutine that reads ends
 		})
 	}
 }
@@ -410,7 +411,7 @@ func TestConcurrencyIsUsedAndNotExceeded(t *testing.T) {
 				running++
 				most = max(most, running)
 				mu.Unlock()
-				time.Sleep(time.Second) // the bubble's: no real time passes
+				time.Sleep(time.Second) // virtual time: the test does not wait
 				mu.Lock()
 				running--
 				mu.Unlock()
@@ -436,14 +437,15 @@ func TestRateSpacesLines(t *testing.T) {
 			Client: &http.Client{Transport: transport(func(*http.Request) (*http.Response, error) {
 				at = append(at, time.Since(start))
 				if len(at) == 3 {
-					time.Sleep(2 * time.Second) // the bubble's: the server is slow once
+					time.Sleep(2 * time.Second) // virtual time: the server is slow once
 				}
 				return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
 			})},
 		})
 		ms := time.Millisecond
-		// While the third line was slow, one line waited for a worker, and the next was
-		// overdue. The time of the other lines is lost; no burst makes up for it.
+		// While the third request was slow, one line waited for a worker, and the line
+		// after it became overdue. Both are then sent at once. The time that was lost is
+		// not made up for by sending more lines faster.
 		want := []time.Duration{0, 250 * ms, 500 * ms, 2500 * ms, 2500 * ms, 2650 * ms}
 		if diff := cmp.Diff(want, at); diff != "" {
 			t.Errorf("times of requests (-want +got):\n%s", diff)
@@ -486,7 +488,7 @@ func TestBadOptionsAreAllReported(t *testing.T) {
 	}
 }
 
-// Every message of the project's data set arrives. Only the redeliveries in the data set are
+// Every message of the project's test data arrives. Only the redeliveries in it are
 // duplicates.
 func TestDataSetArrivesWhole(t *testing.T) {
 	t.Parallel()

@@ -18,17 +18,17 @@ import (
 	"github.com/tidemark-dev/tidemark/internal/envelope"
 )
 
-// now is the time at which every test runs.
+// now is the time in every test.
 var now = time.Date(2026, 7, 1, 12, 0, 0, 250_000_000, time.UTC)
 
-// A server keeps the bodies that it receives. Its handler chooses the answers; without a
-// handler, the verdict for every message is counted. Requests with dry_run are not kept; the
-// server only counts them.
+// A server is a fake of Tidemark's server, which keeps the bodies that it receives. If
+// its handler is set, the handler answers. If not, the verdict on every message is
+// "counted". Requests with dry_run are only counted.
 type server struct {
 	*httptest.Server
 	mu     sync.Mutex
 	bodies []string
-	asked  int // with dry_run
+	asked  int // the number of requests with dry_run
 }
 
 func newServer(t *testing.T, handle func(w http.ResponseWriter, delivery int, body []byte)) *server {
@@ -63,7 +63,7 @@ func (s *server) received() []string {
 	return s.bodies
 }
 
-// message decodes a body that the server was sent.
+// message decodes a body that was sent to the server.
 func message(t *testing.T, body string) event.Message {
 	t.Helper()
 	m, err := envelope.Decode([]byte(body), time.Time{})
@@ -76,11 +76,11 @@ func message(t *testing.T, body string) event.Message {
 	return m
 }
 
-// options returns the options of most tests: one message at a time, and a clock that stands
-// still, also during pauses.
 // labTime is the field with the time of the events of this package's tests.
 var labTime = event.Field{Name: "event_timestamp", Type: event.Timestamp, Format: event.RFC3339, Path: []string{"timestamp"}}
 
+// options returns the options that most tests use: one message at a time, and a clock
+// that stands still, even during pauses.
 func options(url, input string) Options {
 	return Options{
 		Input:       strings.NewReader(input),
@@ -93,7 +93,7 @@ func options(url, input string) Options {
 	}
 }
 
-// replay runs o. The run must reach the end of its input.
+// replay runs a replay with the options, which must reach the end of its input.
 func replay(t *testing.T, o Options) Summary {
 	t.Helper()
 	summary, err := Run(t.Context(), o)

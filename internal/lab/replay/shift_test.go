@@ -26,7 +26,7 @@ func TestShiftTimeKeepsTheWayATimeIsWritten(t *testing.T) {
 		"2026-02-28 09:26:53":                 "2026-03-01 09:26:53",
 		"2024-02-28T23:00:00.123456789-07:00": "2024-02-29T23:00:00.123456789-07:00",
 		"9999-12-30T23:59:59Z":                "9999-12-31T23:59:59Z",
-		"9999-12-31T00:00:00Z":                "", // would move past the year 9999
+		"9999-12-31T00:00:00Z":                "", // the time would be past the year 9999
 		"2026-02-28T09:26:53,5Z":              "",
 		"yesterday":                           "",
 		"":                                    "",
@@ -183,7 +183,7 @@ func TestReplayShiftsTheLatestPublishTimeToNow(t *testing.T) {
 	t.Parallel()
 	text := strings.Join([]string{
 		pushLine("1", "2026-03-14T09:26:58.401Z", []byte(bare)),
-		pushLine("2", "2026-03-14T10:00:00.125Z", []byte(`{"timestamp": "2030-01-01T00:00:00Z"}`)), // the latest, in spite of the event's time
+		pushLine("2", "2026-03-14T10:00:00.125Z", []byte(`{"timestamp": "2030-01-01T00:00:00Z"}`)), // this publish time is the latest; the event's own time does not matter
 		half,
 		`{"timestamp": "2026-03-14T09:59:00.5Z"}`,
 	}, "\n")
@@ -219,7 +219,7 @@ func TestReplayShiftsTheLatestPublishTimeToNow(t *testing.T) {
 			for i, want := range []time.Time{
 				time.Date(2026, 3, 14, 9, 26, 58, 401e6, time.UTC).Add(offset),
 				time.Date(2026, 7, 1, 12, 0, 0, 125e6, time.UTC),
-				now, // has no time of its own
+				now, // this line has no publish time
 				time.Date(2026, 3, 14, 9, 59, 0, 500e6, time.UTC).Add(offset),
 			} {
 				if m := message(t, got[i]); !m.PublishTime.Equal(want) {

@@ -15,7 +15,7 @@ import (
 func TestLatencyIsByNearestRank(t *testing.T) {
 	t.Parallel()
 	tally := newTally()
-	for i := range 1000 { // 1 to 1000 ms, in no order
+	for i := range 1000 { // 1 to 1000 ms in mixed order
 		d := time.Duration((i*7)%1000+1) * time.Millisecond
 		if d == time.Second {
 			d += 4321 * time.Nanosecond
@@ -32,7 +32,7 @@ func TestLatencyIsByNearestRank(t *testing.T) {
 		t.Errorf("latency of one attempt is %+v, want %+v", got, want)
 	}
 	if got := newTally().summary(0).Latency; got != (Latency{}) {
-		t.Errorf("latency of none is %+v", got)
+		t.Errorf("latency without any attempt is %+v", got)
 	}
 }
 
@@ -54,7 +54,7 @@ func TestVerdictsAreReadFromAnswers(t *testing.T) {
 	for _, body := range []string{
 		`{"status": "counted", "event_id": "1"}`, `{"status": "counted"}`, `{"status": "late"}`,
 		`{"status": "dead_letter", "reason": "bad_json", "error": "x"}`,
-		"", "ok", "[]", `{"status": 1, "reason": "no"}`, // from another server
+		"", "ok", "[]", `{"status": 1, "reason": "no"}`, // texts that are no verdicts, as another server may return
 	} {
 		tally.acknowledged(delivery.Attempt{Status: 200, Body: []byte(body)})
 	}
@@ -111,7 +111,7 @@ func TestProgressLineMakesWayForWarnings(t *testing.T) {
 	c.Printf("before")
 	clock = clock.Add(2 * time.Second)
 	done(400)
-	done(410) // too soon to draw again
+	done(410) // too soon after the last time: the line is not drawn again
 	c.GivenUp("line 2", "why")
 	clock = clock.Add(time.Second)
 	done(1000)
