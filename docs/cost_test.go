@@ -1,7 +1,8 @@
-// Package docs_test keeps docs/cost.md from drifting: it measures again what the page
-// says was measured, and works out its tables from that and from the prices.
+// Package docs_test checks that docs/cost.md is right. It measures again what the page
+// says was measured, and computes the page's tables again from these figures and the
+// prices.
 //
-//	go test ./docs -update    # writes what was measured and worked out into the page
+//	go test ./docs -update    # writes the figures and tables into the page
 package docs_test
 
 import (
@@ -39,12 +40,12 @@ import (
 
 var update = flag.Bool("update", false, "write cost.md anew")
 
-// A price is in dollars for each unit, past what is free in a month.
+// A price is in dollars for each unit beyond those that are free in a month.
 type price struct {
 	what   string
 	of     string // the unit
 	each   float64
-	free   float64 // units a month
+	free   float64 // units for each month
 	shown  string  // how the page writes price and free units
 	source string
 }
@@ -56,7 +57,7 @@ const (
 )
 
 var (
-	// Half of the 10 GiB: publishing takes as much.
+	// Publishing uses the other half of the 10 GiB.
 	pubsubByte     = price{"Pub/Sub, delivery", "byte", 40.0 / tib, 5 * gib, "$40 a TiB, 1 KiB a request at least; 10 GiB free, of which publishing takes half", "https://cloud.google.com/pubsub/pricing"}
 	runRequest     = price{"Cloud Run, requests", "request", 0.40 / 1e6, 2e6, "$0.40 a million; 2 million free", "https://cloud.google.com/run/pricing"}
 	runCPU         = price{"Cloud Run, processor", "second of one", 0.000024, 180_000, "$0.000024 a vCPU-second; 180,000 free", "https://cloud.google.com/run/pricing"}
@@ -80,17 +81,17 @@ var prices = []price{pubsubByte, runRequest, runCPU, runMemory, instanceCPU, ins
 
 func (p price) cost(units float64) float64 { return max(0, units-p.free) * p.each }
 
-// What no test here can measure.
+// These figures cannot be measured by a test.
 const (
-	appendTime = 100 * time.Millisecond // one append of rows to BigQuery
-	commitTime = 50 * time.Millisecond  // one commit of counts to Firestore
-	flushTime  = 500 * time.Millisecond // one flush
-	busy       = 0.6                    // the share of its concurrency that Cloud Run fills an instance to
+	appendTime = 100 * time.Millisecond // an append of rows to BigQuery
+	commitTime = 50 * time.Millisecond  // a commit of counts to Firestore
+	flushTime  = 500 * time.Millisecond // a flush
+	busy       = 0.6                    // the share of an instance's concurrency that Cloud Run uses before it starts another
 	slots      = 250                    // var.concurrency
-	entryBytes = 1024                   // a small entry of Cloud Scheduler's log, or the frame around a line of ours
+	entryBytes = 1024                   // a small log entry of Cloud Scheduler, or what Cloud Logging adds to a line of ours
 )
 
-// Dataflow, one n1-standard-2 with 30 GB of disk and Streaming Engine.
+// The price of Dataflow: one n1-standard-2 with 30 GB of disk, and Streaming Engine.
 const (
 	dataflowHour = 2*0.069 + 7.5*0.0035557 + 30*0.000054
 	dataflowByte = 0.018 / 1e9
@@ -99,18 +100,19 @@ const (
 // rates are the columns of the page, in events a second.
 var rates = []float64{0, 0.1, 2, 100, 1000}
 
-// greatest is the greatest rate that is measured: above it an instance does the same.
+// greatest is the greatest rate that is measured. At higher rates an instance works as it
+// does at this rate.
 const greatest = 200.0
 
 // An instance is what one instance does at a rate.
 type instance struct {
-	billed  float64 // share of the time for which it is paid
+	billed  float64 // the share of the time that is paid for
 	latency time.Duration
 	appends float64 // for each 1,000 events
 }
 
-// measure has the group commit take the generator's stream in virtual time, beside a
-// flush and a probe each minute, and looks when a request is open.
+// measure sends the generator's stream to the group commit, in virtual time, with a flush
+// and a probe each minute. It measures for how long a request is open.
 func measure(t *testing.T, rate float64, duration time.Duration) (m instance) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
@@ -151,7 +153,7 @@ func measure(t *testing.T, rate float64, duration time.Duration) (m instance) {
 			time.Sleep(time.Until(began.Add(at)))
 			open(func() { time.Sleep(flushTime) })
 			time.Sleep(30 * time.Second)
-			open(func() { time.Sleep(time.Millisecond) }) // a probe
+			open(func() { time.Sleep(time.Millisecond) }) // stands for a probe
 		}
 		requests.Wait()
 		m.billed = min(1, clock.billed.Seconds()/time.Since(began).Seconds())
@@ -166,13 +168,13 @@ func measure(t *testing.T, rate float64, duration time.Duration) (m instance) {
 	return m
 }
 
-// billing adds up the time in which a request is open, each stretch of it rounded up
-// to 100 ms.
+// billing adds up the time in which at least one request is open. Each such stretch is
+// rounded up to 100 ms, as Cloud Run does.
 type billing struct {
 	mu     sync.Mutex
 	n      int
 	from   time.Time
-	paid   time.Time // until when
+	paid   time.Time // the end of the time that is paid already
 	billed time.Duration
 }
 
@@ -213,7 +215,8 @@ func submit(t *testing.T, c *ingest.Committer, m event.Message) {
 	}
 }
 
-// wait is a warehouse and a counter that keep nothing, in the time that real ones take.
+// wait is a warehouse and a counter store that store nothing, but take as long as real
+// ones.
 type wait struct {
 	mu      sync.Mutex
 	appends int
@@ -236,8 +239,9 @@ func (*wait) Add(context.Context, []windowstore.Increment) error {
 	return nil
 }
 
-// Sixty-four pushes are always under way: 1,000 events take at most 60 appends, so
-// that neither quotas nor the time of an append bound what an instance takes.
+// Sixty-four pushes are always open. 1,000 events must then take at most 60 appends. So
+// the load of an instance is limited neither by BigQuery's quotas nor by the time that an
+// append takes.
 func TestAppendsOfConcurrentPushes(t *testing.T) {
 	t.Parallel()
 	const pushers, each = 64, 200
@@ -268,9 +272,9 @@ func TestAppendsOfConcurrentPushes(t *testing.T) {
 
 const payload = `{"ip": "198.51.100.23", "user_id": "1", "lat": 48.8566, "lng": 2.3522, "timestamp": "2000-01-01T00:00:00Z", "http_request": "\"GET fungi.html HTTP/1.0\"", "http_response": 200, "num_bytes": 287, "user_agent": "Mozilla/5.0"}`
 
-// requestLog is an entry that Cloud Run writes of each request by itself, in the fields
-// of https://cloud.google.com/logging/docs/reference/v2/rest/v2/LogEntry that
-// https://cloud.google.com/run/docs/logging shows, with values as a push has them.
+// requestLog is the log entry that Cloud Run writes of each request. Its fields are from
+// https://cloud.google.com/logging/docs/reference/v2/rest/v2/LogEntry and
+// https://cloud.google.com/run/docs/logging, its values are those of a push.
 const requestLog = `{
   "insertId": "69b52b2e000ae8d1f1a4b2c3",
   "httpRequest": {
@@ -303,8 +307,9 @@ func requestLogBytes(t *testing.T) int {
 	return entry.Len()
 }
 
-// lines has a real service flush once and take one push, and returns how long the lines
-// are that it logs of them at LOG_LEVEL=debug; at info only the former is written.
+// lines lets a real service flush once and take one push at LOG_LEVEL=debug. It returns
+// the lengths of the log lines of the flush and of the push. At LOG_LEVEL=info only the
+// line of the flush is written.
 func lines(t *testing.T) (flush, push int) {
 	s, err := settings.Load(map[string]string{"data-dir": t.TempDir()}, func(string) (string, bool) { return "", false })
 	if err != nil {
@@ -333,7 +338,8 @@ func lines(t *testing.T) (flush, push int) {
 	return measured(slog.LevelDebug)
 }
 
-// messageBytes is what Pub/Sub counts of a message of the generator.
+// messageBytes returns the average size of the generator's messages, as Pub/Sub counts
+// it.
 func messageBytes(t *testing.T) int {
 	const events = 5000
 	config := generator.Default()
@@ -352,7 +358,7 @@ func messageBytes(t *testing.T) int {
 	return total / events
 }
 
-// A page is cost.md.
+// A page is the text of cost.md.
 type page struct{ text string }
 
 func readPage(t *testing.T) *page {
@@ -364,7 +370,7 @@ func readPage(t *testing.T) *page {
 	return &page{string(text)}
 }
 
-// value returns the number in the row of the name.
+// value returns the number in the row of the given name.
 func (p *page) value(t *testing.T, name string) float64 {
 	t.Helper()
 	found := regexp.MustCompile(`(?m)^\| ` + regexp.QuoteMeta(name) + ` \| ([\d.,]+)`).FindStringSubmatch(p.text)
@@ -383,8 +389,8 @@ func number(t *testing.T, text string) float64 {
 	return value
 }
 
-// near checks that the page has what was measured, to 3 %, since goroutines that are
-// ready at one instant run in any order.
+// near checks that the page's figure differs from the measured one by at most 3 %. They
+// can differ because goroutines that are ready at the same instant run in any order.
 func (p *page) near(t *testing.T, name string, measured float64) {
 	t.Helper()
 	t.Logf("%s: %.4g", name, measured)
@@ -393,7 +399,8 @@ func (p *page) near(t *testing.T, name string, measured float64) {
 	}
 }
 
-// block returns what is between the comments of the name, with their places.
+// block returns where the text begins and ends that is between the comments of the given
+// name.
 func (p *page) block(t *testing.T, name string) (from, to int) {
 	t.Helper()
 	begin, end := "<!-- "+name+" -->\n", "<!-- /"+name+" -->"
@@ -405,7 +412,8 @@ func (p *page) block(t *testing.T, name string) (from, to int) {
 	return from + len(begin), to
 }
 
-// holds checks that the block is as it was worked out, or makes it so.
+// holds checks that the block has the wanted text. With -update it writes the text
+// instead.
 func (p *page) holds(t *testing.T, name, want string) {
 	t.Helper()
 	from, to := p.block(t, name)
@@ -418,7 +426,8 @@ func (p *page) holds(t *testing.T, name, want string) {
 	}
 }
 
-// documents are what Firestore bills for a million events, by the page's table.
+// documents are the numbers of documents that Firestore bills for a million events, from
+// the page's table.
 type documents struct{ reads, writes, deletes float64 }
 
 func (d documents) perMillion() float64 {
@@ -430,7 +439,7 @@ func (d documents) perMonth(rate, instances float64) float64 {
 	return docRead.cost(d.reads*millions) + docWrite.cost(d.writes*millions) + docDelete.cost(d.deletes*millions)
 }
 
-// firestore reads the table of documents, and checks its dollars.
+// firestore reads the table of documents and checks the dollars in it.
 func (p *page) firestore(t *testing.T) map[float64]documents {
 	t.Helper()
 	measured := map[float64]documents{}
@@ -454,7 +463,7 @@ func (p *page) firestore(t *testing.T) map[float64]documents {
 	return measured
 }
 
-// naive checks the table of the design that is not used.
+// naive checks the table about the simple design that is not used.
 func (p *page) naive(t *testing.T) {
 	t.Helper()
 	rows := regexp.MustCompile(`(?m)^\| ([\d.,]+) \| ([\d,]+) \| ([\d,]+) \| ([\d.]+) \| ([\d.,]+) \|$`).FindAllStringSubmatch(p.text, -1)
@@ -472,34 +481,35 @@ func (p *page) naive(t *testing.T) {
 	}
 }
 
-// A model works out months from what the page says was measured.
+// A model computes the cost of a month from the figures of the page.
 type model struct {
 	row, rowStored, rowAudited, message, entry, flushLine, cpuMillis float64
 
-	billed    func(rate float64) float64 // share of the time that one instance is paid for
-	latency   float64                    // seconds, of a busy instance
+	billed    func(rate float64) float64 // the share of the time that one instance is paid for
+	latency   float64                    // in seconds, of a busy instance
 	documents func(rate float64) documents
 }
 
-// instances is how many Cloud Run runs, by requests and by processor.
+// instances returns how many instances Cloud Run runs. It is the greater of two numbers:
+// one by open requests, one by processor time.
 func (m *model) instances(rate float64) float64 {
 	return max(1, math.Ceil(rate*m.latency/(busy*slots)), math.Ceil(rate*m.cpuMillis/1000/busy))
 }
 
-// A line of the bill.
+// A line is a line of the bill.
 type line struct {
 	name    string
 	dollars float64
 }
 
-// bill is a month at a rate.
+// bill returns the bill of a month at the given rate.
 func (m *model) bill(rate float64, byInstance, requestsLogged bool) []line {
 	events := rate * month
 	n := m.instances(rate)
 	flushes := float64(month / 60)
 	var run []line
 	if byInstance {
-		seconds := n * month // a flush each minute keeps one alive
+		seconds := n * month // the flush of each minute keeps an instance alive
 		run = []line{
 			{"Cloud Run, requests", 0},
 			{"Cloud Run, processor", instanceCPU.cost(seconds)},
@@ -513,11 +523,11 @@ func (m *model) bill(rate float64, byInstance, requestsLogged bool) []line {
 			{"Cloud Run, memory", runMemory.cost(seconds)},
 		}
 	}
-	logged := flushes * (m.flushLine + entryBytes + 2*entryBytes) // our line, and two of Cloud Scheduler
+	logged := flushes * (m.flushLine + entryBytes + 2*entryBytes) // our line, and two of Cloud Scheduler's
 	if requestsLogged {
 		logged += (events + flushes) * m.entry
 	}
-	windows := 33 * flushes // rows of the log of the aggregate, a month of them
+	windows := 33 * flushes // bytes in a month: each flush appends a row of 33 bytes
 	scanned := 30 * (max(10e6, 2*24*3600*rate*m.rowAudited) + max(10e6, windows))
 	return append(append([]line{{"Pub/Sub, delivery", pubsubByte.cost(events * max(1024, m.message))}}, run...), []line{
 		{"Firestore", m.documents(rate/n).perMonth(rate/n, n)},
@@ -537,8 +547,8 @@ func (m *model) total(rate float64, byInstance, requestsLogged bool) (sum float6
 	return sum
 }
 
-// dataflow is the same month there: its worker, what passes through it, Pub/Sub, and
-// the tables, which are taken to cost what ours do.
+// dataflow returns the cost of the same month on Dataflow: its worker, the data that it
+// processes, Pub/Sub, and the tables, which are assumed to cost as much as ours.
 func (m *model) dataflow(rate float64) float64 {
 	events := rate * month
 	sum := dataflowHour*month/3600 + dataflowByte*events*m.message + pubsubByte.cost(events*m.message)
@@ -550,7 +560,7 @@ func (m *model) dataflow(rate float64) float64 {
 	return sum
 }
 
-// crossing returns the least rate, from 1 event/s, at which f is above g.
+// crossing returns the lowest rate, from 1 event/s on, at which f is greater than g.
 func crossing(f, g func(rate float64) float64) float64 {
 	for rate := 1.0; rate < 100_000; rate *= 1.001 {
 		if f(rate) > g(rate) {
@@ -560,8 +570,9 @@ func crossing(f, g func(rate float64) float64) float64 {
 	return math.Inf(1)
 }
 
-// TestCostPage measures, works out and compares all of the page but the documents of
-// Firestore and the bytes of a raw row, which are measured beside their code.
+// TestCostPage measures and computes the whole page again, except for the documents of
+// Firestore and the bytes of a raw row. Tests of the packages that write these measure
+// them.
 func TestCostPage(t *testing.T) {
 	p := readPage(t)
 	m := &model{
@@ -593,15 +604,16 @@ func TestCostPage(t *testing.T) {
 	}
 }
 
-// round to tens: ids and times differ in length by some digits.
+// round rounds to tens, since ids and times differ in length by some digits.
 func round(n int) int { return (n + 5) / 10 * 10 }
 
-// hundreds rounds the length of a line of the log up: lines differ by the digits of their
-// times.
+// hundreds rounds the length of a log line up to hundreds, since the times in lines
+// differ by some digits.
 func hundreds(n int) int { return (n + 99) / 100 * 100 }
 
-// between returns the documents at a rate that was not measured: as many writes a
-// second as at the next greater one that was, or one for each event.
+// between returns the documents at a rate that was not measured. It assumes as many
+// documents a second as at the next higher measured rate, but no more for each event than
+// at 2 events/s.
 func between(measured map[float64]documents, rate float64) documents {
 	if d, ok := measured[rate]; ok {
 		return d
@@ -619,8 +631,8 @@ func between(measured map[float64]documents, rate float64) documents {
 	return documents{d.reads * times, d.writes * times, d.deletes * times}
 }
 
-// instances measures what an instance does at each rate, and gives the model what the
-// page says of it.
+// instances measures what an instance does at each rate, compares this with the page, and
+// gives the page's figures to the model.
 func (p *page) instances(t *testing.T, m *model) {
 	t.Helper()
 	measured := map[float64]instance{}
@@ -656,8 +668,8 @@ func (p *page) instances(t *testing.T, m *model) {
 	m.billed = func(rate float64) float64 { return share(said, rate) }
 }
 
-// share returns the share at a rate, on the line between the two that were measured
-// beside it.
+// share returns the share at a rate by linear interpolation between the two nearest
+// measured rates.
 func share(said map[float64]instance, rate float64) float64 {
 	below, above := 0.0, greatest
 	for at := range said {
@@ -682,7 +694,7 @@ func priceTable() string {
 	return table
 }
 
-// dollars writes cents below 100 dollars, and commas from 1,000.
+// dollars formats an amount: with cents below 100 dollars, and with commas from 1,000 on.
 func dollars(d float64) string {
 	if d < 100 {
 		return strconv.FormatFloat(d, 'f', 2, 64)

@@ -13,8 +13,8 @@ import (
 	"testing"
 )
 
-// rows returns the cells of each row of the table of CONTRIBUTING.md that is between the
-// comments of the name.
+// rows returns the cells of each row of a table of CONTRIBUTING.md, which is between the
+// comments of the given name.
 func rows(t *testing.T, name string) (table [][]string) {
 	t.Helper()
 	text, err := os.ReadFile("../CONTRIBUTING.md")
@@ -26,7 +26,7 @@ func rows(t *testing.T, name string) (table [][]string) {
 	if !found {
 		t.Fatalf("CONTRIBUTING.md has no table between <!-- %s --> and <!-- /%[1]s -->", name)
 	}
-	const pipe = "\x00" // a | within a cell
+	const pipe = "\x00" // stands for a | within a cell
 	for line := range strings.Lines(strings.ReplaceAll(block, `\|`, pipe)) {
 		var cells []string
 		for cell := range strings.SplitSeq(strings.Trim(line, "| \n"), "|") {
@@ -34,7 +34,7 @@ func rows(t *testing.T, name string) (table [][]string) {
 		}
 		table = append(table, cells)
 	}
-	return table[2:] // without the head
+	return table[2:] // without the header rows
 }
 
 var (
