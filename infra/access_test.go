@@ -169,7 +169,7 @@ func grantee(member string) string {
 	return member
 }
 
-// A call needs a token, and the token's audience must be this service.
+// A caller needs a token whose audience is this service.
 func TestCallers(t *testing.T) {
 	m := load(t)
 	service := m.resource(t, "google_cloud_run_v2_service.tidemark")
@@ -200,7 +200,7 @@ func TestCallers(t *testing.T) {
 	compare(t, "service_account", service.block(t, "template").text("service_account"), "google_service_account.runtime.email")
 }
 
-// Only a bucket could become public by an ACL.
+// Of the storage here, only a bucket could be made public by an ACL.
 func TestBucketIsPrivate(t *testing.T) {
 	m := load(t)
 	for name, bucket := range m.ofType("google_storage_bucket") {

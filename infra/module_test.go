@@ -110,7 +110,7 @@ func (b block) blocks(kind string) []block {
 	var found []block
 	for _, nested := range b.Blocks {
 		if nested.Type == "dynamic" && nested.Labels[0] == kind {
-			nested = nested.Body.Blocks[0] // content
+			nested = nested.Body.Blocks[0] // the block content
 		} else if nested.Type != kind {
 			continue
 		}

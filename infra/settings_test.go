@@ -135,7 +135,7 @@ func TestServiceTakesItsEnvironment(t *testing.T) {
 		}),
 		"local": cty.ObjectVal(map[string]cty.Value{"dataset_id": cty.StringVal("logs"), "audience": m.evaluate(t, m.locals["audience"], nil)}),
 	}
-	environment := map[string]string{"K_SERVICE": "tidemark", "PORT": "8080"} // which Cloud Run sets
+	environment := map[string]string{"K_SERVICE": "tidemark", "PORT": "8080"} // Cloud Run sets these
 	for _, item := range m.environmentItems(t) {
 		environment[m.textOf(item.KeyExpr)] = m.evaluateWith(t, item.ValueExpr, nil, resources).AsString()
 	}

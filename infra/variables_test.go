@@ -66,7 +66,7 @@ func TestVariables(t *testing.T) {
 	for name, variable := range m.variables {
 		t.Run(name, func(t *testing.T) {
 			if m.value(t, variable, "description").AsString() == "" || variable.text("type") == "" {
-				t.Error("no description, or no type")
+				t.Error("the variable has no description or no type")
 			}
 			test, ok := tests[name]
 			if !ok && unchecked[name] == "" {
@@ -75,7 +75,7 @@ func TestVariables(t *testing.T) {
 			for want, values := range map[bool][]cty.Value{true: test.good, false: test.bad} {
 				for _, v := range values {
 					if got := m.valid(t, variable, name, v); got != want {
-						t.Errorf("%s is taken: %v, want %v", v.GoString(), got, want)
+						t.Errorf("%s is accepted: %v, want %v", v.GoString(), got, want)
 					}
 				}
 			}
