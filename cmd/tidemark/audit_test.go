@@ -23,8 +23,8 @@ import (
 	"github.com/tidemark-dev/tidemark/settings"
 )
 
-// runAudit runs tidemark audit and returns its exit code, its report, if it
-// printed one, and what it said to a person.
+// runAudit runs tidemark audit. It returns the exit code, the report if one was printed,
+// and what it wrote to standard error.
 func runAudit(t *testing.T, args ...string) (code int, report audit.Report, said string) {
 	t.Helper()
 	var out, log bytes.Buffer
@@ -52,7 +52,8 @@ func execTables(t *testing.T, dir, statement string) {
 	}
 }
 
-// Both ways to audit a server's tables, beside it and through it, say the same.
+// A server's tables can be audited beside the server and through it. Both must give the
+// same result.
 func TestAuditBesideAndThroughAServer(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -94,7 +95,7 @@ func TestAuditBesideAndThroughAServer(t *testing.T) {
 	check(exitDone, audit.Report{}, "no differences in windows from "+first.Start.Add(time.Minute).Format("2006-01-02T15:04:05.000000Z"), "--from", next)
 	check(exitDone, audit.Report{}, "no differences", "--to", start)
 
-	// Nobody is billed for files.
+	// The tables are files here, so BigQuery reads and bills nothing.
 	for _, where := range both {
 		code, report, said := runAudit(t, append([]string{"--dry-run", "--from", start, "--to", next}, where...)...)
 		want := "an audit of windows from " + first.Start.Format("2006-01-02T15:04:05.000000Z") + " to " +
@@ -108,7 +109,7 @@ func TestAuditBesideAndThroughAServer(t *testing.T) {
 		t.Errorf("audit --dry-run without --from said %q", said)
 	}
 
-	// The range bounds a repair too.
+	// --to limits a repair too.
 	check(exitDone, audit.Report{}, "no differences", "--repair", "--to", start)
 	for _, where := range both {
 		execTables(t, dir, "DELETE FROM windowed_traffic_log WHERE timestamp = (SELECT min(window_start) FROM raw WHERE is_late = 0)")
@@ -222,8 +223,8 @@ func TestAuditExitCodes(t *testing.T) {
 	}
 }
 
-// A data directory with another pipeline than the settings name is no clean one, and gets
-// no tables of theirs.
+// If a data directory belongs to another pipeline than the settings name, an audit must
+// not call it clean, and must not create the other pipeline's tables in it.
 func TestAnAuditWithoutThePipelineFileOfTheDirectoryIsRefused(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -39,7 +39,8 @@ func TestCheckExitCodes(t *testing.T) {
 	}
 }
 
-// What a view is made with has many lines, each under the line of the finding.
+// The advice for a view has many lines. Each of them must be below the line of its
+// finding.
 func TestWhatToDoIsUnderTheFinding(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -40,14 +40,14 @@ func TestDevTellsAWindowAsFinalOnceAndOfWhatComesAfter(t *testing.T) {
 	}
 
 	late("1", minute(20))
-	late("1", minute(20)) // delivered again
-	late("2", minute(21)) // told when that is final
+	late("1", minute(20)) // the same event, delivered again
+	late("2", minute(21)) // shown when its window is final
 	flushed(minute(21).Add(20*time.Second), flush.Window{Start: minute(20), PageViews: 111, Final: true})
 	said("02:21:20  final  02:20:00   111 page views, 1 late\n")
 	flushed(minute(21).Add(30*time.Second), flush.Window{Start: minute(20), PageViews: 111, Final: true})
-	said("") // of a redelivery
+	said("") // after a redelivery nothing is shown
 	if aside := d.takeAside(minute(21).Add(time.Minute)); aside != "" {
-		t.Errorf("said %q, want nothing that a line tells already", aside)
+		t.Errorf("said %q, want nothing: the line of the window said it already", aside)
 	}
 
 	flushed(minute(22).Add(10*time.Second), flush.Window{Start: minute(20), PageViews: 112, Final: true})
@@ -56,7 +56,7 @@ func TestDevTellsAWindowAsFinalOnceAndOfWhatComesAfter(t *testing.T) {
 		late(strconv.Itoa(10+i), minute(20))
 	}
 	late("1", minute(20))
-	late("20", minute(3)) // a window in which nothing was counted
+	late("20", minute(3)) // a window that has only late events
 	d.observe(event.Verdict{Status: event.DeadLetter})
 	if aside, want := d.takeAside(minute(23)), "; dead letters: 1; late since 02:22:00: 1 in 02:03:00, 3 in 02:20:00, 1 in 02:21:00"; aside != want {
 		t.Errorf("said %q, want %q", aside, want)
@@ -66,17 +66,18 @@ func TestDevTellsAWindowAsFinalOnceAndOfWhatComesAfter(t *testing.T) {
 	}
 }
 
-// The help of dev has dev's own defaults in its text and among its settings.
+// dev has a default of its own for ALLOWED_LATENESS. Its help must have this default both
+// in the text and in the list of settings.
 func TestDevHasOneDefaultOfTheLateness(t *testing.T) {
 	t.Parallel()
 	_, help, _ := runCommand(t, "dev", "--help")
 	line := strings.Join(strings.Fields(regexp.MustCompile(`(?s) --allowed-lateness .*? --`).FindString(help)), " ")
 	if !strings.Contains(help, "ALLOWED_LATENESS is 0s unless") || !strings.Contains(line, "(default 0s)") {
-		t.Errorf("the lateness is by default %q", line)
+		t.Errorf("the help has another default than 0s: %q", line)
 	}
 }
 
-// Lag makes events late and, with redeliveries, has windows written again.
+// With --lag some events are late, and with redeliveries some windows are written again.
 func TestDevTellsNoWindowTwiceAsFinal(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -89,7 +90,7 @@ func TestDevTellsNoWindowTwiceAsFinal(t *testing.T) {
 			continue
 		}
 		if final[fields[2]] {
-			t.Errorf("%s is told as final twice:\n%s", fields[2], lines)
+			t.Errorf("%s is shown as final twice:\n%s", fields[2], lines)
 		}
 		final[fields[2]] = true
 		told, err := strconv.Atoi(fields[6])
@@ -99,17 +100,17 @@ func TestDevTellsNoWindowTwiceAsFinal(t *testing.T) {
 		total += told
 		for start, n := range late {
 			if strings.Contains(start, "T"+fields[2]+".") && int64(told) > n {
-				t.Errorf("%d late in %s, and the tables have %d", told, start, n)
+				t.Errorf("%d late events are shown in %s, but the tables have only %d", told, start, n)
 			}
 		}
 	}
 	if total == 0 {
-		t.Errorf("nothing late was told of:\n%s", lines)
+		t.Errorf("no late event was shown:\n%s", lines)
 	}
 }
 
-// runDev runs dev with windows of a second until so many are final, and returns
-// what it said.
+// runDev runs dev with windows of one second until the given number of windows are final,
+// and returns what it printed.
 func runDev(t *testing.T, windows int, args ...string) string {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], append([]string{"dev", "--port", "0", "--window-duration", "1s",
@@ -143,14 +144,14 @@ func runDev(t *testing.T, windows int, args ...string) string {
 	return text.String()
 }
 
-// A newcomer sees what will happen, an open window, and final ones.
+// A newcomer sees what will happen, then an open window, and then final windows.
 func TestDevTellsOfWindowsAsTheyBecomeFinal(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	text := runDev(t, 2, "--data-dir", dir, "--lag=false")
 	for _, want := range []string{"counts page views per 1s", "it is due", "before the window's end", "one message in 200 is spoilt", "one message in 50 is delivered twice", "make a late event now", "/push/raw -d", " late", "Stopped."} {
 		if !strings.Contains(text, want) {
-			t.Errorf("nothing said of %q:\n%s", want, text)
+			t.Errorf("it does not say %q:\n%s", want, text)
 		}
 	}
 	windows := queryTables(t, dir, "SELECT timestamp, page_views FROM windowed_traffic WHERE is_final")
@@ -181,7 +182,7 @@ func TestGenerateActsAsPubSub(t *testing.T) {
 	}
 }
 
-// A user is told at the first message that a server is down, and not at the end.
+// If the server is down, generate says so at the first message, and not only at the end.
 func TestGenerateTellsAtOnceThatAServerIsDown(t *testing.T) {
 	t.Parallel()
 	cmd := exec.Command(os.Args[0], "generate", "--url", "http://127.0.0.1:1/push", "--rate", "6000")
@@ -198,7 +199,7 @@ func TestGenerateTellsAtOnceThatAServerIsDown(t *testing.T) {
 	for lines := bufio.NewScanner(stderr); len(said) < 2 && lines.Scan(); {
 		said = append(said, lines.Text())
 	}
-	_ = cmd.Process.Kill() // it would go on until the server is up
+	_ = cmd.Process.Kill() // otherwise it would go on until the server is up
 	_ = cmd.Wait()
 	if want := ", attempt 1: no answer: connection refused: nothing listens on 127.0.0.1:1; trying again"; len(said) < 2 || !strings.HasSuffix(said[1], want) {
 		t.Errorf("said %q, want %q", said, want)
@@ -217,11 +218,11 @@ func TestAPrintedStreamOfASeedIsAlwaysTheSame(t *testing.T) {
 	}
 	first := printed()
 	if strings.Count(first, "\n") != 200 || first != printed() {
-		t.Errorf("%d lines, the same again: %v", strings.Count(first, "\n"), first == printed())
+		t.Errorf("%d lines; a second stream is the same: %v", strings.Count(first, "\n"), first == printed())
 	}
 }
 
-// interruptAfter ends the context once so much was written to it.
+// interruptAfter cancels the context when size bytes were written to it.
 type interruptAfter struct {
 	bytes.Buffer
 	size      int
@@ -240,9 +241,9 @@ func TestAnInterruptIsANormalEndOfAPrintedStream(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
 		{"--count", "1000000", "--start", "2026-03-14T09:26:53Z"},
-		{"--start", "2026-03-14T09:26:53Z"}, // endless, and at once
-		{"--count", "9000000000000000000"},  // still learns its length
-		{"--rate", "60000"},                 // in real time
+		{"--start", "2026-03-14T09:26:53Z"}, // an endless stream, printed as fast as possible
+		{"--count", "9000000000000000000"},  // interrupted while the length of the stream is computed
+		{"--rate", "60000"},                 // printed in real time
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()

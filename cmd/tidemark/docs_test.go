@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// Every command line of the documents names a command, and flags, that there are.
+// Every command line in the documentation must name an existing command and existing
+// flags.
 func TestCommandsOfTheDocumentsExist(t *testing.T) {
 	t.Parallel()
 	var files []string

@@ -11,8 +11,8 @@ import (
 	"github.com/tidemark-dev/tidemark/settings"
 )
 
-// A user finds the few flags of a command apart from the settings, and of those the few
-// that most users need.
+// The help of a command lists the few flags of the command apart from the settings, and
+// of the settings only those that most users need.
 func TestHelpOfACommandHasItsFlagsAndTheCommonSettings(t *testing.T) {
 	t.Parallel()
 	for command, wants := range map[string][]string{
@@ -21,10 +21,10 @@ func TestHelpOfACommandHasItsFlagsAndTheCommonSettings(t *testing.T) {
 	} {
 		_, help, _ := runCommand(t, command, "--help")
 		rest := help
-		for _, want := range wants { // in this order
+		for _, want := range wants { // the texts come in this order
 			_, after, found := strings.Cut(rest, want)
 			if !found {
-				t.Errorf("the help of %s has no %s after what is before it:\n%s", command, want, help)
+				t.Errorf("the help of %s has no %s, or has it too early:\n%s", command, want, help)
 				break
 			}
 			rest = after
@@ -41,7 +41,7 @@ func TestHelpOfACommandHasItsFlagsAndTheCommonSettings(t *testing.T) {
 	}
 }
 
-// Every setting is in one group of help.
+// Every setting must be in exactly one group of the help.
 func TestHelpOfTheSettingsHasEachOnce(t *testing.T) {
 	t.Parallel()
 	var grouped, want []string
@@ -52,7 +52,7 @@ func TestHelpOfTheSettingsHasEachOnce(t *testing.T) {
 	for _, s := range settings.Table() {
 		want = append(want, s.Name)
 		if n := strings.Count(help, "      --"+s.Flag()+" "); n != 1 {
-			t.Errorf("--%s is there %d times", s.Flag(), n)
+			t.Errorf("--%s occurs %d times", s.Flag(), n)
 		}
 	}
 	if diff := cmp.Diff(slices.Sorted(slices.Values(want)), slices.Sorted(slices.Values(grouped))); code != exitDone || diff != "" {
@@ -94,7 +94,7 @@ func TestAWrongFlagIsExplained(t *testing.T) {
 	}
 }
 
-// A shell completes the flags that have choices.
+// A shell can complete the values of flags that have choices.
 func TestCompletionKnowsTheChoices(t *testing.T) {
 	t.Parallel()
 	for args, want := range map[string]string{
@@ -116,7 +116,7 @@ func TestCompletionKnowsTheChoices(t *testing.T) {
 			fields = append(fields, "")
 		}
 		_, out, _ := runCommand(t, append([]string{"__completeNoDesc"}, fields...)...)
-		got, _, _ := strings.Cut(out, ":") // the directive
+		got, _, _ := strings.Cut(out, ":") // the rest is cobra's directive
 		if strings.HasSuffix(want, ":") {
 			got = strings.TrimSuffix(out[:strings.LastIndex(out, ":")], "\n")
 		}
@@ -136,7 +136,7 @@ func TestHelpWritesDurationsAsPeopleDo(t *testing.T) {
 	for command, want := range map[string]string{"replay": "(default 5m)", "dev": "(default 10s)", "generate": "0 for no limit", "serve": ""} {
 		_, help, _ := runCommand(t, command, "--help")
 		if odd := regexp.MustCompile(`\d[hm]0[ms]\b`).FindString(help); odd != "" || !strings.Contains(help, want) {
-			t.Errorf("the help of %s has %q, and wants %q:\n%s", command, odd, want, help)
+			t.Errorf("the help of %s has %q, want %q:\n%s", command, odd, want, help)
 		}
 	}
 }

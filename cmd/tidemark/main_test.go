@@ -30,8 +30,8 @@ import (
 	"github.com/tidemark-dev/tidemark/internal/test/testlog"
 )
 
-// asProgram, in the environment, makes the test binary the program itself, so
-// that a test can start it, and kill it, as a process.
+// asProgram is an environment variable. If it is set, the test binary runs as the program
+// itself. So a test can start the program as a process and kill it.
 const asProgram = "TIDEMARK_TEST_AS_PROGRAM"
 
 func TestMain(m *testing.M) {
@@ -46,13 +46,13 @@ type server struct {
 	url     string
 	process *exec.Cmd
 	exited  chan error
-	log     *bytes.Buffer // complete once it has exited
+	log     *bytes.Buffer // complete once the process has exited
 }
 
-// patience is how long a test waits for a process before it gives up.
+// patience is how long a test waits for a process before the test fails.
 const patience = 30 * time.Second
 
-// startServer starts a server on a free port and returns when it listens.
+// startServer starts a server on a free port. It returns when the server listens.
 func startServer(t *testing.T, dir string, flags ...string) *server {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], append([]string{"serve", "--port", "0", "--data-dir", dir, "--log-format", "json"}, flags...)...)
@@ -76,7 +76,7 @@ func startServer(t *testing.T, dir string, flags ...string) *server {
 		}
 		s.exited <- cmd.Wait()
 	}()
-	t.Cleanup(func() { _ = cmd.Process.Kill() }) // has usually exited by now
+	t.Cleanup(func() { _ = cmd.Process.Kill() }) // it has usually exited before
 	select {
 	case s.url = <-listening:
 	case err := <-s.exited:
@@ -87,7 +87,7 @@ func startServer(t *testing.T, dir string, flags ...string) *server {
 	return s
 }
 
-// stop sends the signal and waits for the end of the process.
+// stop sends the signal to the process and waits until the process has ended.
 func (s *server) stop(t *testing.T, signal syscall.Signal) error {
 	t.Helper()
 	if err := s.process.Process.Signal(signal); err != nil {
@@ -96,7 +96,7 @@ func (s *server) stop(t *testing.T, signal syscall.Signal) error {
 	return s.wait(t)
 }
 
-// wait waits for the end of the process.
+// wait waits until the process has ended.
 func (s *server) wait(t *testing.T) error {
 	t.Helper()
 	select {
@@ -119,8 +119,8 @@ func (s *server) push(client *http.Client, body []byte) (int, error) {
 	return response.StatusCode, err
 }
 
-// flushURL flushes a server until nothing remains: a run ends by itself when it
-// takes too long, as it may on a slow machine.
+// flushURL flushes a server until no window is left. One run may not be enough, since a
+// run ends when its time is up, which can happen on a slow machine.
 func flushURL(t *testing.T, s *server) {
 	t.Helper()
 	for {
@@ -200,7 +200,8 @@ func killInTheMiddle(t *testing.T, flags ...string) {
 	traffic := testlog.Traffic(t)
 	s := startServer(t, dir, flags...)
 
-	// Kill it when a good part has been acknowledged, with pushes under way.
+	// The process is killed after a good part of the messages was acknowledged, while
+	// some pushes are open.
 	var acknowledged sync.Map
 	var n atomic.Int64
 	var wg sync.WaitGroup
@@ -238,8 +239,8 @@ func killInTheMiddle(t *testing.T, flags ...string) {
 		t.Fatalf("the process was not killed in the middle: %d acknowledged, %d stored", n.Load(), len(stored))
 	}
 
-	// What was acknowledged is not sent again, as Pub/Sub would not: its count
-	// must have survived.
+	// Acknowledged messages are not sent again, since Pub/Sub would not send them again.
+	// So what was counted before the kill must still be counted.
 	bodies = make(chan []byte)
 	for range 16 {
 		wg.Go(func() {
@@ -277,7 +278,7 @@ func TestOnSIGTERMWhatWasAcceptedIsStoredAndAnswered(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	// The server asks for the body once it has accepted the request.
+	// The server asks for the body when it has accepted the request.
 	fmt.Fprintf(conn, "POST /push HTTP/1.1\r\nHost: %s\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", address, len(body))
 	answers := bufio.NewReader(conn)
 	if response, err := http.ReadResponse(answers, nil); err != nil || response.StatusCode != http.StatusContinue {
@@ -308,7 +309,7 @@ func TestOnSIGTERMWhatWasAcceptedIsStoredAndAnswered(t *testing.T) {
 	}
 }
 
-// waitFor polls until the condition holds.
+// waitFor polls until the condition is true.
 func waitFor(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !condition(); {
@@ -344,8 +345,8 @@ func TestAThousandPushesAtOnceAreCountedInBoundedMemory(t *testing.T) {
 	}
 }
 
-// peakMemory returns the greatest resident size of a process in bytes, where the
-// system tells it.
+// peakMemory returns the greatest resident size of a process in bytes. It returns false
+// if the system does not report it.
 func peakMemory(t *testing.T, pid int) (int64, bool) {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
@@ -375,7 +376,7 @@ func TestExitCodes(t *testing.T) {
 		args []string
 		env  map[string]string
 		code int
-		says []string // on standard error
+		says []string // texts on standard error
 	}{
 		{[]string{"version"}, nil, exitDone, nil},
 		{[]string{"--help"}, nil, exitDone, nil},
@@ -390,7 +391,7 @@ func TestExitCodes(t *testing.T) {
 			[]string{"7s", `--port="http"`, `EMIT="often"`}},
 		{[]string{"serve"}, map[string]string{"K_SERVICE": "tidemark"}, exitUsage, []string{"AUTH=iam", "BACKEND=gcp"}},
 		{[]string{"serve", "--data-dir", inUse, "--port", "0"}, nil, exitNo, []string{"another tidemark server", "DATA_DIR"}},
-		{[]string{"flush", "--data-dir", inUse}, nil, exitDone, nil}, // beside the server
+		{[]string{"flush", "--data-dir", inUse}, nil, exitDone, nil}, // while a server runs on the directory
 		{[]string{"flush", "--url", "nowhere"}, nil, exitUsage, []string{"nowhere"}},
 		{[]string{"flush", "--data-dir", t.TempDir()}, nil, exitNo, []string{"nothing is stored in", "DATA_DIR"}},
 		{[]string{"flush", "--url", s.url + "/audit"}, nil, exitUsage, []string{"another route than /flush"}},
@@ -436,7 +437,7 @@ func TestExitCodes(t *testing.T) {
 			}
 			for _, text := range tc.says {
 				if !strings.Contains(log.String(), text) {
-					t.Errorf("says nothing of %q:\n%s", text, &log)
+					t.Errorf("it does not say %q:\n%s", text, &log)
 				}
 			}
 		})

@@ -12,13 +12,13 @@ import (
 	"testing"
 )
 
-// What is written to an open file that has lost its name is gone when the process ends,
-// so nothing may be acknowledged into it.
+// If the data files are deleted or replaced while the server has them open, everything
+// written to them is lost when the process ends. So nothing may be acknowledged then.
 func TestNothingIsAcknowledgedIntoFilesThatAreGone(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		harm func(dir string) error
-		file string // that the refusal names
+		file string // the file that the refusal names
 	}{
 		"the tables are deleted":      {func(dir string) error { return os.Remove(filepath.Join(dir, "warehouse.db")) }, "warehouse.db"},
 		"the counters are deleted":    {func(dir string) error { return os.Remove(filepath.Join(dir, "counters.db")) }, "counters.db"},
@@ -35,7 +35,7 @@ func TestNothingIsAcknowledgedIntoFilesThatAreGone(t *testing.T) {
 			if err := test.harm(dir); err != nil {
 				t.Fatal(err)
 			}
-			for n := range 2 { // an event, and a dead letter
+			for n := range 2 { // n is 0 for a dead letter, and 1 for an event
 				code, body := post(t, s, n)
 				if code != http.StatusServiceUnavailable && !(n == 0 && test.file == "counters.db") {
 					t.Errorf("push: %d %s; want it refused", code, body)
@@ -48,7 +48,7 @@ func TestNothingIsAcknowledgedIntoFilesThatAreGone(t *testing.T) {
 	}
 }
 
-// replaceDir puts in the directory's place one that another server has made.
+// replaceDir replaces the directory by one that another server created.
 func replaceDir(t *testing.T, dir string) error {
 	if err := os.Rename(dir, dir+".old"); err != nil {
 		return err

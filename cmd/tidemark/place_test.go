@@ -35,19 +35,19 @@ import (
 	"github.com/tidemark-dev/tidemark/settings"
 )
 
-// A place is where a program runs with its settings: a directory, free ports, and fakes
-// of the cloud that note what they are asked.
+// A place is where a program runs: a directory, free ports, and fakes of Google's
+// services that record the requests they get.
 type place struct {
 	settings map[string]string
-	words    map[string]string // by the name that stands for each
+	words    map[string]string // what each word in capitals stands for here, as DIR or REST1
 	counters map[string]*memfirestore.Server
 
 	mu       sync.Mutex
-	requests []string // to the fakes, each after the fake's name
+	requests []string // requests to the fakes; each begins with the name of the fake
 }
 
-// newPlace returns a place with the settings, each as NAME=VALUE. Of two of a name the
-// later counts, and an empty value is none.
+// newPlace returns a place with the given settings, each as NAME=VALUE. If a name occurs
+// twice, the later value counts. A setting with an empty value is not set.
 func newPlace(t *testing.T, settings []string) *place {
 	t.Helper()
 	p := &place{
@@ -70,7 +70,7 @@ func newPlace(t *testing.T, settings []string) *place {
 	return p
 }
 
-// fill replaces the words that stand for something in this place.
+// fill replaces the words in capitals by what they stand for in this place.
 func (p *place) fill(text string) string {
 	for word, meaning := range p.words {
 		text = regexp.MustCompile(`\b`+word+`\b`).ReplaceAllString(text, meaning)
@@ -99,8 +99,8 @@ func (p *place) note(request string) {
 	p.requests = append(p.requests, request)
 }
 
-// serveREST serves a BigQuery in which nothing is there until it is made, and that runs
-// no queries.
+// serveREST serves a fake of BigQuery. It is empty at first, records what is created, and
+// refuses all queries.
 func (p *place) serveREST(t *testing.T, name string) (host string) {
 	made := map[string]bool{}
 	var mu sync.Mutex
@@ -133,7 +133,7 @@ func (p *place) serveREST(t *testing.T, name string) (host string) {
 	return strings.TrimPrefix(server.URL, "http://")
 }
 
-// serveGRPC serves what denies every call.
+// serveGRPC serves a fake that refuses every call.
 func (p *place) serveGRPC(t *testing.T, name string) (host string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -167,7 +167,8 @@ type running struct {
 	began time.Time
 }
 
-// on returns what is seen of a service that runs in real time.
+// on returns a function that starts a service in a place, in real time, and returns what
+// see sees of it.
 func on(see func(t *testing.T, s running) string) func(t *testing.T, p *place) string {
 	return func(t *testing.T, p *place) string {
 		t.Helper()
@@ -188,8 +189,8 @@ func on(see func(t *testing.T, s running) string) func(t *testing.T, p *place) s
 	}
 }
 
-// virtually returns what is seen of a service that runs in virtual time: it is midnight
-// of 2000-01-01, and work takes no time.
+// virtually does the same as on, but in virtual time: it begins at midnight on
+// 2000-01-01, and work takes no time.
 func virtually(see func(t *testing.T, s running) string) func(t *testing.T, p *place) string {
 	return func(t *testing.T, p *place) (seen string) {
 		t.Helper()
@@ -198,7 +199,7 @@ func virtually(see func(t *testing.T, s running) string) func(t *testing.T, p *p
 	}
 }
 
-// An answer is what a request is answered, and how long that took.
+// An answer is the answer to a request, and the time until it came.
 type answer struct {
 	code int
 	body []byte
@@ -207,7 +208,8 @@ type answer struct {
 
 func (a answer) String() string { return fmt.Sprintf("%d after %v", a.code, a.took) }
 
-// ask sends a request for a route, as "POST /flush", with headers as "Name: value".
+// ask sends a request to a route, for example "POST /flush", with headers of the form
+// "Name: value".
 func (s running) ask(route string, body io.Reader, headers ...string) answer {
 	method, path, _ := strings.Cut(route, " ")
 	request := httptest.NewRequest(method, "http://localhost"+path, body)
@@ -224,9 +226,9 @@ func (s running) ask(route string, body io.Reader, headers ...string) answer {
 	return answer{response.Code, response.Body.Bytes(), time.Since(began)}
 }
 
-// A message is an event that happened and was published so long after midnight.
+// A message is an event. Its times are durations after midnight.
 type message struct {
-	id                  string // 1, if it is empty
+	id                  string // 1 if it is empty
 	happened, published time.Duration
 	attributes          map[string]string
 }
@@ -247,7 +249,7 @@ func (s running) push(t *testing.T, m message) answer {
 	})))
 }
 
-// flush flushes and returns the report.
+// flush sends a flush and returns its report.
 func (s running) flush(t *testing.T) (report struct {
 	Windows []struct {
 		Final bool `json:"is_final"`
@@ -263,14 +265,15 @@ func (s running) flush(t *testing.T) (report struct {
 	return report
 }
 
-// answered is the status of a request's answer.
+// answered sees the status of the answer to a request.
 func answered(route, body string, headers ...string) func(t *testing.T, p *place) string {
 	return on(func(t *testing.T, s running) string {
 		return strconv.Itoa(s.ask(route, strings.NewReader(body), headers...).code)
 	})
 }
 
-// token is a header with the token of an account, as Cloud Run passes it on.
+// token returns a header with a token of the account, as Cloud Run passes it on after
+// checking it.
 func token(audience, email string) (header string) {
 	claims := fmt.Sprintf(`{"iss": "https://accounts.google.com", "aud": %q, "sub": "1", "email": %q, "email_verified": true, "iat": %d, "exp": %d}`,
 		audience, email, time.Now().Unix(), time.Now().Add(time.Hour).Unix())
@@ -278,8 +281,8 @@ func token(audience, email string) (header string) {
 	return "Authorization: Bearer " + part([]byte(`{"alg": "RS256"}`)) + "." + part([]byte(claims)) + ".SIGNATURE_REMOVED_BY_GOOGLE"
 }
 
-// asked is what a push makes the service ask of the cloud: the group of the pattern in
-// the requests.
+// asked sees the requests that a push sends to Google's services: the part of them that
+// the pattern's group matches.
 func asked(pattern string) func(t *testing.T, p *place) string {
 	return on(func(t *testing.T, s running) string {
 		s.push(t, message{})
@@ -287,7 +290,7 @@ func asked(pattern string) func(t *testing.T, p *place) string {
 	})
 }
 
-// askedByAudit is the same of an audit of one day.
+// askedByAudit sees the same for an audit of one day.
 func askedByAudit(pattern string) func(t *testing.T, p *place) string {
 	return on(func(t *testing.T, s running) string {
 		s.ask("GET /audit?from=2000-01-03T00:00:00Z&to=2000-01-04T00:00:00Z", nil)
@@ -307,7 +310,7 @@ func (p *place) requested(pattern string) string {
 	return p.fill(submatch(pattern, append(lines, p.requests...)...))
 }
 
-// verdict is a member of a message's verdict.
+// verdict sees a member of the verdict on a message.
 func verdict(member string, m message) func(t *testing.T, p *place) string {
 	return virtually(func(t *testing.T, s running) string {
 		var members map[string]string
@@ -318,7 +321,8 @@ func verdict(member string, m message) func(t *testing.T, p *place) string {
 	})
 }
 
-// burst is what becomes of n messages that come at once, after one that has just left.
+// burst sees the answers to n messages that come at the same time. The batch of one
+// earlier message has just been written.
 func burst(n int) func(t *testing.T, p *place) string {
 	return virtually(func(t *testing.T, s running) string {
 		s.push(t, message{})
@@ -333,7 +337,8 @@ func burst(n int) func(t *testing.T, p *place) string {
 	})
 }
 
-// refusedInFlight is how many of n bodies of a size are refused while none has arrived.
+// refusedInFlight sees how many of n bodies of the given size are refused while none of
+// them has come completely.
 func refusedInFlight(n, size int) func(t *testing.T, p *place) string {
 	return virtually(func(t *testing.T, s running) string {
 		codes := make([]int, n)
@@ -358,7 +363,7 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 
-// never is the end of a body that breaks off.
+// never is the end of a body that stalls and is then cut off.
 type never struct{ until chan struct{} }
 
 func (n never) Read([]byte) (int, error) {
@@ -366,7 +371,8 @@ func (n never) Read([]byte) (int, error) {
 	return 0, io.ErrUnexpectedEOF
 }
 
-// flushed is what a flush of the messages does at a time after midnight.
+// flushed sees what a flush writes, at the given time after midnight, after the messages
+// were pushed.
 func flushed(at time.Duration, messages ...message) func(t *testing.T, p *place) string {
 	return virtually(func(t *testing.T, s running) string {
 		for i, m := range messages {
@@ -385,19 +391,19 @@ func flushed(at time.Duration, messages ...message) func(t *testing.T, p *place)
 	})
 }
 
-// poll looks every five seconds, and returns after how long it has seen something.
+// poll looks every five seconds. It returns the time after which look was true.
 func (s running) poll(t *testing.T, look func() bool) string {
 	for !look() {
 		if time.Since(s.began) > 24*time.Hour {
-			t.Fatal("not within a day")
+			t.Fatal("it did not happen within a day")
 		}
 		time.Sleep(5 * time.Second)
 	}
 	return time.Since(s.began).Truncate(time.Second).String()
 }
 
-// finalAfter is after how long the message's window is final, with one more event each
-// five seconds, or without.
+// finalAfter sees the time after which the message's window is final. If more is true,
+// another event of the window comes every five seconds.
 func finalAfter(m message, more bool) func(t *testing.T, p *place) string {
 	return virtually(func(t *testing.T, s running) string {
 		s.push(t, m)
@@ -413,8 +419,8 @@ func finalAfter(m message, more bool) func(t *testing.T, p *place) string {
 	})
 }
 
-// auditedAfter is after how long an audit lists the message's window there, though
-// nobody flushes.
+// auditedAfter sees the time after which an audit lists the message's window in the given
+// list, if nobody flushes.
 func auditedAfter(list string, m message) func(t *testing.T, p *place) string {
 	return virtually(func(t *testing.T, s running) string {
 		s.push(t, m)
@@ -429,12 +435,12 @@ func auditedAfter(list string, m message) func(t *testing.T, p *place) string {
 	})
 }
 
-// waitsForTables is how long a request for the route waits for tables that somebody
-// else has locked.
+// waitsForTables sees how long a request to the route waits if another program has locked
+// the tables.
 func waitsForTables(route string) func(t *testing.T, p *place) string {
 	return virtually(func(t *testing.T, s running) string {
 		s.push(t, message{happened: -time.Hour, published: -time.Hour})
-		time.Sleep(time.Hour) // so that the window is no longer held back, or waiting
+		time.Sleep(time.Hour) // so that the window is neither held back nor only waiting for its flush
 		tables := s.open(t, "warehouse.db")
 		defer tables.Close()
 		lock, err := tables.Begin()
@@ -459,8 +465,8 @@ func (p *place) open(t *testing.T, name string) *sql.DB {
 	return db
 }
 
-// stored is the one value that a query has, or why it has none, once an event and a
-// dead letter are stored and the event is flushed.
+// stored sees the value that a query returns, or the table that it does not find. Before
+// that, an event and a dead letter are stored and a flush is run.
 func stored(file, query string) func(t *testing.T, p *place) string {
 	return virtually(func(t *testing.T, s running) string {
 		s.push(t, message{})
@@ -481,8 +487,8 @@ func (p *place) value(t *testing.T, file, query string) (value string) {
 	return value
 }
 
-// shardsLeftAfter is how many counters a flush leaves so long after another has written
-// their window.
+// shardsLeftAfter sees how many counters are left if a flush writes their window and
+// another flush runs the given time later.
 func shardsLeftAfter(wait time.Duration) func(t *testing.T, p *place) string {
 	return virtually(func(t *testing.T, s running) string {
 		s.push(t, message{})
@@ -494,7 +500,7 @@ func shardsLeftAfter(wait time.Duration) func(t *testing.T, p *place) string {
 	})
 }
 
-// found is the file of the directory that matches.
+// found sees the names of the files in the place's directory that match the pattern.
 func found(pattern string) func(t *testing.T, p *place) string {
 	return on(func(t *testing.T, s running) string {
 		files, err := filepath.Glob(filepath.Join(s.words["DIR"], pattern))
@@ -505,8 +511,8 @@ func found(pattern string) func(t *testing.T, p *place) string {
 	})
 }
 
-// logged is the group of the pattern in what the program logs, from its start through a
-// probe to its end.
+// logged sees what the pattern's group matches in the log of the program. The program
+// starts, answers a probe and ends.
 func logged(pattern string) func(t *testing.T, p *place) string {
 	return func(t *testing.T, p *place) string {
 		t.Helper()
@@ -531,7 +537,7 @@ func logged(pattern string) func(t *testing.T, p *place) string {
 	}
 }
 
-// A lockedBuffer is a buffer that is read while it is written.
+// A lockedBuffer is a buffer that can be read while it is written.
 type lockedBuffer struct {
 	mu     sync.Mutex
 	buffer bytes.Buffer
@@ -549,7 +555,7 @@ func (b *lockedBuffer) String() string {
 	return b.buffer.String()
 }
 
-// published is the name of the fake that a message of generate comes to.
+// published sees which of the fakes gets a message that generate publishes.
 func published(t *testing.T, p *place) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

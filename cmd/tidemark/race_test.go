@@ -2,5 +2,6 @@
 
 package main
 
-// raceEnabled is whether the race detector, which multiplies memory, is on.
+// raceEnabled says whether the race detector is on. It makes a program need much more
+// memory.
 const raceEnabled = true

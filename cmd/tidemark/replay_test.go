@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// writeFile writes a file of its own and returns its path.
+// writeFile writes the text to a new file and returns its path.
 func writeFile(t *testing.T, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "events.json")
@@ -38,7 +38,8 @@ func TestEachOfThreeEqualLinesIsCountedAndNoneASecondTime(t *testing.T) {
 	}
 }
 
-// A wrong file leaves no dead letters, unless that is asked for.
+// If a file has no events, replay stops and leaves no dead letters, unless --anyway is
+// given.
 func TestReplayStopsAtAFileThatHoldsNoEvents(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -13,8 +13,8 @@ import (
 	"github.com/tidemark-dev/tidemark/settings"
 )
 
-// Nothing listens, or says so, and no tables are made, before the directory and
-// the port are known to be free.
+// If the directory is in use or the port is taken, the server must not create tables,
+// must not listen, and must not say that it listens.
 func TestAServerThatCannotServeLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
 	inUse, fresh := t.TempDir(), t.TempDir()
@@ -24,19 +24,19 @@ func TestAServerThatCannotServeLeavesNothingBehind(t *testing.T) {
 		for _, args := range [][]string{{"--data-dir", inUse, "--port", "0"}, {"--data-dir", fresh, "--port", port}} {
 			code, out, log := runCommand(t, append([]string{command}, args...)...)
 			if code != exitNo || out != "" || strings.Contains(log, "listening") {
-				t.Errorf("%s %q: exit code %d, want %d and nothing that listens\n%s%s", command, args, code, exitNo, out, log)
+				t.Errorf("%s %q: exit code %d, want %d, and that it does not listen\n%s%s", command, args, code, exitNo, out, log)
 			}
 		}
 	}
 	if _, err := os.Stat(filepath.Join(fresh, "warehouse.db")); !os.IsNotExist(err) {
-		t.Errorf("tables were made: %v", err)
+		t.Errorf("tables were created: %v", err)
 	}
 }
 
 func TestADirectoryThatCannotBeWrittenIsNamed(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() == 0 {
-		t.Skip("needs a user for whom some directory cannot be written, and root can write any")
+		t.Skip("root can write to every directory, and the test needs one that cannot be written to")
 	}
 	dir := t.TempDir()
 	if err := startServer(t, dir).stop(t, syscall.SIGTERM); err != nil {
@@ -45,7 +45,7 @@ func TestADirectoryThatCannotBeWrittenIsNamed(t *testing.T) {
 	if err := os.Chmod(dir, 0o500); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.Chmod(dir, 0o700) }) // so that it can be removed
+	t.Cleanup(func() { _ = os.Chmod(dir, 0o700) }) // so that the test can remove it
 	for _, args := range []string{"serve --port 0", "dev --port 0", "flush", "audit", "replay --from-table raw"} {
 		code, _, log := runCommand(t, append(strings.Fields(args), "--data-dir", dir)...)
 		if want := "data directory " + dir + " cannot be read and written by this user"; code != exitNo || !strings.Contains(log, want) {
@@ -58,7 +58,7 @@ func TestADirectoryThatCannotBeWrittenIsNamed(t *testing.T) {
 	}
 }
 
-// The log has traces where it is JSON and the project is known.
+// A log in JSON names the traces of requests if the project is known.
 func TestTheLogNamesTracesOfTheProject(t *testing.T) {
 	t.Parallel()
 	ctx := trace.ContextWithRemoteSpanContext(t.Context(), trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{15: 1}}))
@@ -77,7 +77,7 @@ func TestTheLogNamesTracesOfTheProject(t *testing.T) {
 		var log bytes.Buffer
 		newLogger(process{stderr: &log}, s).InfoContext(ctx, "")
 		if got := strings.Contains(log.String(), "projects/my-project/traces/00000000000000000000000000000001"); got != tc.want {
-			t.Errorf("%v: has the trace: %v, want %v: %s", tc.settings, got, tc.want, log.String())
+			t.Errorf("%v: the log has the trace: %v, want %v: %s", tc.settings, got, tc.want, log.String())
 		}
 	}
 }

@@ -12,12 +12,13 @@ import (
 	"github.com/tidemark-dev/tidemark/settings"
 )
 
-// A sight is something that is seen from outside of a setting: it differs between two
-// of its values. Words in capitals, as DIR or REST1, stand for what [newPlace] has.
+// A sight shows from outside what a setting does: what it sees differs between two values
+// of the setting. Words in capitals, for example DIR or REST1, stand for what [newPlace]
+// creates.
 type sight struct {
 	setting string
-	shows   string    // in words
-	values  [2]string // an empty one is the default
+	shows   string    // what it shows, in words
+	values  [2]string // two values of the setting; an empty one is the default
 	with    []string  // other settings, as NAME=VALUE
 	see     func(t *testing.T, p *place) string
 	want    [2]string
@@ -92,7 +93,7 @@ var sights = []sight{
 	{"BIGQUERY_STORAGE_EMULATOR_HOST", "whom rows are appended by", [2]string{"STORAGE1", "STORAGE2"}, append(slices.Clone(cloud), "RAW_METHOD=storage_write"), asked(`(STORAGE.) `), [2]string{"STORAGE1", "STORAGE2"}},
 }
 
-// No setting is without effect.
+// Every setting must have an effect that can be seen.
 func TestEverySettingIsSeenFromOutside(t *testing.T) {
 	t.Parallel()
 	unseen := map[string]bool{}
@@ -115,11 +116,11 @@ func TestEverySettingIsSeenFromOutside(t *testing.T) {
 		})
 	}
 	for name := range unseen {
-		t.Errorf("nothing is seen of %s: add a row to sights that tells two of its values apart", name)
+		t.Errorf("no sight shows what %s does: add a row to sights that shows a difference between two of its values", name)
 	}
 }
 
-// What a service does is in its metrics.
+// Every part of the service must count what it does in the metrics.
 func TestEveryPartIsMeasured(t *testing.T) {
 	t.Parallel()
 	virtually(func(t *testing.T, s running) string {
@@ -129,7 +130,7 @@ func TestEveryPartIsMeasured(t *testing.T) {
 		time.Sleep(time.Hour)
 		s.flush(t)
 		var waiting sync.WaitGroup
-		for i := range 3 { // the first leaves at once
+		for i := range 3 { // the first batch is written at once
 			waiting.Go(func() { s.push(t, message{id: strconv.Itoa(2 + i)}) })
 			synctest.Wait()
 		}

@@ -23,7 +23,7 @@ import (
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
-// runCommand runs a command without an environment.
+// runCommand runs a command with an empty environment.
 func runCommand(t *testing.T, args ...string) (code int, out, log string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -36,7 +36,8 @@ func runCommand(t *testing.T, args ...string) (code int, out, log string) {
 	return code, stdout.String(), stderr.String()
 }
 
-// ahead returns the push body of an event ten minutes past its publish time.
+// ahead returns the push body of an event whose time is ten minutes after its publish
+// time.
 func ahead(id string) []byte {
 	return envelope.Encode(event.Message{
 		ID:          id,
@@ -76,8 +77,8 @@ func TestStoredMessagesAreReplayedBesideARunningServer(t *testing.T) {
 		replay("verdicts 3 counted", "--from-table", "dead_letter", "--from", "2026-03-14T09:26:53Z", "--to", "2999-03-14T09:26:53Z")
 	}
 	replay("verdicts 3 counted", "--from-table", "raw")
-	// With other settings than the pipeline has, its rows would be other messages,
-	// and become dead letters.
+	// With other settings than the pipeline's, the stored rows would become other
+	// messages, and then dead letters.
 	for setting, value := range map[string]string{"EVENT_ID": "attribute:id", "EVENT_TIME": "publish"} {
 		flag := "--" + strings.ReplaceAll(strings.ToLower(setting), "_", "-")
 		code, out, log := runCommand(t, "replay", "--from-table", "raw", "--data-dir", dir, "--url", s.url+"/push", flag, value)
@@ -91,15 +92,16 @@ func TestStoredMessagesAreReplayedBesideARunningServer(t *testing.T) {
 		t.Errorf("windows (-want +got):\n%s", diff)
 	}
 
-	// Moved to now, it is another event of the same id.
+	// If its times are moved to now, each stored event is counted in another window, with
+	// the same id.
 	replay("verdicts 3 counted", "--from-table", "raw", "--shift-to", "now")
 	if n := queryTables(t, dir, "SELECT message_id, COUNT(DISTINCT window_start) FROM raw GROUP BY 1"); n["1"] != 2 {
 		t.Errorf("windows by message %v, want 2 each", n)
 	}
 }
 
-// The attributes of a dead letter that came unwrapped are its headers, the transport's
-// among them, which may be more than a message of Pub/Sub can have.
+// The dead letter of an unwrapped push has all of the request's headers as attributes.
+// These may be more than a Pub/Sub message can have.
 func TestADeadLetterOfManyHeadersIsReplayed(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -182,12 +184,12 @@ func TestReplayFromATableIsCalledRightly(t *testing.T) {
 		}
 	}
 	if _, err := os.Stat(absent); !os.IsNotExist(err) {
-		t.Errorf("an absent data directory was made: %v", err)
+		t.Errorf("a data directory that did not exist was created: %v", err)
 	}
 }
 
-// A setting whose flag the command has given to something else would be lost
-// without a word.
+// If the command used the flag of a setting for something else, that setting could not be
+// set.
 func TestReplaysOwnFlagsAreNoSettings(t *testing.T) {
 	t.Parallel()
 	flags := replayCommand(process{}).Flags()
@@ -213,7 +215,7 @@ func TestAnErrorOfTheTableIsThatOfTheReplay(t *testing.T) {
 	}
 }
 
-// A slowArchive is tables that take too long to read.
+// A slowArchive stands for tables that take too long to read.
 type slowArchive struct{}
 
 func (slowArchive) RawRows(context.Context, time.Time, time.Time) iter.Seq2[warehouse.RawRow, error] {

@@ -14,16 +14,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A terminal is a real one, of which a test sees what a user would.
+// A terminal is a real pseudo-terminal, so that a test sees what a user would see.
 type terminal struct {
 	command *exec.Cmd
 	mu      sync.Mutex
 	text    bytes.Buffer
-	closed  chan struct{} // once everything was read
+	closed  chan struct{} // closed when everything was read
 }
 
-// startOnTerminal starts the program with a terminal as its standard output and
-// error, which is all that text returns.
+// startOnTerminal starts the program with a terminal as its standard output and standard
+// error.
 func startOnTerminal(t *testing.T, args ...string) *terminal {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
@@ -50,7 +50,7 @@ func startOnTerminal(t *testing.T, args ...string) *terminal {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = terminal.command.Process.Kill() // has usually exited by now
+		_ = terminal.command.Process.Kill() // it has usually exited before
 		_ = terminal.command.Wait()
 		<-terminal.closed
 		master.Close()
@@ -62,7 +62,7 @@ func startOnTerminal(t *testing.T, args ...string) *terminal {
 			terminal.mu.Lock()
 			terminal.text.Write(buffer[:n])
 			terminal.mu.Unlock()
-			if err != nil { // the last process that had it open has ended
+			if err != nil { // the last process that had the terminal open has ended
 				return
 			}
 		}
@@ -70,20 +70,20 @@ func startOnTerminal(t *testing.T, args ...string) *terminal {
 	return terminal
 }
 
-// shown returns what the terminal was sent so far, with plain line ends.
+// shown returns what was written to the terminal so far, with plain line ends.
 func (s *terminal) shown() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return strings.ReplaceAll(s.text.String(), "\r\n", "\n")
 }
 
-// waitToShow waits until the terminal was sent the text.
+// waitToShow waits until the text was written to the terminal.
 func (s *terminal) waitToShow(t *testing.T, text string) {
 	t.Helper()
 	waitFor(t, fmt.Sprintf("the terminal to show %q", text), func() bool { return strings.Contains(s.shown(), text) })
 }
 
-// interrupt ends the program as Ctrl-C does; shown is complete then.
+// interrupt ends the program as Ctrl-C does. After this, shown returns everything.
 func (s *terminal) interrupt(t *testing.T) {
 	t.Helper()
 	if err := s.command.Process.Signal(os.Interrupt); err != nil {
@@ -96,7 +96,8 @@ func (s *terminal) interrupt(t *testing.T) {
 	}
 }
 
-// A user of a terminal is told what matters, in a few short lines. A log keeps all.
+// On a terminal, serve prints a few short lines with what a user needs. Into a file it
+// writes its complete log.
 func TestServeTellsAUserWhereItIsAndThatNothingFlushes(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -118,7 +119,7 @@ func TestServeTellsAUserWhereItIsAndThatNothingFlushes(t *testing.T) {
 	}
 	for _, unwanted := range []string{"WINDOW_DURATION", "msg=starting"} {
 		if strings.Contains(text, unwanted) {
-			t.Errorf("%q is said to a user:\n%s", unwanted, text)
+			t.Errorf("a user on a terminal is shown %q:\n%s", unwanted, text)
 		}
 	}
 	s := startServer(t, t.TempDir())
@@ -130,7 +131,7 @@ func TestServeTellsAUserWhereItIsAndThatNothingFlushes(t *testing.T) {
 	}
 }
 
-// A user of a terminal sees that a stream goes on.
+// On a terminal, generate shows how far it is.
 func TestGenerateShowsOnATerminalHowFarItIs(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, t.TempDir())

@@ -16,7 +16,7 @@ import (
 
 const secret = "eyJhbGciOiJSUzI1NiJ9.eyJlbWFpbCI6IiJ9.c2VjcmV0"
 
-// runWithToken runs a command that finds a token in its environment.
+// runWithToken runs a command with a token in its environment.
 func runWithToken(t *testing.T, token, stdin string, args ...string) (code int, said string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -34,7 +34,7 @@ var tokenCommands = [][]string{
 	{"replay", "-", "--url"}, {"generate", "--count", "1", "--rate", "60000", "--url"},
 }
 
-// toServer completes a command with the URL that it is to call.
+// toServer adds the URL that is to be called to a command.
 func toServer(command []string, url string) []string {
 	if command[len(command)-1] == "--url" {
 		return append(command[:len(command):len(command)], url+"/push")

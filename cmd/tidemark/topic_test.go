@@ -17,15 +17,15 @@ import (
 	"github.com/tidemark-dev/tidemark/internal/test/emulator"
 )
 
-// A testTopic is a topic of an emulator, with a subscription that has all that is
-// published to it.
+// A testTopic is a topic of an emulator, with a subscription from which the test reads
+// what is published.
 type testTopic struct {
 	topic
 	client       *pubsub.Client
 	subscription string
 }
 
-// newTopic makes a topic on the emulator at the address.
+// newTopic creates a topic on the emulator at the given address.
 func newTopic(t *testing.T, host string) testTopic {
 	t.Helper()
 	project := emulator.Project()
@@ -34,7 +34,8 @@ func newTopic(t *testing.T, host string) testTopic {
 	return to
 }
 
-// pull takes what the subscription has, waiting for a message if there is none.
+// pull receives the messages that the subscription has. If it has none, pull waits for
+// one.
 func (to testTopic) pull(t *testing.T) []*pubsubpb.PubsubMessage {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -46,8 +47,8 @@ func (to testTopic) pull(t *testing.T) []*pubsubpb.PubsubMessage {
 	return messages
 }
 
-// pullAll takes all that was published before, by message id. It knows the end by
-// a message of its own.
+// pullAll receives all messages that were published before, by message id. It publishes a
+// message of its own, to know where they end.
 func (to testTopic) pullAll(t *testing.T, published int) map[string]*pubsubpb.PubsubMessage {
 	t.Helper()
 	const last = "last"
@@ -73,8 +74,8 @@ func (to testTopic) pullAll(t *testing.T, published int) map[string]*pubsubpb.Pu
 	return all
 }
 
-// generateTo runs generate on the topic until it ends by itself, or ctx or the
-// test's patience does.
+// generateTo runs generate on the topic until it ends by itself, ctx ends, or the test
+// has waited too long.
 func generateTo(ctx context.Context, to topic, args ...string) (code int, said string) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -87,7 +88,8 @@ func generateTo(ctx context.Context, to topic, args ...string) (code int, said s
 	return code, log.String()
 }
 
-// accepted returns how many messages generate says were accepted, and not.
+// accepted returns how many messages were accepted and how many were not, as generate
+// reports it.
 func accepted(t *testing.T, said string) (yes, no int) {
 	t.Helper()
 	_, line, _ := strings.Cut(said, "the seed is ")
@@ -117,7 +119,7 @@ func TestGeneratePublishesAsTheLabDoes(t *testing.T) {
 	copies, valid := map[string]int{}, 0
 	for id, m := range published {
 		if len(m.Attributes) != 1 || m.Attributes["timestamp"] == "" {
-			t.Errorf("message %s has the attributes %v, want timestamp alone", id, m.Attributes)
+			t.Errorf("message %s has the attributes %v, want only timestamp", id, m.Attributes)
 		}
 		copies[m.Attributes["timestamp"]+string(m.Data)]++
 		var body struct{ Timestamp, UserID string }
@@ -170,7 +172,7 @@ func TestATopicThatDoesNotExistIsAnErrorThatSaysHowToMakeIt(t *testing.T) {
 		t.Errorf("exit code %d: %s", code, said)
 	}
 
-	// Or if it goes later.
+	// The same holds if the topic is deleted while generate runs.
 	type result struct {
 		code int
 		said string
@@ -190,7 +192,7 @@ func TestATopicThatDoesNotExistIsAnErrorThatSaysHowToMakeIt(t *testing.T) {
 	}
 }
 
-// The emulator refuses nothing, so this is a fake that does.
+// The emulator refuses no message, so this test uses a fake.
 func TestMessagesThatAreNotAcceptedAreCounted(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -216,7 +218,7 @@ func TestMessagesThatAreNotAcceptedAreCounted(t *testing.T) {
 			}
 			for _, text := range tc.says {
 				if !strings.Contains(said, text) {
-					t.Errorf("says nothing of %q:\n%s", text, said)
+					t.Errorf("it does not say %q:\n%s", text, said)
 				}
 			}
 		})
