@@ -28,7 +28,7 @@ func settingsOf(t *testing.T, environment map[string]string) settings.Settings {
 	return s
 }
 
-// levels returns how many findings there are of each level but OK.
+// levels returns the numbers of findings that are warnings and that are problems.
 func levels(findings []Finding) (warnings, problems int) {
 	for _, f := range findings {
 		switch f.Level {
@@ -41,7 +41,8 @@ func levels(findings []Finding) (warnings, problems int) {
 	return warnings, problems
 }
 
-// wantFinding fails unless one of the findings is of the level and says what and do.
+// wantFinding checks that one of the findings has the level, and that its text and its
+// advice contain what and do.
 func wantFinding(t *testing.T, findings []Finding, level Level, what, do string) {
 	t.Helper()
 	for _, f := range findings {
@@ -60,8 +61,8 @@ func listing(findings []Finding) string {
 	return b.String()
 }
 
-// start starts a service, which creates its files, has it store one event, which records
-// the pipeline, and ends it.
+// start starts a service, which creates its files, and sends it a message. This records
+// the pipeline. Then it stops the service.
 func start(t *testing.T, environment map[string]string) {
 	t.Helper()
 	running, err := service.New(t.Context(), settingsOf(t, environment), slog.New(slog.DiscardHandler))
@@ -87,7 +88,7 @@ func execSQLite(t *testing.T, path, statement string) {
 	}
 }
 
-// contents returns every file under the directory.
+// contents returns the content of every file below the directory.
 func contents(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	found := map[string]string{}
@@ -238,8 +239,8 @@ func TestCheckFindsProblemsOnOneMachine(t *testing.T) {
 	}
 }
 
-// A change of the owner of a directory of the system can break a machine, so that no
-// such command is suggested.
+// Changing the owner of a system directory can break a machine. So check suggests this
+// command only for a directory that has nothing but Tidemark's own files.
 func TestOnlyADirectoryOfOurOwnFilesIsTakenOver(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "tide mark")
@@ -304,7 +305,7 @@ func TestFindAccount(t *testing.T) {
 	t.Setenv("GOOGLE_APPLICATION_CREDENTIALS", filepath.Join(t.TempDir(), "absent.json"))
 	findings := Run(t.Context(), settingsOf(t, map[string]string{"BACKEND": "gcp", "GOOGLE_CLOUD_PROJECT": "p"}))
 	wantFinding(t, findings, Problem, "absent.json", "gcloud auth application-default login")
-	if len(findings) != 2 { // and the pipeline file
+	if len(findings) != 2 { // one of the pipeline file, and this one
 		t.Errorf("without credentials:\n%s", listing(findings))
 	}
 }

@@ -30,14 +30,18 @@ import (
 	"github.com/tidemark-dev/tidemark/windowstore/firestorecounters"
 )
 
-// A fakeProject is a project as Google's APIs show it, in the state that a test
-// gives it. What it answers is documented at
-//
-//   - https://docs.cloud.google.com/bigquery/docs/reference/rest/v2/datasets/get and tables/get
-//   - https://docs.cloud.google.com/bigquery/docs/reference/rest/v2/tables/testIamPermissions
-//   - https://docs.cloud.google.com/bigquery/docs/reference/storage/rpc/google.cloud.bigquery.storage.v1
-//   - https://docs.cloud.google.com/resource-manager/reference/rest/v1/projects/testIamPermissions
-//   - https://docs.cloud.google.com/firestore/docs/reference/rpc/google.firestore.admin.v1
+// A fakeProject is a fake of Google's APIs that shows a project in the state that a test
+// gives it. Its answers follow this documentation:
+//   - https://docs.cloud.google.com/bigquery/docs/reference/rest/v2/datasets/get and
+//     tables/get
+//     -
+//     https://docs.cloud.google.com/bigquery/docs/reference/rest/v2/tables/testIamPermissions
+//     -
+//     https://docs.cloud.google.com/bigquery/docs/reference/storage/rpc/google.cloud.bigquery.storage.v1
+//     -
+//     https://docs.cloud.google.com/resource-manager/reference/rest/v1/projects/testIamPermissions
+//     -
+//     https://docs.cloud.google.com/firestore/docs/reference/rpc/google.firestore.admin.v1
 //   - https://docs.cloud.google.com/firestore/docs/reference/rpc/google.firestore.v1
 type fakeProject struct {
 	adminpb.UnimplementedFirestoreAdminServer
@@ -45,21 +49,21 @@ type fakeProject struct {
 	storagepb.UnimplementedBigQueryWriteServer
 
 	mu        sync.Mutex
-	location  string                    // of the dataset; empty for no dataset
-	tables    map[string]map[string]any // and views: resources by name
-	onTables  []string                  // permissions
+	location  string                    // of the dataset; empty if there is no dataset
+	tables    map[string]map[string]any // tables and views: resources by name
+	onTables  []string                  // the caller's permissions on tables
 	onProject []string
-	errors    map[string]error // of calls, by the end of their path or method
+	errors    map[string]error // errors of calls, by the end of their path or method
 
-	database  *adminpb.Database // nil for none
+	database  *adminpb.Database // nil if there is no database
 	fields    map[string][]*adminpb.Field
 	pipelines []*pb.Document
 	writable  bool
 
-	changes []string // requests that change something
+	changes []string // requests that would change something
 }
 
-// newProject returns a project as infra/ leaves it, seen by its owner.
+// newProject returns a project as the Terraform in infra/ creates it, seen by its owner.
 func newProject(t *testing.T) *fakeProject {
 	t.Helper()
 	exempt := &adminpb.Field_IndexConfig{}
@@ -91,7 +95,7 @@ func newProject(t *testing.T) *fakeProject {
 	return p
 }
 
-// field returns what is set of a field of the shards.
+// field returns the configuration of a field of the shards, or nil if the field has none.
 func (p *fakeProject) field(name string) *adminpb.Field {
 	for group, fields := range p.fields {
 		for _, f := range fields {
@@ -103,7 +107,7 @@ func (p *fakeProject) field(name string) *adminpb.Field {
 	return nil
 }
 
-// setField adds a field to what is set of the shards.
+// setField adds a configuration of a field of the shards.
 func (p *fakeProject) setField(f *adminpb.Field) {
 	for group := range p.fields {
 		f.Name = group + "/fields/" + f.Name
@@ -112,7 +116,8 @@ func (p *fakeProject) setField(f *adminpb.Field) {
 	}
 }
 
-// checker serves the project and returns what checks it as jane@example.com.
+// checker serves the project. It returns a checker that checks the project as
+// jane@example.com.
 func (p *fakeProject) checker(t *testing.T, environment map[string]string) *checker {
 	t.Helper()
 	all := map[string]string{"BACKEND": "gcp", "GOOGLE_CLOUD_PROJECT": "my-project"}
@@ -143,7 +148,7 @@ func (p *fakeProject) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var request map[string]any
-	_ = json.NewDecoder(r.Body).Decode(&request) // a GET has none
+	_ = json.NewDecoder(r.Body).Decode(&request) // a GET has no body
 	test := strings.HasSuffix(r.URL.Path, ":testIamPermissions")
 	if r.Method != http.MethodGet && !test {
 		p.changes = append(p.changes, r.Method+" "+r.URL.Path)
@@ -166,7 +171,7 @@ func (p *fakeProject) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == "/v1/projects/my-project:testIamPermissions":
 		answer(http.StatusOK, map[string]any{"permissions": both(request["permissions"].([]any), p.onProject)})
 	case isTable && test && p.tables[name] == nil:
-		answer(http.StatusOK, map[string]any{}) // and not 404, by its documentation
+		answer(http.StatusOK, map[string]any{}) // the documentation says that this is not a 404
 	case isTable && test:
 		answer(http.StatusOK, map[string]any{"permissions": both(request["permissions"].([]any), p.onTables)})
 	case p.location == "", isTable && p.tables[name] == nil:
@@ -187,7 +192,8 @@ func (p *fakeProject) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// restBody is an error as https://cloud.google.com/apis/design/errors has it.
+// restBody returns an error in the form that https://cloud.google.com/apis/design/errors
+// describes.
 func restBody(code int, err error) any {
 	s := status.Convert(err)
 	var details []any
@@ -202,7 +208,7 @@ func restBody(code int, err error) any {
 	}}
 }
 
-// both returns the permissions that were asked for and that there are.
+// both returns the permissions that are in both lists.
 func both(asked []any, has []string) []string {
 	found := []string{}
 	for _, p := range asked {
@@ -213,8 +219,9 @@ func both(asked []any, has []string) []string {
 	return found
 }
 
-// denied is how Google's APIs refuse, and disabled how they do where the project does
-// not use them: https://cloud.google.com/service-usage/docs/enabled-service.
+// denied is the error with which Google's APIs refuse a call. disabled is their error if
+// the project does not use the API:
+// https://cloud.google.com/service-usage/docs/enabled-service.
 var denied = status.Error(codes.PermissionDenied, "Missing or insufficient permissions.")
 
 func disabled(service string) error {
@@ -236,7 +243,7 @@ func (p *fakeProject) GetWriteStream(_ context.Context, r *storagepb.GetWriteStr
 	return &storagepb.WriteStream{Name: r.Name, Location: "us"}, nil
 }
 
-// AppendRows takes a connection, and no rows.
+// AppendRows accepts a connection, records it as a change, and refuses it.
 func (p *fakeProject) AppendRows(stream storagepb.BigQueryWrite_AppendRowsServer) error {
 	if _, err := stream.Recv(); err != nil {
 		return err
@@ -282,7 +289,8 @@ func (p *fakeProject) RunQuery(r *pb.RunQueryRequest, stream pb.Firestore_RunQue
 	return stream.Send(&pb.RunQueryResponse{ReadTime: timestamppb.Now()})
 }
 
-// Commit applies nothing: a write that must change a document finds none.
+// Commit applies nothing. A write whose document must exist fails, since there are no
+// documents.
 func (p *fakeProject) Commit(_ context.Context, r *pb.CommitRequest) (*pb.CommitResponse, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -579,11 +587,11 @@ func TestCheckFindsProblemsOnGoogleCloud(t *testing.T) {
 				t.Errorf("%d warnings, %d problems, want the worst to be a %v:\n%s", warnings, problems, test.level, listing(findings))
 			}
 			if test.environment["RAW_METHOD"] == "insert_all" && strings.Contains(listing(findings), "Storage Write API") {
-				t.Errorf("something is said of an API that is not used:\n%s", listing(findings))
+				t.Errorf("a finding is about an API that is not used:\n%s", listing(findings))
 			}
 			for _, part := range []string{"dataset", "Firestore"} {
 				if !strings.Contains(listing(findings), part) {
-					t.Errorf("nothing is said of the %s:\n%s", part, listing(findings))
+					t.Errorf("no finding is about the %s:\n%s", part, listing(findings))
 				}
 			}
 			if p.changes != nil {
@@ -593,7 +601,7 @@ func TestCheckFindsProblemsOnGoogleCloud(t *testing.T) {
 	}
 }
 
-// An API that does not answer is a problem: no push would be stored.
+// If an API does not answer, this is a problem, since no push could be stored.
 func TestCheckFindsThatTheStorageWriteAPIIsOutOfReach(t *testing.T) {
 	t.Parallel()
 	c := newProject(t).checker(t, nil)
@@ -609,7 +617,7 @@ func TestCheckFindsThatTheStorageWriteAPIIsOutOfReach(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer tables.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond) // for which it is tried again
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond) // the call is retried until then
 	defer cancel()
 	check := &bigQueryCheck{checker: c, tables: tables, stream: true}
 	raw := bigquerytables.Object{Kind: bigquerytables.BaseTable, Name: "raw", ID: "my-project.logs.raw"}
@@ -617,14 +625,14 @@ func TestCheckFindsThatTheStorageWriteAPIIsOutOfReach(t *testing.T) {
 	wantFinding(t, findings, Problem, "Storage Write API: open the default stream: ", "see whether this machine reaches the service")
 }
 
-// The emulator has documents and no administration.
+// The emulator of Firestore has documents, but no administration API.
 func TestCheckOnAnEmulatorOfFirestore(t *testing.T) {
 	t.Parallel()
 	host := emulator.Firestore(t)
 	environment := map[string]string{
 		"COUNTERS": "firestore", "GOOGLE_CLOUD_PROJECT": emulator.Project(), "FIRESTORE_EMULATOR_HOST": host, "DATA_DIR": t.TempDir(),
 	}
-	for range 2 { // it records nothing itself
+	for range 2 { // check itself records nothing, so the second time gives the same
 		findings := Run(t.Context(), settingsOf(t, environment))
 		wantFinding(t, findings, OK, `pipeline "minute-traffic": will be recorded by the first push`, "")
 		wantFinding(t, findings, OK, "documents can be read and written", "")

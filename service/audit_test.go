@@ -48,7 +48,7 @@ func wantAudit(t *testing.T, what string, got audit.Report, want audit.Report) {
 	}
 }
 
-// damage changes a file of the data directory behind the service's back.
+// damage changes a file of the data directory directly, without the service.
 func damage(t *testing.T, dir, statement string) {
 	t.Helper()
 	db, err := sql.Open("sqlite", filepath.Join(dir, "warehouse.db"))
@@ -76,8 +76,9 @@ func pushEvent(id string, at, published time.Time) []byte {
 // minute returns the start of the i-th window of traffic.
 func minute(i int) time.Time { return time.Date(2024, 3, 14, 9, 26+i, 0, 0, time.UTC) }
 
-// traffic pushes three windows, of one, two and three events, each event twice,
-// late events in one of them and in a window of its own, and a dead letter.
+// traffic pushes events of three windows: one, two and three events, each of them twice.
+// It also pushes late events, some of them in a window that has only late events, and a
+// dead letter.
 func traffic(t *testing.T, s harness) {
 	t.Helper()
 	var bodies [][]byte
@@ -94,7 +95,7 @@ func traffic(t *testing.T, s harness) {
 		[]byte(`{"message":{"messageId":"dead","publishTime":"2024-03-14T09:26:00Z","data":"bm8="}}`)), 4)
 }
 
-// rightCounts are the counts of traffic.
+// rightCounts are the right counts for traffic.
 var rightCounts = map[string]int64{
 	"2024-03-14T09:26:00.000000Z": 1, "2024-03-14T09:27:00.000000Z": 2, "2024-03-14T09:28:00.000000Z": 3,
 }
@@ -113,8 +114,8 @@ func flushAll(t *testing.T, s harness) {
 	}
 }
 
-// Late events, redeliveries and dead letters are no differences, and what waits
-// for a flush is no fault.
+// Late events, redeliveries and dead letters are no differences. A window that waits for
+// its flush is no fault.
 func TestAnAuditOfRealTrafficIsCleanOnceItIsFlushed(t *testing.T) {
 	t.Parallel()
 	s := newService(t, t.TempDir(), map[string]string{"commit-interval": "0s"})
@@ -146,7 +147,7 @@ func TestARepairBringsBackLostRowsOfTheAggregate(t *testing.T) {
 	damage(t, dir, "INSERT INTO windowed_traffic_log SELECT '2024-03-14T09:28:00.000000Z', window_end, 1, 1, written_at FROM windowed_traffic_log")
 	lost := []audit.Window{{Start: minute(1), Raw: 2}, {Start: minute(2), PageViews: 1, Raw: 3}}
 	wantAudit(t, "damaged", s.audit(t, http.MethodGet), audit.Report{Lower: lost})
-	flushAll(t, s) // knows of nothing to do
+	flushAll(t, s) // no counter is pending, so this flush writes nothing
 	wantAudit(t, "flushed", s.audit(t, http.MethodGet), audit.Report{Lower: lost})
 	wantAudit(t, "repair", s.audit(t, http.MethodPost), audit.Report{Repaired: lost})
 	wantAudit(t, "second repair", s.audit(t, http.MethodPost), audit.Report{})
@@ -161,7 +162,7 @@ func TestARepairMakesUpForLostCounters(t *testing.T) {
 	dir := t.TempDir()
 	s := newService(t, dir, nil)
 	traffic(t, s)
-	// The counters go while nothing has the file open, before any flush.
+	// The counters are deleted while no process has the file open, before any flush.
 	if err := s.Close(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -177,8 +178,9 @@ func TestARepairMakesUpForLostCounters(t *testing.T) {
 	wantAudit(t, "repair", s.audit(t, http.MethodPost), audit.Report{Repaired: all})
 	s.wantCounts(t, rightCounts)
 
-	// What comes after is counted from one again, which the aggregate does not
-	// mind, and a redelivery makes nothing higher.
+	// The new counters begin at zero, so they count a redelivered event as the first of
+	// its window. The aggregate keeps its greater count, and no window becomes higher
+	// than its rows.
 	s.push(t, "/push", pushEvent("2-0", minute(2), minute(2)))
 	flushAll(t, s)
 	wantAudit(t, "after a redelivery", s.audit(t, http.MethodGet), audit.Report{})
@@ -195,8 +197,8 @@ func TestLostRawRowsAreFoundAndNotHidden(t *testing.T) {
 	want := audit.Report{Higher: []audit.Window{{Start: minute(0), PageViews: 1}, {Start: minute(2), PageViews: 3, Raw: 2}}}
 	wantAudit(t, "damaged", s.audit(t, http.MethodGet), want)
 	wantAudit(t, "repair", s.audit(t, http.MethodPost), want)
-	s.wantCounts(t, rightCounts) // never falls
-	// Brought back, all is well.
+	s.wantCounts(t, rightCounts) // a count never falls
+	// When the lost messages are sent again, the audit finds nothing any more.
 	s.push(t, "/push", pushEvent("2-1", minute(2), minute(2)))
 	s.push(t, "/push", pushEvent("0-0", minute(0), minute(0)))
 	wantAudit(t, "brought back", s.audit(t, http.MethodGet), audit.Report{})

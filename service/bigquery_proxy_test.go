@@ -24,7 +24,7 @@ import (
 	"github.com/tidemark-dev/tidemark/internal/test/emulator"
 )
 
-// A fault is what becomes of an append on its way to BigQuery.
+// A fault is what happens to an append on its way to BigQuery.
 type fault int
 
 const (
@@ -32,31 +32,31 @@ const (
 	refused         // refused for now: UNAVAILABLE, or 503
 	quota           // over a quota: RESOURCE_EXHAUSTED in the response, or 403
 	cutBefore       // the connection is cut before the append arrives
-	cutAfter        // the connection is cut when it was applied
-	closed          // the stream is closed in order, as one that was idle: io.EOF
-	hangs           // never answered, and not applied
+	cutAfter        // the connection is cut after the append was applied
+	closed          // the stream ends normally, as an idle one does: io.EOF
+	hangs           // never answered and not applied
 )
 
-// bigQueryProxy stands between a service and the emulator, counts what passes, and
+// bigQueryProxy stands between a service and the emulator. It counts the requests, and
 // does to appends what the network and BigQuery may do to them.
 type bigQueryProxy struct {
 	storagepb.UnimplementedBigQueryWriteServer
-	rest, grpc string // where it listens
+	rest, grpc string // the addresses at which it listens
 	upstream   storagepb.BigQueryWriteClient
 	forward    http.Handler
 
 	mu        sync.Mutex
-	fault     func(n int) fault // of the n-th append, from 1; nil for none
-	hangsOpen bool              // GetWriteStream never answers
-	poison    string            // a row with this in it is refused for its own value; empty for none
-	dropped   string            // a column that the table raw no longer has; empty for none
+	fault     func(n int) fault // the fault of the n-th append, counted from 1; nil for no faults
+	hangsOpen bool              // calls of GetWriteStream are never answered
+	poison    string            // a row that contains this text is refused for its own value; empty for none
+	dropped   string            // a column that the table raw has lost; empty for none
 	passed    counts
 }
 
-// counts say how many requests have come.
+// counts are numbers of requests.
 type counts struct {
 	requests   int // of any kind
-	appends    int // of those
+	appends    int // appends among the requests
 	unanswered int // appends whose caller did not wait for the answer
 }
 
@@ -95,7 +95,7 @@ func (p *bigQueryProxy) set(change func(*bigQueryProxy)) {
 	change(p)
 }
 
-// counts returns what has come since it was last asked.
+// counts returns what was counted since the last call of counts.
 func (p *bigQueryProxy) counts() counts {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -104,9 +104,9 @@ func (p *bigQueryProxy) counts() counts {
 	return passed
 }
 
-// verdict says what becomes of an append of the rows to the table: a fault, the
-// indexes of rows that are refused for their own value, or a column that the table
-// does not have.
+// verdict decides what happens to an append of rows to a table. It returns a fault, the
+// indexes of the rows that are refused for their own value, and the column that the table
+// has lost.
 func (p *bigQueryProxy) verdict(table string, rows [][]byte) (f fault, bad []int, dropped string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -137,29 +137,29 @@ func (p *bigQueryProxy) GetWriteStream(ctx context.Context, r *storagepb.GetWrit
 	return p.upstream.GetWriteStream(ctx, r)
 }
 
-// leftUnanswered notes an append whose caller has left.
+// leftUnanswered counts an append whose caller has gone.
 func (p *bigQueryProxy) leftUnanswered() { p.set(func(p *bigQueryProxy) { p.passed.unanswered++ }) }
 
-// AppendRows passes a stream on. Answers that are its own are as
-// https://cloud.google.com/bigquery/docs/reference/storage/rpc/google.cloud.bigquery.storage.v1#appendrowsresponse
-// has them: with errors of rows, nothing of the request was appended.
+// AppendRows passes a stream of appends on to the emulator. Its own answers follow
+// https://cloud.google.com/bigquery/docs/reference/storage/rpc/google.cloud.bigquery.storage.v1#appendrowsresponse:
+// if rows have errors, nothing of the request is appended.
 //
-// The first request of a connection has the stream's name and the rows' schema, and
-// others may leave them out. Nothing says whether the service keeps the schema of a
-// first request that it refuses, so this keeps it only if it must have read the rows
-// by it: if it stored them or found errors in them.
+// The first request of a connection has the stream's name and the rows' schema, and later
+// requests may leave them out. It is not documented whether the service remembers the
+// schema of a first request that it refuses. So the proxy remembers it only if it must
+// have read the rows by it, which means that the rows were stored or had errors.
 func (p *bigQueryProxy) AppendRows(client storagepb.BigQueryWrite_AppendRowsServer) error {
 	server, err := p.upstream.AppendRows(client.Context())
 	if err != nil {
 		return err
 	}
 	var name string
-	var schema *storagepb.ProtoSchema // that is known by now
-	introduced := false               // to the emulator, which has both then
+	var schema *storagepb.ProtoSchema // the schema that is known so far
+	introduced := false               // whether the emulator was told the name and the schema
 	for {
 		request, err := client.Recv()
 		if err != nil {
-			return nil // the client has left
+			return nil // the client has gone
 		}
 		if name == "" {
 			name = request.WriteStream
@@ -222,9 +222,9 @@ func (p *bigQueryProxy) AppendRows(client storagepb.BigQueryWrite_AppendRowsServ
 	}
 }
 
-// ServeHTTP passes a request of the REST API on. Answers of its own are as
+// ServeHTTP passes a request of the REST API on to the emulator. Its own answers follow
 // https://cloud.google.com/bigquery/docs/error-messages and
-// https://cloud.google.com/bigquery/docs/reference/rest/v2/tabledata/insertAll have them.
+// https://cloud.google.com/bigquery/docs/reference/rest/v2/tabledata/insertAll.
 func (p *bigQueryProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	parts := strings.Split(r.URL.Path, "/")
 	table := ""
@@ -302,8 +302,8 @@ func (p *bigQueryProxy) insertAll(w http.ResponseWriter, r *http.Request, table 
 	}
 }
 
-// insertErrors is what BigQuery says of rows of which some are bad, with the message
-// for each of these: the others were stopped.
+// insertErrors returns BigQuery's errors for an insert in which some rows are bad. The
+// bad rows get the message. BigQuery says of the other rows that they were stopped.
 func insertErrors(rows int, bad []int, message string) (all []any) {
 	isBad := map[int]bool{}
 	for _, i := range bad {

@@ -26,14 +26,14 @@ import (
 	"github.com/tidemark-dev/tidemark/internal/test/testlog"
 )
 
-// cloudSettings are settings of a project of its own on the emulators, with BigQuery
-// behind the proxy.
+// cloudSettings returns settings for a new project on the emulators, with the proxy in
+// front of BigQuery.
 func cloudSettings(t *testing.T, p *bigQueryProxy) map[string]string {
 	t.Helper()
 	return map[string]string{
 		"backend": "gcp", "google-cloud-project": emulator.Project(), "firestore-emulator-host": emulator.Firestore(t),
 		"bigquery-emulator-host": p.rest, "bigquery-storage-emulator-host": p.grpc,
-		"counter-retention": "400000h", // so that windows of 1995 are counted by their counters
+		"counter-retention": "400000h", // so that the windows of 1995 are counted by their counters
 	}
 }
 
@@ -47,7 +47,8 @@ func queryBigQuery(t *testing.T, settings map[string]string, sql string) []map[s
 	return rows
 }
 
-// windowsInBigQuery returns the page views of windowed_traffic by the window's start.
+// windowsInBigQuery returns the page views in windowed_traffic, by the start of the
+// window.
 func windowsInBigQuery(t *testing.T, settings map[string]string) map[string]int64 {
 	t.Helper()
 	windows := map[string]int64{}
@@ -61,8 +62,8 @@ func windowsInBigQuery(t *testing.T, settings map[string]string) map[string]int6
 	return windows
 }
 
-// The traffic log through the whole server into BigQuery gives the right tables,
-// whether the counts are those of the counters or of the raw rows.
+// If the traffic log goes through the whole server into BigQuery, the tables are right.
+// This holds whether counts come from the counters or from the raw rows.
 func TestRealTrafficGivesTheRightTablesInBigQuery(t *testing.T) {
 	t.Parallel()
 	p := newBigQueryProxy(t)
@@ -93,8 +94,8 @@ func TestRealTrafficGivesTheRightTablesInBigQuery(t *testing.T) {
 	}
 }
 
-// checkStored fails unless each message is in the raw rows or a dead letter, and the
-// dead letters are so many and have the bytes that were sent.
+// checkStored checks that each message is in the raw rows or in the dead letters. It also
+// checks the number of dead letters, and that they have the bytes that were sent.
 func checkStored(t *testing.T, settings map[string]string, sent map[string]event.Message, deadLetters int) {
 	t.Helper()
 	var stored []string
@@ -110,17 +111,18 @@ func checkStored(t *testing.T, settings map[string]string, sent map[string]event
 		t.Errorf("%d dead letters, want %d", len(letters), deadLetters)
 	}
 	for _, row := range letters {
-		data, _ := row["data"].([]byte) // or null
+		data, _ := row["data"].([]byte) // NULL gives nil
 		if want := sent[row["message_id"].(string)].Data; !bytes.Equal(data, want) {
 			t.Errorf("dead letter %s has data %q, was sent %q", row["message_id"], data, want)
 		}
 	}
 }
 
-// deliverAll pushes the bodies with so many callers at once, each until it is
-// acknowledged, as Pub/Sub does, and fails on any answer but 200 and 503. It returns
-// the verdicts by reason, or status where there is none, and how often it was refused.
-// An emulator that others use too may well take longer than a write may.
+// deliverAll pushes the bodies from the given number of callers at once. As Pub/Sub does,
+// it pushes each body until it is acknowledged. Any status but 200 and 503 fails the
+// test. It returns how often each verdict came, by reason or else by status, and the
+// number of refusals. Some refusals are normal, since a busy emulator may take longer
+// than a write is allowed to.
 func (s harness) deliverAll(t *testing.T, bodies [][]byte, callers int) (verdicts map[string]int, refused int) {
 	t.Helper()
 	const attempts = 200
@@ -157,8 +159,8 @@ func (s harness) deliverAll(t *testing.T, bodies [][]byte, callers int) (verdict
 	return verdicts, refused
 }
 
-// flushRepeatedly flushes until a run has no error and leaves nothing, as a scheduler
-// does, and returns the windows that were published and the number of runs.
+// flushRepeatedly flushes, as a scheduler does, until a flush has no error and leaves no
+// window. It returns the windows that were published and the number of flushes.
 func (s harness) flushRepeatedly(t *testing.T) (windows []flush.Window, runs int) {
 	t.Helper()
 	for {
@@ -176,7 +178,7 @@ func (s harness) flushRepeatedly(t *testing.T) (windows []flush.Window, runs int
 
 const poison = "poisoned by the test"
 
-// poisonedBody is a push of an event whose row BigQuery refuses for its value.
+// poisonedBody returns the push of an event whose row BigQuery refuses for its value.
 func poisonedBody(t *testing.T, id string) []byte {
 	t.Helper()
 	data, err := json.Marshal(map[string]any{
@@ -188,8 +190,8 @@ func poisonedBody(t *testing.T, id string) []byte {
 	return fmt.Appendf(nil, `{"message": {"data": %q, "messageId": %q, "publishTime": "1995-08-01T06:00:31Z"}}`, base64.StdEncoding.EncodeToString(data), id)
 }
 
-// Whatever becomes of appends on their way, what was acknowledged is there, no window
-// is wrong, and every answer is 200 or 503.
+// Whatever happens to appends on their way to BigQuery, acknowledged messages are stored,
+// no count is wrong, and every answer is 200 or 503.
 func TestFaultsOfBigQueryLoseNothingAndCountNothingTwice(t *testing.T) {
 	t.Parallel()
 	for _, method := range []string{"storage_write", "insert_all"} {
@@ -215,11 +217,12 @@ func TestFaultsOfBigQueryLoseNothingAndCountNothingTwice(t *testing.T) {
 			}
 			verdicts, refusals := s.deliverAll(t, mixed, 16)
 			if verdicts[string(event.Rejected)] != 5 {
-				t.Errorf("verdicts %v, want 5 rejected, the poisoned ones", verdicts)
+				t.Errorf("verdicts %v, want 5 rejected: the poisoned events", verdicts)
 			}
 			t.Logf("%d refusals; verdicts %v", refusals, verdicts)
 
-			// A flush meets the same, and ends with what is right.
+			// The appends of a flush meet the same faults, and the counts are right in
+			// the end.
 			s.flushRepeatedly(t)
 			p.set(func(p *bigQueryProxy) { p.fault = nil })
 			if diff := cmp.Diff(want.query(t, "SELECT timestamp, page_views FROM windowed_traffic"), windowsInBigQuery(t, settings)); diff != "" {
@@ -235,9 +238,9 @@ func TestFaultsOfBigQueryLoseNothingAndCountNothingTwice(t *testing.T) {
 	}
 }
 
-// Audits leave out the partitions that are older than MAX_CLOCK_SKEW and a day before
-// the first window: a message that was pushed by hand may have a publish time that is
-// ahead of the server's clock.
+// An audit does not read partitions older than its first window minus MAX_CLOCK_SKEW and
+// a day. The day is for messages that were pushed by hand, whose publish time may be
+// after the server's time.
 func TestAuditsPruneByTheClockSkewAndADay(t *testing.T) {
 	t.Parallel()
 	bigQuery := membigquery.New(t)
@@ -256,7 +259,8 @@ func TestAuditsPruneByTheClockSkewAndADay(t *testing.T) {
 	}
 }
 
-// An event that is refused alone, as on a quiet pipeline, waits for no other.
+// An event that is refused alone becomes a dead letter at once. It does not wait for
+// other events, since on a quiet pipeline none may come.
 func TestAPoisonedEventAloneIsADeadLetterAtOnce(t *testing.T) {
 	t.Parallel()
 	for _, method := range []string{"storage_write", "insert_all"} {
@@ -266,7 +270,7 @@ func TestAPoisonedEventAloneIsADeadLetterAtOnce(t *testing.T) {
 			settings := cloudSettings(t, p)
 			settings["raw-method"] = method
 			s := newCloudService(t, settings)
-			s.deliverAll(t, testlog.Traffic(t)[:1], 1) // makes the tables
+			s.deliverAll(t, testlog.Traffic(t)[:1], 1) // creates the tables
 			p.set(func(p *bigQueryProxy) { p.poison = poison })
 			body := poisonedBody(t, "poisoned")
 			if a := s.push(t, "/push", body); a.code != http.StatusOK || a.Reason != event.Rejected {
@@ -277,9 +281,9 @@ func TestAPoisonedEventAloneIsADeadLetterAtOnce(t *testing.T) {
 	}
 }
 
-// A column that is gone is nobody's dead letter: all is refused until the table is
-// mended, and then all is stored, by a process that has written before and by one that
-// has not.
+// If a column of the table is missing, no event becomes a dead letter. All pushes are
+// refused until the table is repaired. Then all events are stored, by a process that has
+// written before and also by one that has not.
 func TestADroppedColumnHoldsTheStreamBack(t *testing.T) {
 	t.Parallel()
 	for _, method := range []string{"storage_write", "insert_all"} {
@@ -305,8 +309,8 @@ func TestADroppedColumnHoldsTheStreamBack(t *testing.T) {
 	}
 }
 
-// refusedFor pushes the body until it is refused for the reason, and fails on any
-// answer but 503 with Retry-After.
+// refusedFor pushes the body until it is refused for the given reason. Any answer but 503
+// with Retry-After fails the test.
 func (s harness) refusedFor(t *testing.T, body []byte, reason string) {
 	t.Helper()
 	for range 20 {
@@ -325,13 +329,14 @@ func (s harness) refusedFor(t *testing.T, body []byte, reason string) {
 		if strings.Contains(answer.Error.Message, reason) {
 			return
 		}
-		t.Logf("refused: %s", answer.Error.Message) // as where the emulator was too slow to be asked
+		t.Logf("refused: %s", answer.Error.Message) // for example if the emulator was too slow to look at the table
 	}
 	t.Errorf("no refusal says %q", reason)
 }
 
-// A push whose append is never answered is refused in time to come again, and so is a
-// flush. Afterwards all is stored and counted as if nothing had been.
+// If BigQuery never answers an append, the push is refused in time, so that it comes
+// again. A flush ends with an error too. Afterwards everything is stored and counted as
+// if this had not happened.
 func TestAHangingBigQueryIsNotWaitedFor(t *testing.T) {
 	t.Parallel()
 	appendsHang := func(p *bigQueryProxy) { p.fault = func(int) fault { return hangs } }
@@ -352,13 +357,13 @@ func TestAHangingBigQueryIsNotWaitedFor(t *testing.T) {
 			want := newService(t, t.TempDir(), map[string]string{"counter-retention": "400000h"})
 			want.pushAll(t, bodies, 8)
 			want.flushAll(t)
-			newCloudService(t, settings).deliverAll(t, bodies[:50], 8) // makes the tables, which needs no stream
+			newCloudService(t, settings).deliverAll(t, bodies[:50], 8) // creates the tables, with another service, so that s has no open stream yet
 			s := newCloudService(t, settings)
 
 			p.set(tc.hang)
-			s.client.Timeout = delivery.AckDeadline             // Pub/Sub would not wait longer
-			s.refusedFor(t, bodies[50], "append 1 rows to raw") // not only by the handler, which waits longer
-			// A caller who leaves ends the flush, which would take its FLUSH_TIMEOUT.
+			s.client.Timeout = delivery.AckDeadline             // Pub/Sub waits no longer than this
+			s.refusedFor(t, bodies[50], "append 1 rows to raw") // the error must be the append's, and not the handler's, which waits longer
+			// This flush would take FLUSH_TIMEOUT, so its caller gives up earlier.
 			ctx, leave := context.WithTimeout(t.Context(), time.Second)
 			defer leave()
 			if report := s.Flush(ctx); len(report.Errors) == 0 || len(report.Windows) != 0 {
@@ -380,15 +385,15 @@ func TestAHangingBigQueryIsNotWaitedFor(t *testing.T) {
 	}
 }
 
-// Concurrent pushes share appends, a flush is one append however many windows it
-// writes, and with nothing due nothing is sent.
+// Concurrent pushes share appends. A flush makes one append, however many windows it
+// writes. If no window is due, it sends nothing.
 func TestAppendsAreShared(t *testing.T) {
 	t.Parallel()
 	p := newBigQueryProxy(t)
 	settings := cloudSettings(t, p)
 	s := newCloudService(t, settings)
 	traffic := testlog.Traffic(t)
-	s.deliverAll(t, traffic[:10], 1) // makes the tables
+	s.deliverAll(t, traffic[:10], 1) // creates the tables
 	p.counts()
 	_, refused := s.deliverAll(t, traffic[10:1010], 64)
 	c := p.counts()

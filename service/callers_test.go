@@ -16,7 +16,7 @@ import (
 	"github.com/tidemark-dev/tidemark/settings"
 )
 
-// checkedToken is a token as Cloud Run passes it on.
+// checkedToken returns a token as Cloud Run passes it on after checking it.
 func checkedToken(email string) string {
 	now := time.Now().Unix()
 	encode := base64.RawURLEncoding.EncodeToString
@@ -25,13 +25,13 @@ func checkedToken(email string) string {
 		".SIGNATURE_REMOVED_BY_GOOGLE"
 }
 
-// The settings reach the routes.
+// The settings decide who may call which route.
 func TestTheSettingsSayWhoMayCall(t *testing.T) {
 	t.Parallel()
 	for _, method := range []struct {
 		name string
 		env  []string
-		take bool // a token that Cloud Run has checked
+		take bool // with a token that Cloud Run has checked
 	}{
 		{"iam", []string{"K_SERVICE", "tidemark"}, true},
 		{"oidc", []string{"AUTH", "oidc"}, false},
@@ -82,7 +82,8 @@ func TestTheSettingsSayWhoMayCall(t *testing.T) {
 	}
 }
 
-// With AUTH=none a name reads if a setting says that it is this server's.
+// With AUTH=none, a request that reads is answered only if a setting says that its host
+// name is this server's.
 func TestTheSettingsSayWhichNamesRead(t *testing.T) {
 	t.Parallel()
 	s, err := settings.Load(nil, env("DATA_DIR", t.TempDir(), "HOST", "box.lan", "ALLOWED_HOSTS", "tidemark.internal, tidemark"))

@@ -19,11 +19,11 @@ import (
 	"github.com/tidemark-dev/tidemark/metrics"
 )
 
-// A server compares its clock with Firestore's at each answer.
+// A server compares its own clock with Firestore's whenever Firestore answers.
 func TestAClockThatDiffersFromFirestoresIsMeasuredAndWarnedOf(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
-		ahead time.Duration // of Firestore's clock
+		ahead time.Duration // how far Firestore's clock is ahead
 		warns bool
 	}{{0, false}, {50 * time.Second, false}, {-50 * time.Second, false}, {70 * time.Second, true}, {-70 * time.Second, true}, {-time.Hour, true}} {
 		t.Run(test.ahead.String(), func(t *testing.T) {
@@ -53,7 +53,8 @@ func TestAClockThatDiffersFromFirestoresIsMeasuredAndWarnedOf(t *testing.T) {
 			if found == nil {
 				t.Fatalf("no metric of the clock:\n%s", answer.Body)
 			}
-			// A call takes a while, in which no difference shows.
+			// A call takes some time, so the measured difference is a little smaller than
+			// the real one.
 			if got, _ := strconv.ParseFloat(found[1], 64); math.Abs(got-test.ahead.Seconds()) > 10 || math.Abs(got) > test.ahead.Abs().Seconds() {
 				t.Errorf("the metric says %v s, want %v or a little nearer to 0", got, test.ahead.Seconds())
 			}
@@ -73,7 +74,7 @@ func TestWarningsOfTheClockAreFew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		clock := clockWatch{log: slog.New(slog.NewTextHandler(&log, nil)), metrics: metrics.New(time.Now)}
-		for range 25 * 60 { // of twenty-five minutes
+		for range 25 * 60 { // one answer a second, for twenty-five minutes
 			clock.ahead(-2 * time.Minute)
 			time.Sleep(time.Second)
 		}

@@ -14,8 +14,8 @@ import (
 	"github.com/tidemark-dev/tidemark/settings"
 )
 
-// A service dials nothing before it is needed: an instance that starts is ready at
-// once, and what does not use the stores works while they are away.
+// A service opens no connection before it needs one. So a new instance is ready at once,
+// and requests that need no store are answered even if the stores cannot be reached.
 func TestNothingIsDialledBeforeItIsNeeded(t *testing.T) {
 	t.Parallel()
 	flags := map[string]string{"backend": "gcp", "google-cloud-project": "my-project"}
@@ -51,8 +51,8 @@ func TestNothingIsDialledBeforeItIsNeeded(t *testing.T) {
 		t.Error(err)
 	}
 	for setting, listener := range listeners {
-		// Connections are accepted in the order they were made in, so the first is the
-		// test's own if there was none before.
+		// A listener accepts connections in the order in which they were opened. If the
+		// first is the test's own, the service had opened none.
 		own, err := net.Dial("tcp", listener.Addr().String())
 		if err != nil {
 			t.Fatal(err)

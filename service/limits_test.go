@@ -26,14 +26,14 @@ import (
 type virtualServer struct {
 	listener pipeListener
 	began    time.Time
-	stop     func() // SIGTERM
+	stop     func() // as SIGTERM does
 	served   chan error
 	service  *service.Service
 	dir      string
 }
 
-// serveInVirtualTime runs f on a server in a bubble of testing/synctest: what a limit
-// ends has taken exactly as long.
+// serveInVirtualTime runs f with a server in a bubble of testing/synctest. In virtual
+// time, what a limit ends takes exactly as long as the limit.
 func serveInVirtualTime(t *testing.T, flags map[string]string, f func(t *testing.T, s *virtualServer)) {
 	t.Helper()
 	dir := t.TempDir()
@@ -65,16 +65,16 @@ func serveInVirtualTime(t *testing.T, flags map[string]string, f func(t *testing
 	})
 }
 
-// since returns how long ago the server began.
+// since returns the time since the server started.
 func (s *virtualServer) since() time.Duration { return time.Since(s.began) }
 
 // A client is the client's end of a connection.
 type client struct {
 	net.Conn
-	closed chan struct{} // the server has closed its end
+	closed chan struct{} // closed when the server has closed its end
 }
 
-// dial connects and sends the text, which need not be all of a request.
+// dial connects and sends the text, which may be only a part of a request.
 func (s *virtualServer) dial(t *testing.T, text string) client {
 	t.Helper()
 	ours, theirs := net.Pipe()
@@ -91,7 +91,7 @@ func (c client) send(t *testing.T, text string) {
 	}
 }
 
-// answer waits for the answer's status and Retry-After.
+// answer waits for the answer and returns its status and Retry-After.
 func (c client) answer(t *testing.T) (status int, retryAfter string) {
 	t.Helper()
 	response, err := http.ReadResponse(bufio.NewReader(c), nil)
@@ -126,7 +126,7 @@ func (l *pipeListener) Close() error {
 
 func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "memory", Net: "pipe"} }
 
-// A closeNoter notes that it was closed.
+// A closeNoter is a connection that records when it is closed.
 type closeNoter struct {
 	net.Conn
 	closed chan struct{}
@@ -138,7 +138,7 @@ func (c *closeNoter) Close() error {
 	return c.Conn.Close()
 }
 
-// No client holds a connection for longer than the server's limits.
+// No client can hold a connection for longer than the server's limits.
 func TestTheServerBoundsEachWaitForAClient(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -170,7 +170,8 @@ func TestTheServerBoundsEachWaitForAClient(t *testing.T) {
 
 const pushRequest = "POST /push/raw HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8\r\n\r\nno event"
 
-// lockTables keeps the service from writing to its tables until unlock is called.
+// lockTables locks the tables, so that the service cannot write to them until unlock is
+// called.
 func (s *virtualServer) lockTables(t *testing.T) (unlock func()) {
 	t.Helper()
 	other, err := sql.Open("sqlite", "file:"+filepath.Join(s.dir, "warehouse.db")+"?_txlock=immediate")
@@ -189,8 +190,8 @@ func (s *virtualServer) lockTables(t *testing.T) (unlock func()) {
 	})
 }
 
-// An unwrapped push has the message's attributes as headers: all that Pub/Sub allows fit,
-// and not many more.
+// An unwrapped push has the message's attributes as headers. All attributes that Pub/Sub
+// allows fit into the server's limit, and not many more.
 func TestTheAttributesOfAnUnwrappedPushFitIntoItsHeaders(t *testing.T) {
 	t.Parallel()
 	serveInVirtualTime(t, nil, func(t *testing.T, s *virtualServer) {
@@ -201,7 +202,7 @@ func TestTheAttributesOfAnUnwrappedPushFitIntoItsHeaders(t *testing.T) {
 			}
 			c := s.dial(t, "")
 			defer c.Close()
-			go io.WriteString(c, strings.Replace(pushRequest, "Host:", headers.String()+"Host:", 1)) // which may break off
+			go io.WriteString(c, strings.Replace(pushRequest, "Host:", headers.String()+"Host:", 1)) // the write may fail when the server refuses the headers
 			if status, _ := c.answer(t); status != want {
 				t.Errorf("a push of %d attributes is answered %d, want %d", attributes, status, want)
 			}
@@ -209,13 +210,13 @@ func TestTheAttributesOfAnUnwrappedPushFitIntoItsHeaders(t *testing.T) {
 	})
 }
 
-// Nobody waits for storage for longer than a push may take, and no write for longer
-// than a step.
+// If storage is slow, a caller waits no longer than a push may take, and a write no
+// longer than a step.
 func TestWhatStorageKeepsWaitingIsRefusedInTime(t *testing.T) {
 	t.Parallel()
 	serveInVirtualTime(t, map[string]string{"batch-rows": "1"}, func(t *testing.T, s *virtualServer) {
 		defer s.lockTables(t)()
-		var pushes [4]client // each is a batch, and waits for the one before it
+		var pushes [4]client // each is a batch of its own, and waits for the batch before it
 		for i := range pushes {
 			pushes[i] = s.dial(t, pushRequest)
 			defer pushes[i].Close()
@@ -229,8 +230,8 @@ func TestWhatStorageKeepsWaitingIsRefusedInTime(t *testing.T) {
 	})
 }
 
-// What storage keeps waiting is refused at shutdown in time for the refusal to arrive,
-// and everything is over before SIGKILL.
+// If storage is slow at shutdown, waiting messages are refused early enough for the
+// refusal to reach the client. Everything has ended before SIGKILL.
 func TestAtSIGTERMWhatIsNotStoredInTimeIsRefused(t *testing.T) {
 	t.Parallel()
 	serveInVirtualTime(t, nil, func(t *testing.T, s *virtualServer) {
@@ -262,8 +263,8 @@ func TestAtSIGTERMWhatIsStoredInTimeIsAcknowledged(t *testing.T) {
 	})
 }
 
-// The server closes connections on which no request is under way. A request that comes
-// through all the same, as by another server that has the handler, is refused.
+// At shutdown the server closes idle connections. If a request comes nevertheless, for
+// example through another server that uses the handler, it is refused.
 func TestAfterSIGTERMRequestsAreRefused(t *testing.T) {
 	t.Parallel()
 	serveInVirtualTime(t, nil, func(t *testing.T, s *virtualServer) {
@@ -300,7 +301,7 @@ func TestAtSIGTERMWhatDoesNotArriveIsCutOff(t *testing.T) {
 	})
 }
 
-// A process that storage keeps waiting has ended before Cloud Run kills it.
+// A process whose storage is slow must have ended before Cloud Run kills it.
 func TestAProcessThatStorageKeepsWaitingHasEndedBeforeSIGKILL(t *testing.T) {
 	t.Parallel()
 	serveInVirtualTime(t, nil, func(t *testing.T, s *virtualServer) {
@@ -314,7 +315,7 @@ func TestAProcessThatStorageKeepsWaitingHasEndedBeforeSIGKILL(t *testing.T) {
 		s.served <- err
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), settings.CloseTimeout)
 		defer cancel()
-		_ = s.service.Close(ctx) // says what it could not store
+		_ = s.service.Close(ctx) // its error says what could not be stored
 		if took := s.since(); took >= 10*time.Second {
 			t.Errorf("it took %v", took)
 		}

@@ -19,7 +19,7 @@ import (
 	"github.com/tidemark-dev/tidemark/settings"
 )
 
-// lines reads the lines of a log.
+// lines returns the lines of a log.
 func lines(t *testing.T, log *bytes.Buffer) (all []map[string]any) {
 	t.Helper()
 	for text := range strings.Lines(log.String()) {
@@ -32,7 +32,8 @@ func lines(t *testing.T, log *bytes.Buffer) (all []map[string]any) {
 	return all
 }
 
-// logged starts a service that logs as Cloud Logging reads it.
+// logged starts a service with a log in the form that Cloud Logging reads, and returns
+// the log.
 func logged(t *testing.T, level slog.Level, project string, env ...string) (*service.Service, *bytes.Buffer) {
 	t.Helper()
 	var log bytes.Buffer
@@ -59,7 +60,7 @@ func logged(t *testing.T, level slog.Level, project string, env ...string) (*ser
 	return service, &log
 }
 
-// send sends an unwrapped push, or a flush, as part of a trace.
+// send sends an unwrapped push, or a flush, with the headers of a trace.
 func send(s *service.Service, target, id, body, published string) {
 	r := httptest.NewRequest("POST", target, strings.NewReader(body))
 	r.Header.Set("Traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
@@ -72,8 +73,8 @@ func send(s *service.Service, target, id, body, published string) {
 
 const logEvent = `{"ip":"","user_id":"7","timestamp":"2026-03-14T09:26:53Z","http_request":"","http_response":200,"num_bytes":1,"user_agent":""}`
 
-// Every line of a request has its trace, wherever it was logged, if the project is
-// known.
+// If the project is known, every log line of a request has the request's trace, wherever
+// in the program it was written.
 func TestTheLinesOfARequestHaveItsTrace(t *testing.T) {
 	t.Parallel()
 	for _, project := range []string{"my-project", ""} {
@@ -82,7 +83,7 @@ func TestTheLinesOfARequestHaveItsTrace(t *testing.T) {
 		send(s, "/flush", "", "", "")
 		send(s, "/nowhere", "", "", "")
 		got := lines(t, log)
-		if len(got) != 4 { // a flush has two
+		if len(got) != 4 { // a flush writes two lines
 			t.Fatalf("%d lines, want 4:\n%s", len(got), log)
 		}
 		for _, line := range got {
@@ -105,21 +106,21 @@ func TestTheLinesOfARequestHaveItsTrace(t *testing.T) {
 			}
 		}
 		log.Reset()
-		s.Flush(t.Context()) // by a ticker, or a command
+		s.Flush(t.Context()) // without a request, as a command does it
 		if strings.Contains(log.String(), "logging.googleapis.com") {
-			t.Errorf("a line of no request has a trace: %s", log)
+			t.Errorf("a line that belongs to no request has a trace: %s", log)
 		}
 	}
 }
 
-// At the level that is the default a line is written of whatever a person may miss in
-// a count, and none of what is counted.
+// At the default level, a line is written for everything that a person may miss in a
+// count, and no line for an event that is counted.
 func TestWhatIsCountedIsNotLoggedAndTheRestIs(t *testing.T) {
 	t.Parallel()
 	s, log := logged(t, slog.LevelInfo, "")
 	send(s, "/push/raw", "42", logEvent, "2026-03-14T09:27:00Z")
 	if log.Len() > 0 {
-		t.Errorf("of an event that is counted: %s", log)
+		t.Errorf("a line is written for an event that is counted: %s", log)
 	}
 	for _, tc := range []struct {
 		body, published string
@@ -155,7 +156,7 @@ func TestWhatIsCountedIsNotLoggedAndTheRestIs(t *testing.T) {
 	}
 }
 
-// One line says what a flush did.
+// One line of the log says everything that a flush did.
 func TestAFlushIsOneLine(t *testing.T) {
 	t.Parallel()
 	s, log := logged(t, slog.LevelInfo, "")
@@ -221,7 +222,7 @@ func TestSeverityAndTimeAreAsCloudLoggingHasThem(t *testing.T) {
 	}
 }
 
-// An attribute may be named as a field that every line has.
+// An attribute of a log line may have the same name as a field that every line has.
 func TestAnAttributeOfAnyNameIsLogged(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{slog.TimeKey, slog.LevelKey, slog.MessageKey} {
@@ -235,8 +236,8 @@ func TestAnAttributeOfAnyNameIsLogged(t *testing.T) {
 	}
 }
 
-// The logger is one as log/slog has them, and a trace stays where Cloud Logging looks,
-// outside of all groups.
+// The logger passes the tests of log/slog. A trace is always where Cloud Logging looks
+// for it: outside of all groups.
 func TestTheLoggerIsALogger(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
@@ -263,7 +264,7 @@ func TestTheLoggerIsALogger(t *testing.T) {
 	}
 }
 
-// A listenerAt says that it listens elsewhere.
+// A listenerAt is a listener that reports another address than its own.
 type listenerAt struct {
 	net.Listener
 	ip net.IP
@@ -271,7 +272,8 @@ type listenerAt struct {
 
 func (l listenerAt) Addr() net.Addr { return &net.TCPAddr{IP: l.ip, Port: 8080} }
 
-// Who checks no callers, and listens where others may connect, is told so.
+// A server that checks no callers, and listens where other machines can connect, logs a
+// warning.
 func TestAServerOpenToAllWarns(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {

@@ -44,8 +44,9 @@ aggregate:
 
 var ordersStart = time.Date(2026, 3, 14, 9, 26, 0, 0, time.UTC)
 
-// orderBodies returns pushes of orders, each order in two messages, and what SQL must
-// say of them: how many orders each minute has, and the amount and the rest of each.
+// orderBodies returns pushes of orders, with each order in two messages. It also returns
+// what SQL must find: the number of orders in each minute, and the amount and the rest of
+// each order.
 func orderBodies() (bodies [][]byte, counts, amounts map[string]int64, rests map[string]string) {
 	counts, amounts, rests = map[string]int64{}, map[string]int64{}, map[string]string{}
 	for i := range 200 {
@@ -69,7 +70,7 @@ func TestEventsOfAPipelineFileAreStoredAndCounted(t *testing.T) {
 	dir := t.TempDir()
 	file := map[string]string{"pipeline-file": ordersFile}
 	bodies, counts, amounts, rests := orderBodies()
-	for range 3 { // redelivered, in another order, to a process that knows nothing of the others
+	for range 3 { // redelivers all of them, in another order, to a new process
 		s := startOn(t, dir, file)
 		rand.Shuffle(len(bodies), func(i, j int) { bodies[i], bodies[j] = bodies[j], bodies[i] })
 		s.pushAll(t, bodies, 16)
@@ -103,7 +104,8 @@ func TestEventsOfAPipelineFileAreStoredAndCounted(t *testing.T) {
 		}
 		again = append(again, envelope.Encode(m))
 	}
-	// What is stored, sent to an empty place, gives the same table.
+	// If the stored rows are sent to a service with an empty data directory, its table
+	// must be the same.
 	copied := startOn(t, t.TempDir(), file)
 	copied.pushAll(t, again, 16)
 	copied.flushAll(t)
@@ -123,7 +125,8 @@ func TestAFlushNamesTheCountOfThePipelineFile(t *testing.T) {
 	}
 }
 
-// The fields may change: one is new, one is gone, one need no longer be there.
+// The fields of a pipeline file may change. Here one is added, one is removed, and one is
+// no longer required.
 func TestTheFieldsOfAPipelineFileMayChange(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -182,8 +185,8 @@ func TestAPipelineFileOfAnotherMeaningIsRefused(t *testing.T) {
 	}
 }
 
-// testdata/before was written by the version before pipeline files: the edge cases, and
-// three messages of equal data.
+// testdata/before was written by the version before pipeline files existed. It has the
+// edge cases, and three messages with the same data.
 func TestADataDirectoryOfTheVersionBeforeGoesOn(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

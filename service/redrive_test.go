@@ -22,8 +22,8 @@ import (
 	"github.com/tidemark-dev/tidemark/windowstore"
 )
 
-// startOn starts a service whose counts are those of the counters, however old the
-// windows.
+// startOn starts a service that takes all counts from the counters, however old the
+// windows are.
 func startOn(t *testing.T, dir string, settings map[string]string) harness {
 	t.Helper()
 	all := map[string]string{"counter-retention": "400000h", "commit-interval": "0s"}
@@ -33,8 +33,8 @@ func startOn(t *testing.T, dir string, settings map[string]string) harness {
 	return newService(t, dir, all)
 }
 
-// archive opens the tables of a data directory beside whatever else has them
-// open.
+// archive opens the tables of a data directory, which others may have open at the same
+// time.
 func archive(t *testing.T, dir string, flags map[string]string) (warehouse.Archive, settings.Settings) {
 	t.Helper()
 	all := map[string]string{"data-dir": dir}
@@ -55,7 +55,7 @@ func archive(t *testing.T, dir string, flags map[string]string) (warehouse.Archi
 	return tables, s
 }
 
-// redrive pushes the message of every stored value.
+// redrive pushes again the message of every stored row or dead letter.
 func redrive[T any](t *testing.T, s harness, stored iter.Seq2[T, error], message func(T) (event.Message, error)) {
 	t.Helper()
 	var bodies [][]byte
@@ -74,7 +74,7 @@ func redrive[T any](t *testing.T, s harness, stored iter.Seq2[T, error], message
 
 func letterMessage(l warehouse.DeadLetter) (event.Message, error) { return l.Message, nil }
 
-// everything returns what a person sees: every window, event and dead letter.
+// everything returns what a user can see: every window, event and dead letter.
 func (s harness) everything(t *testing.T) map[string]map[string]int64 {
 	t.Helper()
 	return map[string]map[string]int64{
@@ -116,7 +116,7 @@ func TestDeadLettersAreCountedOnceAfterTheFix(t *testing.T) {
 		t.Errorf("windows (-want +got):\n%s", diff)
 	}
 	if n := len(once["dead letters"]); n != 5 {
-		t.Errorf("%d dead letters, want the 5 that there were", n)
+		t.Errorf("%d dead letters, want the 5 from before", n)
 	}
 
 	redrive(t, after, tables.DeadLetters(t.Context(), time.Time{}, time.Time{}), letterMessage)
@@ -165,8 +165,8 @@ func TestLostCountersAreMadeAnewFromTheRawRows(t *testing.T) {
 	}
 }
 
-// A command that only reads must not take a pipeline's rows for those of other
-// settings, wherever its record is kept.
+// A command that only reads must not read a pipeline's rows with other settings than the
+// pipeline has on record, wherever the record is kept.
 func TestTheTablesAreNotOpenedUnderOtherSettingsThanAreOnRecord(t *testing.T) {
 	t.Parallel()
 	flags := map[string]string{

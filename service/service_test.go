@@ -32,7 +32,7 @@ import (
 	"github.com/tidemark-dev/tidemark/settings"
 )
 
-// service is a Service behind HTTP, with its tables to look into.
+// harness is a service behind an HTTP server. It has access to the service's tables.
 type harness struct {
 	*service.Service
 	url    string
@@ -40,7 +40,7 @@ type harness struct {
 	tables *sql.DB
 }
 
-// newService starts a service of the given settings on a data directory.
+// newService starts a service with the given settings on a data directory.
 func newService(t *testing.T, dir string, settings map[string]string) harness {
 	t.Helper()
 	flags := map[string]string{"data-dir": dir}
@@ -59,8 +59,7 @@ func newService(t *testing.T, dir string, settings map[string]string) harness {
 	return s
 }
 
-// newCloudService starts a service of the given settings, without tables to look
-// into.
+// newCloudService starts a service with the given settings, without access to its tables.
 func newCloudService(t *testing.T, environment map[string]string) harness {
 	t.Helper()
 	flags := map[string]string{"flush-quiet": "0s"}
@@ -83,7 +82,7 @@ func newCloudService(t *testing.T, environment map[string]string) harness {
 	return harness{Service: running, url: server.URL, client: delivery.NewClient(64)}
 }
 
-// answer is a push's answer.
+// answer is the answer to a push.
 type answer struct {
 	code        int
 	Status      event.Status
@@ -106,7 +105,8 @@ func (s harness) push(t *testing.T, path string, body []byte) answer {
 	return a
 }
 
-// pushAll pushes the bodies with so many callers at once; one pushes in order.
+// pushAll pushes the bodies from the given number of callers at once. A single caller
+// pushes them in order.
 func (s harness) pushAll(t *testing.T, bodies [][]byte, callers int) {
 	t.Helper()
 	queue := make(chan []byte)
@@ -127,8 +127,7 @@ func (s harness) pushAll(t *testing.T, bodies [][]byte, callers int) {
 	wg.Wait()
 }
 
-// query returns the rows of a query whose first column is text and whose second
-// is an integer.
+// query returns the rows of a query that has two columns: a text and an integer.
 func (s harness) query(t *testing.T, query string) map[string]int64 {
 	t.Helper()
 	rows, err := s.tables.Query(query)
@@ -154,9 +153,9 @@ func (s harness) query(t *testing.T, query string) map[string]int64 {
 	return result
 }
 
-// The right answer does not depend on the order of the deliveries, on how many
-// there are of each, on how many at once, or on whether counts come from the
-// counters (kept for 400000 hours) or from the raw rows.
+// The counts do not depend on the order of deliveries, on how often each message is
+// delivered, or on how many are delivered at once. They also do not depend on whether
+// they come from the counters (kept for 400000 hours here) or from the raw rows.
 func TestRealTrafficGivesTheRightWindows(t *testing.T) {
 	t.Parallel()
 	traffic := testlog.Traffic(t)
@@ -183,8 +182,8 @@ func TestRealTrafficGivesTheRightWindows(t *testing.T) {
 	}
 }
 
-// flushTraffic flushes the traffic log's windows, and then finds nothing more to
-// flush.
+// flushTraffic flushes the windows of the traffic log, and checks that a second flush
+// writes nothing.
 func flushTraffic(t *testing.T, s harness) {
 	t.Helper()
 	if windows := s.flushAll(t); len(windows) != 386 {
@@ -195,9 +194,9 @@ func flushTraffic(t *testing.T, s harness) {
 	}
 }
 
-// flushAll flushes until nothing remains, and returns the windows that were
-// published. A run ends by itself when it takes too long, as it may on a slow
-// machine.
+// flushAll flushes until nothing remains, and returns the windows that were published.
+// One run may not be enough, since a run ends when its time is up, which can happen on a
+// slow machine.
 func (s harness) flushAll(t *testing.T) (windows []flush.Window) {
 	t.Helper()
 	for {
@@ -212,7 +211,7 @@ func (s harness) flushAll(t *testing.T) (windows []flush.Window) {
 	}
 }
 
-// With the counters in Firestore, too, from the counters and from the raw rows.
+// The same holds with the counters in Firestore.
 func TestRealTrafficGivesTheRightWindowsWithCountersInFirestore(t *testing.T) {
 	t.Parallel()
 	host := emulator.Firestore(t)
@@ -235,7 +234,7 @@ func TestRealTrafficGivesTheRightWindowsWithCountersInFirestore(t *testing.T) {
 // log.
 func checkTrafficTables(t *testing.T, s harness, traffic [][]byte) {
 	t.Helper()
-	// The lab's query.
+	// This is the lab's query.
 	if diff := cmp.Diff(testlog.TrafficWindows(t), s.query(t, "SELECT timestamp, page_views FROM windowed_traffic ORDER BY timestamp")); diff != "" {
 		t.Errorf("windows (-want +got):\n%s", diff)
 	}
@@ -266,13 +265,13 @@ func checkTrafficTables(t *testing.T, s harness, traffic [][]byte) {
 	}
 }
 
-// storedIDs returns the ids of all messages in the raw rows or dead letters.
+// storedIDs returns the ids of all messages in the raw rows and the dead letters.
 func (s harness) storedIDs(t *testing.T) []string {
 	t.Helper()
 	return slices.Sorted(maps.Keys(s.query(t, "SELECT message_id, 1 FROM raw UNION SELECT message_id, 1 FROM dead_letter")))
 }
 
-// messages returns the messages of push bodies by id.
+// messages returns the messages in the push bodies, by id.
 func messages(t *testing.T, bodies [][]byte) map[string]event.Message {
 	t.Helper()
 	byID := map[string]event.Message{}
@@ -313,7 +312,7 @@ func TestADryRunStoresNothing(t *testing.T) {
 	}
 }
 
-// The example of docs/semantics.md.
+// The example is that of docs/semantics.md.
 func TestTheWorkedExampleIsRight(t *testing.T) {
 	t.Parallel()
 	file, err := os.ReadFile("../docs/example.push.jsonl")

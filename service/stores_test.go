@@ -17,7 +17,8 @@ import (
 	"github.com/tidemark-dev/tidemark/settings"
 )
 
-// Rows are personal data: nobody else on the machine reads them.
+// Stored rows are personal data, so other users of the machine must not be able to read
+// them.
 func TestTheDataDirectoryIsItsOwnersAlone(t *testing.T) {
 	t.Parallel()
 	for name, create := range map[string]func(settings.Settings) error{
@@ -50,7 +51,8 @@ func TestTheDataDirectoryIsItsOwnersAlone(t *testing.T) {
 	}
 }
 
-// On one machine another directory is the simplest way to start with nothing.
+// On one machine, another data directory is the simplest way to start with nothing. The
+// error must say so.
 func TestAnotherWindowOnOneMachineIsToldOfAnotherDirectory(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -81,11 +83,11 @@ func TestAnotherWindowOnOneMachineIsToldOfAnotherDirectory(t *testing.T) {
 	}
 }
 
-// A query that a person waits for may take minutes, and one of a flush no longer than
-// the flush.
+// A query that a person waits for may take minutes. A query of a flush may take no longer
+// than the flush.
 func TestOnlyQueriesOfAServiceAreBoundByTheFlushTimeout(t *testing.T) {
 	t.Parallel()
-	var bound time.Duration // of the last query
+	var bound time.Duration // the time limit of the last query
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var job struct {
 			Configuration struct{ JobTimeoutMs string }
@@ -111,7 +113,7 @@ func TestOnlyQueriesOfAServiceAreBoundByTheFlushTimeout(t *testing.T) {
 	defer tables.Close()
 	for _, err := range tables.RawRows(t.Context(), time.Time{}, time.Time{}) {
 		if err == nil {
-			t.Error("there are rows")
+			t.Error("the query returned rows, want an error")
 		}
 	}
 	if bound <= settings.FlushTimeout {
@@ -124,7 +126,7 @@ func TestOnlyQueriesOfAServiceAreBoundByTheFlushTimeout(t *testing.T) {
 	}
 	defer service.Close(context.WithoutCancel(t.Context()))
 	if _, err := service.warehouse.CountRaw(t.Context(), []time.Time{time.Unix(0, 0)}); err == nil {
-		t.Error("there are counts")
+		t.Error("the query returned counts, want an error")
 	}
 	if bound <= 0 || bound > settings.FlushTimeout {
 		t.Errorf("a service's query is bound to %v, want FLUSH_TIMEOUT at most", bound)
@@ -147,7 +149,7 @@ func settingsOf(t *testing.T, environment map[string]string) settings.Settings {
 	return s
 }
 
-// A large window takes longer to read than a push has for a write.
+// Reading a large window may take longer than a write of a push.
 func TestTheReadOfAWindowMayTakeAsLongAsAFlush(t *testing.T) {
 	t.Parallel()
 	if config := FirestoreConfig(settings.Settings{FlushTimeout: 45 * time.Second}); config.CountTimeout != 45*time.Second || config.CallTimeout != settings.StepTimeout {
@@ -155,7 +157,7 @@ func TestTheReadOfAWindowMayTakeAsLongAsAFlush(t *testing.T) {
 	}
 }
 
-// BigQuery's clients retry for as long as they may.
+// BigQuery's clients retry until their time is over, so an append must have a time limit.
 func TestAnAppendToBigQueryTakesNoLongerThanAStep(t *testing.T) {
 	t.Parallel()
 	if config := BigQueryConfig(settings.Settings{}); config.AppendTimeout != settings.StepTimeout {

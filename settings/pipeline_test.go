@@ -53,7 +53,7 @@ func TestSettingsAgreeWithThePipelineFile(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		env  []string
-		want string // nothing if the settings are good
+		want string // empty if the settings are good
 	}{
 		{[]string{"WINDOW_DURATION", "30", "PIPELINE", "orders", "EVENT_ID", "field:order_id", "ALLOWED_LATENESS", "5m"}, ""},
 		{[]string{"WINDOW_DURATION", "60s"}, `WINDOW_DURATION="60s": the pipeline file says 30s; leave the setting out, or change the file`},
@@ -74,6 +74,6 @@ func TestSettingsAgreeWithThePipelineFile(t *testing.T) {
 		}
 	}
 	if _, err := settings.Load(nil, env("EVENT_ID", "field:lat")); err == nil || !strings.Contains(err.Error(), "EVENT_ID=field:lat: must be a field of type STRING or INTEGER") {
-		t.Errorf("an id that the built-in file cannot have: %v", err)
+		t.Errorf("a field that cannot be an id: %v", err)
 	}
 }

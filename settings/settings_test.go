@@ -203,7 +203,7 @@ func TestOnlySettingsThatAreNotTheDefaultsAreChosen(t *testing.T) {
 	}
 }
 
-// The table of docs/settings.md is the one of this code.
+// The table in docs/settings.md must be the one that this code produces.
 func TestEverySettingIsOnItsPage(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("../docs/settings.md")
