@@ -58,7 +58,7 @@ type Role string
 
 // The roles.
 const (
-	Push  Role = "push"  // hand in messages, also on trial
+	Push  Role = "push"  // send messages, also with dry_run
 	Flush Role = "flush" // write windows, by a flush or by a repair
 	View  Role = "view"  // read: audits, metrics, the dashboard
 )

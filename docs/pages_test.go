@@ -44,8 +44,8 @@ var (
 	testFunc = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`)
 )
 
-// Each change of "Where to change what" names files that declare what they are said to
-// declare, and tests that exist.
+// In each row of "Where to change what", the files must declare the names that are said
+// to be in them, and the tests must exist.
 func TestWhereToChangeWhat(t *testing.T) {
 	t.Parallel()
 	changes := rows(t, "changes")
@@ -89,8 +89,8 @@ func TestWhereToChangeWhat(t *testing.T) {
 	}
 }
 
-// declarations returns the names that a file declares outside of functions: none, if it
-// is not in Go.
+// declarations returns the names that a file declares outside of functions. It returns
+// none if the file is not in Go.
 func declarations(t *testing.T, path string) map[string]bool {
 	t.Helper()
 	if filepath.Ext(path) != ".go" {
@@ -143,8 +143,8 @@ func testsOf(t *testing.T, dir string) (names []string) {
 	return names
 }
 
-// leftOut tells whether this is a build by Cloud Build, which does not get the folder of
-// the path.
+// leftOut reports whether the folder of the path is missing because this is a build by
+// Cloud Build, to which some folders are not uploaded.
 func leftOut(t *testing.T, path string) bool {
 	t.Helper()
 	folder, _, _ := strings.Cut(path, "/")
@@ -156,8 +156,8 @@ func leftOut(t *testing.T, path string) bool {
 	return err != nil && slices.Contains(strings.Fields(string(text)), folder)
 }
 
-// The map of the folders has each folder with Go code, no folder that does not exist,
-// and at most ten rows.
+// The map of the folders must have each folder with Go code, no folder that does not
+// exist, and at most ten rows.
 func TestMapOfTheFolders(t *testing.T) {
 	t.Parallel()
 	table := rows(t, "folders")
@@ -186,7 +186,7 @@ func TestMapOfTheFolders(t *testing.T) {
 	}
 }
 
-// The README is short, and links to every page of docs.
+// The README must be short and must link to every page of docs.
 func TestREADME(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../README.md")

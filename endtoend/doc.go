@@ -1,10 +1,11 @@
-// Package endtoend tests the whole path with nothing of ours that stands in for
-// something else: Google's Pub/Sub emulator pushes to the compiled program, which
-// keeps its counters in Google's Firestore emulator and its rows in a BigQuery
-// emulator, and a caller that looks like Cloud Scheduler has it flush.
+// Package endtoend tests the whole path with the compiled program. Google's Pub/Sub
+// emulator pushes messages to the program. The program keeps its counters in Google's
+// Firestore emulator and its rows in a BigQuery emulator. The test calls flushes as Cloud
+// Scheduler does.
 //
-// What comes is what comes on a bad day: events that lag, that are late, that come
-// twice, messages that are no events; and twice the program is killed: at the sight of
-// pushes that wait, and within two flushes. In the end the tables must be right to
-// the event, as recounted here from what was published.
+// The messages are those of a bad day: some events lag, some are late, some come twice,
+// and some messages are no events. The program is killed twice: once while pushes wait to
+// be stored, and once while two flushes write. In the end every row and every count in
+// the tables must be right. The test computes them itself from the messages that were
+// published.
 package endtoend

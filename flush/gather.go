@@ -88,8 +88,8 @@ func (r *run) due(start time.Time) bool {
 	return !r.cfg.Windows.DueAt(start, r.cfg.Quiet).After(r.report.ReadTime)
 }
 
-// held reports whether w still receives events, as while a backlog drains, and has not been
-// held back for too long.
+// held reports whether w still receives events, for example while a backlog drains, and
+// has not been held back for too long.
 func (r *run) held(w windowstore.PendingWindow) bool {
 	oldest := slices.MinFunc(w.Shards, func(a, b windowstore.Shard) int { return a.CreatedAt.Compare(b.CreatedAt) })
 	since := later(oldest.CreatedAt, r.cfg.Windows.DueAt(w.Start, r.cfg.Quiet))

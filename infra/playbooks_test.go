@@ -285,7 +285,7 @@ func logFields(t *testing.T) map[string]bool {
 	for _, line := range []map[string]any{
 		well.push(t, t.Context(), "/push/raw", event),
 		well.push(t, t.Context(), "/push/raw", strings.Replace(event, "09:26", "09:27", 1)),
-		well.flush(t, t.Context()), // writes one of two windows
+		well.flush(t, t.Context()), // one of the two windows is written
 		well.push(t, t.Context(), "/push/raw", "{}"),
 		broken.push(t, t.Context(), "/push/raw", event),
 	} {

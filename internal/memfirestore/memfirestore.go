@@ -1,11 +1,11 @@
-// Package memfirestore is Firestore's API over gRPC in memory, as far as the counters
-// use it: what a test looks at requests with and stores counters on where there is no
-// emulator.
+// Package memfirestore is a fake of Firestore's gRPC API, in memory. It has the methods
+// that the counters call. Tests look at the requests that it got, and store counters in
+// it if there is no emulator.
 //
-// It does what the API's reference says of Commit, BatchWrite and RunQuery. What the
-// counters do not use is refused as unimplemented, so that a request that asks for
-// something else is noticed: a transaction, a read in the past, a delete. A query that
-// needs an index that no database of the counters has is refused as by the service.
+// Commit, BatchWrite and RunQuery do what the reference of the API says. What the
+// counters do not use, for example a transaction, a read in the past or a delete, is
+// refused as unimplemented, so that a test notices such a request. A query that needs an
+// index that the counters' databases do not have is refused too, as Firestore refuses it.
 package memfirestore
 
 import (
@@ -27,7 +27,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// Limits of the service.
+// These are limits of the service.
 const (
 	maxWrites   = 500
 	maxRequest  = 10 << 20
@@ -42,19 +42,19 @@ type Server struct {
 
 	mu         sync.Mutex
 	requests   []proto.Message
-	documents  map[string]*pb.Document // by name; replaced and never changed
+	documents  map[string]*pb.Document // by name; a document may be replaced, but is never changed
 	lastCommit time.Time
 }
 
-// New returns an empty server with the given clock. It need not move, and may go
-// backwards: each commit has a time of its own, in microseconds, later than all
-// before it.
+// New returns an empty server with the given clock. The clock may stand still or go
+// backwards. Each commit gets a time of its own, in microseconds, that is later than the
+// times of all commits before.
 func New(now func() time.Time) *Server {
 	return &Server{now: now, documents: map[string]*pb.Document{}}
 }
 
-// Start serves on a port of this machine until the test has ended, and returns the
-// host and port, which stand for an emulator's.
+// Start serves on a free port of this machine until the test ends. It returns the host
+// and port, in the form in which an emulator's are given.
 func (s *Server) Start(t testing.TB) (host string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -65,14 +65,14 @@ func (s *Server) Start(t testing.TB) (host string) {
 	return listener.Addr().String()
 }
 
-// Serve serves on the listener until stop is called, which closes it.
+// Serve serves on the listener until the caller calls stop, which closes the listener.
 func (s *Server) Serve(listener net.Listener) (stop func()) {
 	server := grpc.NewServer(grpc.MaxRecvMsgSize(maxRequest))
 	pb.RegisterFirestoreServer(server, s)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = server.Serve(listener) // it ends by stop
+		_ = server.Serve(listener) // stop ends it
 	}()
 	return func() {
 		server.Stop()
@@ -80,7 +80,7 @@ func (s *Server) Serve(listener net.Listener) (stop func()) {
 	}
 }
 
-// Requests returns the requests that have come since it was last called, in order.
+// Requests returns the requests that came since the last call of Requests, in order.
 func (s *Server) Requests() []proto.Message {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -89,8 +89,8 @@ func (s *Server) Requests() []proto.Message {
 	return requests
 }
 
-// Documents returns the documents whose names begin with prefix, by name. They must
-// not be changed.
+// Documents returns the documents whose names begin with prefix, ordered by name. The
+// caller must not change them.
 func (s *Server) Documents(prefix string) []*pb.Document {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -103,7 +103,7 @@ func (s *Server) Documents(prefix string) []*pb.Document {
 	return found
 }
 
-// Put stores a document as somebody else does.
+// Put stores a document as another program would.
 func (s *Server) Put(name string, fields map[string]*pb.Value) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -111,16 +111,16 @@ func (s *Server) Put(name string, fields map[string]*pb.Value) {
 	s.documents[name] = &pb.Document{Name: name, Fields: fields, CreateTime: at, UpdateTime: at}
 }
 
-// Delete deletes a document as TTL does.
+// Delete deletes a document as Firestore's TTL does.
 func (s *Server) Delete(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.commitTime() // so that no update time returns with a name
+	s.commitTime() // so that a document of the same name never gets an old update time again
 	delete(s.documents, name)
 }
 
-// begin records a request, and refuses it unless it names the database in the header
-// by which the service finds it.
+// begin records a request. It refuses the request if the header by which the service
+// finds the database does not name the database.
 func (s *Server) begin(ctx context.Context, request proto.Message, database string) error {
 	s.requests = append(s.requests, proto.Clone(request))
 	headers, _ := metadata.FromIncomingContext(ctx)
@@ -130,7 +130,7 @@ func (s *Server) begin(ctx context.Context, request proto.Message, database stri
 	return nil
 }
 
-// commitTime returns the time of a commit.
+// commitTime returns the time of a new commit.
 func (s *Server) commitTime() *timestamppb.Timestamp {
 	s.lastCommit = s.lastCommit.Add(time.Microsecond)
 	if now := s.now().Truncate(time.Microsecond); now.After(s.lastCommit) {
@@ -139,7 +139,7 @@ func (s *Server) commitTime() *timestamppb.Timestamp {
 	return timestamppb.New(s.lastCommit)
 }
 
-// readTime returns the time of a snapshot.
+// readTime returns the time of a new snapshot.
 func (s *Server) readTime() *timestamppb.Timestamp {
 	if now := s.now().Truncate(time.Microsecond); now.After(s.lastCommit) {
 		return timestamppb.New(now)

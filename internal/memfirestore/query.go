@@ -10,7 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// documentName is what queries call a document's name.
+// documentName is the name of a document's name in queries.
 const documentName = "__name__"
 
 // RunQuery finds the documents of one collection, in one snapshot.
@@ -83,10 +83,10 @@ func fieldFilter(where *pb.StructuredQuery_Filter) (*pb.StructuredQuery_FieldFil
 	return nil, status.Errorf(codes.Unimplemented, "filter %v", where)
 }
 
-// fullOrder returns the order of a query, down to the document's name. Nobody has made
-// an index for the counters, so there are those of single fields, which Firestore makes
-// by itself in both directions: of the field that is filtered by, and then of the name
-// in the same direction.
+// fullOrder returns the complete order of a query, which ends with the document's name.
+// The counters use only the single-field indexes that Firestore creates by itself. Such
+// an index has the filtered field and then the document's name, both in the same
+// direction.
 func fullOrder(asked []*pb.StructuredQuery_Order, filter *pb.StructuredQuery_FieldFilter) ([]*pb.StructuredQuery_Order, error) {
 	order := slices.Clone(asked)
 	direction := pb.StructuredQuery_ASCENDING
@@ -123,14 +123,14 @@ func matches(doc *pb.Document, filter *pb.StructuredQuery_FieldFilter) bool {
 	}
 	value, ok := doc.Fields[filter.Field.FieldPath].GetValueType().(*pb.Value_TimestampValue)
 	if !ok {
-		return false // it is not in the field's index
+		return false // the document is not in the field's index
 	}
 	c := value.TimestampValue.AsTime().Compare(filter.Value.GetTimestampValue().AsTime())
 	return c == 0 || c < 0 && filter.Op == pb.StructuredQuery_FieldFilter_LESS_THAN_OR_EQUAL
 }
 
-// isAfter reports whether the document lies after the cursor, or at it where the cursor
-// is before its place.
+// isAfter reports whether the document comes after the cursor. A document at the cursor's
+// place also counts if the cursor is before that place.
 func isAfter(doc *pb.Document, cursor *pb.Cursor, order []*pb.StructuredQuery_Order) bool {
 	if cursor == nil {
 		return true
@@ -149,7 +149,7 @@ func valuesOf(doc *pb.Document, order []*pb.StructuredQuery_Order) []*pb.Value {
 	return values
 }
 
-// compareBy compares values in the order, as far as b has any.
+// compareBy compares values in the given order. It compares only as many values as b has.
 func compareBy(order []*pb.StructuredQuery_Order, a, b []*pb.Value) int {
 	for i := range b {
 		c := cmp.Or(
@@ -165,7 +165,7 @@ func compareBy(order []*pb.StructuredQuery_Order, a, b []*pb.Value) int {
 	return 0
 }
 
-// project returns the document with the fields that were asked for.
+// project returns the document with only the requested fields.
 func project(doc *pb.Document, fields *pb.StructuredQuery_Projection) *pb.Document {
 	if fields == nil {
 		return doc

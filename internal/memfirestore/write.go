@@ -40,7 +40,7 @@ func (s *Server) Commit(ctx context.Context, r *pb.CommitRequest) (*pb.CommitRes
 	return response, nil
 }
 
-// BatchWrite applies each write on its own.
+// BatchWrite applies each write by itself: some may fail.
 func (s *Server) BatchWrite(ctx context.Context, r *pb.BatchWriteRequest) (*pb.BatchWriteResponse, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -68,7 +68,7 @@ func (s *Server) BatchWrite(ctx context.Context, r *pb.BatchWriteRequest) (*pb.B
 	return response, nil
 }
 
-// apply applies one write in a commit of the given time.
+// apply applies one write, as a part of a commit at the given time.
 func (s *Server) apply(database string, write *pb.Write, at *timestamppb.Timestamp) (*pb.WriteResult, error) {
 	update := write.GetUpdate()
 	if update == nil {
@@ -105,7 +105,7 @@ func (s *Server) apply(database string, write *pb.Write, at *timestamppb.Timesta
 	if size := proto.Size(doc); size > maxDocument {
 		return nil, status.Errorf(codes.InvalidArgument, "%s has %d bytes", doc.Name, size)
 	}
-	// A write that changes nothing leaves the update time as it is.
+	// A write that changes nothing does not change the update time either.
 	if old != nil && proto.Equal(&pb.Document{Fields: old.Fields}, &pb.Document{Fields: doc.Fields}) {
 		doc = old
 	}
@@ -133,8 +133,9 @@ func check(old *pb.Document, precondition *pb.Precondition, name string) error {
 	return nil
 }
 
-// setField sets the field that a mask names, or deletes it where the update has no
-// value of it. A path is a name, or one of a map's: then the other keys stay.
+// setField sets the field that a mask names. If the update has no value for the field,
+// setField deletes it. The path may also name one key of a map. Then the other keys of
+// the map stay.
 func setField(doc, update *pb.Document, path string) error {
 	name, key, nested := strings.Cut(path, ".")
 	target, source := doc.Fields, update.Fields
@@ -156,7 +157,7 @@ func setField(doc, update *pb.Document, path string) error {
 	return nil
 }
 
-// raise applies a transform, of which it knows maximum of integers.
+// raise applies a transform. It knows only the maximum of integers.
 func raise(doc *pb.Document, transform *pb.DocumentTransform_FieldTransform) error {
 	maximum, ok := transform.TransformType.(*pb.DocumentTransform_FieldTransform_Maximum)
 	if !ok {

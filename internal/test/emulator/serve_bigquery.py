@@ -62,7 +62,8 @@ def ensure_stream_bound(self, stream, bound, context):
 BigQueryWriteHandler._ensure_stream_bound = ensure_stream_bound
 
 
-# Time travel copies the whole table after every append. Nobody travels here.
+# The emulator copies the whole table after every append, for time travel, which no test
+# uses.
 def record_change(self, project, dataset, table):
     self._events.publish(TableDataChanged(project, dataset, table))
 
@@ -70,8 +71,8 @@ def record_change(self, project, dataset, table):
 SnapshotManager.record_change = record_change
 
 
-# Installing the extension would download it, also where it is there. Both packages of
-# an extension are pinned beside this file.
+# Installing the extension would download it, even if it is there already. The packages of
+# the extension are pinned in bqemulator-requirements.txt.
 def load_spatial(self):
     from duckdb_extensions import import_extension
 
@@ -84,7 +85,7 @@ DuckDBEngine._load_spatial = load_spatial
 
 async def serve(rest_port, grpc_port):
     loop = asyncio.get_running_loop()
-    # Each stream of the Storage Write API holds a thread for as long as it is open.
+    # Each open stream of the Storage Write API needs a thread of its own.
     loop.set_default_executor(ThreadPoolExecutor(1000))
     BigQueryWriteHandler._flush_to_target = on_loop(BigQueryWriteHandler._flush_to_target, loop)
     server = EmulatorServer(
@@ -92,7 +93,7 @@ async def serve(rest_port, grpc_port):
                  query_cache_ttl_seconds=0)
     )
     await server.start()
-    await asyncio.Event().wait()  # it is killed when its tests end
+    await asyncio.Event().wait()  # the tests kill the emulator when they end
 
 
 asyncio.run(serve(int(sys.argv[1]), int(sys.argv[2])))

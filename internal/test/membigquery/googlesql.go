@@ -22,7 +22,7 @@ var replacements = []struct {
 	{regexp.MustCompile(`\bIF\(`), `iif(`},
 }
 
-// translate returns a query of GoogleSQL in SQLite's words.
+// translate translates a query from GoogleSQL to SQLite's SQL.
 func translate(query string) (string, error) {
 	for _, r := range replacements {
 		query = r.from.ReplaceAllString(query, r.to)
@@ -30,8 +30,8 @@ func translate(query string) (string, error) {
 	return unqualify(query)
 }
 
-// unqualify puts a query with QUALIFY, which SQLite does not have, into one that selects
-// from a query with the condition as a column.
+// unqualify rewrites a query with QUALIFY, which SQLite does not have. The new query
+// selects from a subquery that has the condition as a column.
 func unqualify(query string) (string, error) {
 	query, err := innermostFirst(query)
 	if err != nil {
@@ -52,8 +52,8 @@ func unqualify(query string) (string, error) {
 		query[from:at] + ") WHERE qualified\n" + query[end:], nil
 }
 
-// shuffled returns the query with its rows in no order but the one that it asks for, as
-// BigQuery promises no other.
+// shuffled adds a random order to a query, after the order that the query itself asks
+// for. BigQuery promises no other order either, so a test must not rely on one.
 func shuffled(query string) string {
 	end := topLevel(query, "LIMIT")
 	if end < 0 {
@@ -66,7 +66,7 @@ func shuffled(query string) string {
 	return strings.TrimSpace(query[:end]) + order + query[end:]
 }
 
-// innermostFirst returns the query with each query in parentheses unqualified.
+// innermostFirst unqualifies each query in parentheses, from the inside outwards.
 func innermostFirst(query string) (string, error) {
 	var b strings.Builder
 	for i := 0; i < len(query); {
@@ -92,7 +92,7 @@ func innermostFirst(query string) (string, error) {
 	return b.String(), nil
 }
 
-// parenthesis returns what is between the first character and what closes it.
+// parenthesis returns the text in the parentheses that begin with the first character.
 func parenthesis(text string) (inner string, ok bool) {
 	depth := 0
 	for i, c := range text {
@@ -108,7 +108,7 @@ func parenthesis(text string) (inner string, ok bool) {
 	return "", false
 }
 
-// topLevel returns where the keyword is outside of parentheses, or -1.
+// topLevel returns the index of the keyword outside of all parentheses, or -1.
 func topLevel(query, keyword string) int {
 	depth := 0
 	for i, c := range query {

@@ -144,8 +144,7 @@ var eventsTests = []func(*testing.T, fixture){
 
 const selectEvents = "SELECT * FROM events ORDER BY window_start, event_id"
 
-// wantEvents checks the view, after the given deliveries were appended in any
-// order.
+// wantEvents appends the given deliveries and checks the rows of the view.
 func (f fixture) wantEvents(t *testing.T, deliveries []warehouse.RawRow, want ...warehouse.RawRow) {
 	t.Helper()
 	f.appendRaw(t, deliveries...)
@@ -162,9 +161,9 @@ func anEventIsOnceInTheView(t *testing.T, f fixture) {
 }
 
 func aCountedDeliveryIsShownBeforeALateOne(t *testing.T, f fixture) {
-	// An event's own id may be on two messages, of which the earlier is late
-	// only where its publish time is; here the counted one is neither first nor
-	// earliest nor last.
+	// Two messages may have the same event id. Here, one delivery is counted and the
+	// others are late. The counted one is neither the first nor the last, by publish time
+	// or in the order in which they are appended.
 	counted := published(f.raw(minute(0), id(1)), minute(5))
 	early := late(published(counted, minute(1)))
 	after := late(published(counted, minute(9)))
@@ -180,7 +179,7 @@ func ofAnEventTheSmallestMessageIsShownAndOfThatTheEarliestDelivery(t *testing.T
 	deliveries := []warehouse.RawRow{
 		delivery(1, "b", 10*time.Second), delivery(1, "a", 30*time.Second), delivery(1, "a", 20*time.Second), delivery(1, "a", 20*time.Second+time.Microsecond),
 		delivery(1, "a0", 5*time.Second), late(delivery(1, "A", time.Second)),
-		late(delivery(2, "9", 9*time.Minute)), late(delivery(2, "10", 10*time.Minute)), late(delivery(2, "10", 8*time.Minute)), // as text
+		late(delivery(2, "9", 9*time.Minute)), late(delivery(2, "10", 10*time.Minute)), late(delivery(2, "10", 8*time.Minute)), // message ids are compared as text
 	}
 	f.wantEvents(t, deliveries, deliveries[2], deliveries[8])
 }
