@@ -32,16 +32,11 @@ import (
 
 // A fakeProject is a fake of Google's APIs that shows a project in the state that a test
 // gives it. Its answers follow this documentation:
-//   - https://docs.cloud.google.com/bigquery/docs/reference/rest/v2/datasets/get and
-//     tables/get
-//     -
-//     https://docs.cloud.google.com/bigquery/docs/reference/rest/v2/tables/testIamPermissions
-//     -
-//     https://docs.cloud.google.com/bigquery/docs/reference/storage/rpc/google.cloud.bigquery.storage.v1
-//     -
-//     https://docs.cloud.google.com/resource-manager/reference/rest/v1/projects/testIamPermissions
-//     -
-//     https://docs.cloud.google.com/firestore/docs/reference/rpc/google.firestore.admin.v1
+//   - https://docs.cloud.google.com/bigquery/docs/reference/rest/v2/datasets/get and tables/get
+//   - https://docs.cloud.google.com/bigquery/docs/reference/rest/v2/tables/testIamPermissions
+//   - https://docs.cloud.google.com/bigquery/docs/reference/storage/rpc/google.cloud.bigquery.storage.v1
+//   - https://docs.cloud.google.com/resource-manager/reference/rest/v1/projects/testIamPermissions
+//   - https://docs.cloud.google.com/firestore/docs/reference/rpc/google.firestore.admin.v1
 //   - https://docs.cloud.google.com/firestore/docs/reference/rpc/google.firestore.v1
 type fakeProject struct {
 	adminpb.UnimplementedFirestoreAdminServer

@@ -25,7 +25,7 @@ var end = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 
 func minute(n int) time.Time { return time.Unix(int64(n)*60, 0).UTC() }
 
-// keys returns the keys of the numbers from up to, but not including, to.
+// keys returns the keys of the numbers from, from+1, ..., to-1.
 func keys(from, to int) []windowstore.Key {
 	ks := make([]windowstore.Key, to-from)
 	for i := range ks {

@@ -19,7 +19,7 @@ var (
 
 func minute(n int) time.Time { return time.Unix(int64(n)*60, 0).UTC() }
 
-// keys returns the keys of the numbers from up to, but not including, to.
+// keys returns the keys of the numbers from, from+1, ..., to-1.
 func keys(from, to int) []windowstore.Key {
 	ks := make([]windowstore.Key, to-from)
 	for i := range ks {
@@ -60,7 +60,7 @@ func (f *fixture) open(writer string) *sharded.Store {
 	})
 }
 
-// add adds the keys of the numbers from up to, but not including, to.
+// add adds the keys of the numbers from, from+1, ..., to-1 to the window.
 func (f *fixture) add(window, from, to int) error {
 	return f.store.Add(f.Context(), []windowstore.Increment{{Window: minute(window), Keys: keys(from, to)}})
 }

@@ -206,7 +206,7 @@ func (f *fixture) handles() []windowstore.Store {
 	return stores
 }
 
-// keys returns the keys of the ids from up to, but not including, to.
+// keys returns the keys of the ids from, from+1, ..., to-1.
 func keys(from, to int) []windowstore.Key {
 	var ks []windowstore.Key
 	for i := from; i < to; i++ {
@@ -226,7 +226,7 @@ func (f *fixture) add(increments ...windowstore.Increment) {
 	}
 }
 
-// addKeys adds the ids from up to, but not including, to.
+// addKeys adds the keys of the ids from, from+1, ..., to-1 to the window.
 func (f *fixture) addKeys(window time.Time, from, to int) {
 	f.Helper()
 	f.add(windowstore.Increment{Window: window, Keys: keys(from, to)})
