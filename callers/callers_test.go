@@ -183,7 +183,7 @@ func wantUnauthenticated(t *testing.T, c *callers.Checker, r *http.Request, says
 	}
 }
 
-func TestARoleIsWhatItsListSays(t *testing.T) {
+func TestTheListOfARoleDecidesWhoMayCall(t *testing.T) {
 	t.Parallel()
 	iam, oidc := callers.NewIAM(config), newOIDC(t, newGoogle())
 	for email, roles := range map[string][]callers.Role{
@@ -228,7 +228,7 @@ func TestARoleIsWhatItsListSays(t *testing.T) {
 	}
 }
 
-func TestAnEmptyListIsNobody(t *testing.T) {
+func TestAnEmptyListAllowsNobody(t *testing.T) {
 	t.Parallel()
 	c := callers.NewIAM(callers.Config{Audience: audience, Now: time.Now})
 	if caller, err := c.Check(with(checked(claims(nil))), callers.View); err == nil {

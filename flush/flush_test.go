@@ -471,7 +471,7 @@ func TestEarlyWindowsForWhichARunHasNoPlaceDoNotRemain(t *testing.T) {
 	}
 }
 
-func TestAWriteThatAddsNothingIsLookedAtOnce(t *testing.T) {
+func TestAWriteThatAddsNoIDIsCountedOnce(t *testing.T) {
 	t.Parallel()
 	b := newBackend()
 	b.add(noon, 5)

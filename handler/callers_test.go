@@ -241,7 +241,7 @@ func TestNoTokenIsLogged(t *testing.T) {
 // With AUTH=iam, if a request comes that Cloud Run has not checked, then the service is
 // open to anyone. Only the owner must learn this, from the log. The caller must not,
 // since at such a service anyone can forge claims.
-func TestAnOpenDoorIsToldToItsOwnerOnly(t *testing.T) {
+func TestOnlyTheOwnerLearnsThatTheServiceIsOpen(t *testing.T) {
 	t.Parallel()
 	flushes := 0
 	f := newFixture(t, checkedBy(t, "iam", nil, &flushes))
@@ -334,7 +334,7 @@ func TestAReboundNameReadsNothing(t *testing.T) {
 // With any spelling of the path and any method, nobody can do more than he may. Each
 // request is written to a connection of its own, since HTTP clients correct what they
 // send.
-func TestNoSpellingGetsAround(t *testing.T) {
+func TestNoSpellingOfAPathGetsAroundTheChecks(t *testing.T) {
 	t.Parallel()
 	flushes, audits := 0, &fakeAudit{}
 	f := newFixture(t, checkedBy(t, "oidc", googleKeys, &flushes), func(c *handler.Config) { c.Audit = audits })

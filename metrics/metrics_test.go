@@ -82,7 +82,7 @@ func expect(t *testing.T, m *Metrics, want map[string]float64) {
 	}
 }
 
-func TestNothingHasMovedAtFirst(t *testing.T) {
+func TestEverySeriesIsZeroAtFirst(t *testing.T) {
 	t.Parallel()
 	m, _ := newMetrics()
 	expect(t, m, map[string]float64{})

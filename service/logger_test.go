@@ -238,7 +238,7 @@ func TestAnAttributeOfAnyNameIsLogged(t *testing.T) {
 
 // The logger passes the tests of log/slog. A trace is always where Cloud Logging looks
 // for it: outside of all groups.
-func TestTheLoggerIsALogger(t *testing.T) {
+func TestTheLoggerPassesTheTestsOfSlog(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
 	slogtest.Run(t, func(*testing.T) slog.Handler {

@@ -126,7 +126,7 @@ func TestDeadLettersAreCountedOnceAfterTheFix(t *testing.T) {
 	}
 }
 
-func TestLostCountersAreMadeAnewFromTheRawRows(t *testing.T) {
+func TestLostCountersAreRestoredFromTheRawRows(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	traffic := testlog.Traffic(t)

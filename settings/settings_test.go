@@ -156,7 +156,7 @@ func TestSettingsAreCheckedAgainstEachOther(t *testing.T) {
 	}
 }
 
-func TestWhoMayCallIsReadAsItIsWritten(t *testing.T) {
+func TestCallersAreReadExactlyAsTheyAreWritten(t *testing.T) {
 	t.Parallel()
 	callers := []string{"BACKEND", "gcp", "GOOGLE_CLOUD_PROJECT", "my-project", "AUDIENCE", "https://x/", "PUSH_CALLERS", "a@x, B@x", "FLUSH_CALLERS", "f@x"}
 	for auth, env := range map[string]func(string) (string, bool){

@@ -40,7 +40,7 @@ func TestNewTakesWholeSecondsThatDivideADay(t *testing.T) {
 	}
 }
 
-func TestNewRefusesDurationsThatCutNoGrid(t *testing.T) {
+func TestNewRefusesDurationsThatDoNotDivideADay(t *testing.T) {
 	t.Parallel()
 	for _, d := range []time.Duration{
 		0, -1, -time.Second, -time.Minute, 1, time.Millisecond, 500 * time.Millisecond, time.Second - 1, time.Second + 1,

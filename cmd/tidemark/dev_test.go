@@ -20,7 +20,7 @@ import (
 	"github.com/tidemark-dev/tidemark/settings"
 )
 
-func TestDevTellsAWindowAsFinalOnceAndOfWhatComesAfter(t *testing.T) {
+func TestDevShowsAWindowAsFinalOnceAndThenWhatComesLater(t *testing.T) {
 	t.Parallel()
 	s, err := settings.Load(map[string]string{"allowed-lateness": "0s"}, func(string) (string, bool) { return "", false })
 	if err != nil {
@@ -78,7 +78,7 @@ func TestDevHasOneDefaultOfTheLateness(t *testing.T) {
 }
 
 // With --lag some events are late, and with redeliveries some windows are written again.
-func TestDevTellsNoWindowTwiceAsFinal(t *testing.T) {
+func TestDevShowsNoWindowTwiceAsFinal(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	lines := runDev(t, 4, "--data-dir", dir, "--lag", "--duplicates", "0.5", "--flush-quiet", "2s")
@@ -145,7 +145,7 @@ func runDev(t *testing.T, windows int, args ...string) string {
 }
 
 // A newcomer sees what will happen, then an open window, and then final windows.
-func TestDevTellsOfWindowsAsTheyBecomeFinal(t *testing.T) {
+func TestDevShowsWindowsAsTheyBecomeFinal(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	text := runDev(t, 2, "--data-dir", dir, "--lag=false")

@@ -137,7 +137,7 @@ func TestADeadLetterOfManyHeadersIsReplayed(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotAcknowledgedOfATableIsTheAnswerNo(t *testing.T) {
+func TestAReplayThatIsNotAcknowledgedExitsWithOne(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	s := startServer(t, dir)
@@ -152,7 +152,7 @@ func TestWhatIsNotAcknowledgedOfATableIsTheAnswerNo(t *testing.T) {
 	}
 }
 
-func TestReplayFromATableIsCalledRightly(t *testing.T) {
+func TestWrongArgumentsOfReplayAreRefused(t *testing.T) {
 	t.Parallel()
 	absent := filepath.Join(t.TempDir(), "absent")
 	for _, tc := range []struct {

@@ -113,7 +113,7 @@ func TestReadAllocatesNothingForUnknownKeys(t *testing.T) {
 }
 
 // A decoder that is kept for later use must not keep the text of the object that it read.
-func TestTheTextOfAnObjectIsLetGo(t *testing.T) {
+func TestTheTextOfAReadObjectIsFreed(t *testing.T) {
 	data := bytes.Repeat([]byte(" "), 1<<10)
 	copy(data, `{"a":1}`)
 	text := weak.Make(&data[0])

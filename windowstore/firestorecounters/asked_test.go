@@ -22,7 +22,7 @@ import (
 // The table has every request completely, so that nothing else can be in a request, for
 // example a transaction or a read in the past. DOCS stands for the name under which all
 // documents of the database are.
-func TestWhatFirestoreIsAsked(t *testing.T) {
+func TestRequestsToFirestore(t *testing.T) {
 	t.Parallel()
 	shard := sharded.ShardInfo{Name: "s", Window: minute(1), CreateTime: time.Unix(7, 0), UpdateTime: time.Unix(9, 1000)}
 	for name, test := range map[string]struct {
@@ -139,7 +139,7 @@ func pendingQuery(start string) string {
 
 // The times of a shard are those that Firestore gives to its document. The time of a
 // query is Firestore's too.
-func TestTimesAreTheServices(t *testing.T) {
+func TestTimesAreThoseOfFirestore(t *testing.T) {
 	onEach(t, func(t *testing.T, on place) {
 		docs := on.open(t).Pipeline("p")
 		store := sharded.New(sharded.Config{

@@ -327,7 +327,7 @@ func TestLeastKeptIsTheLeastOfFlushesAtTheSameMoment(t *testing.T) {
 	}
 }
 
-func TestNothingIsKeptForNoTime(t *testing.T) {
+func TestKeepAtLeastZeroIsRefused(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.mustAdd(1, 0, 1)

@@ -97,7 +97,7 @@ func TestMergeKeepsOtherBatchesAndRemovesTheExpiry(t *testing.T) {
 	}
 }
 
-func TestUpdateTimesRiseWhereTheClockStandsStill(t *testing.T) {
+func TestUpdateTimesRiseEvenIfTheClockStandsStill(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.merge(write("a", 1, 1, "0", key(1)), write("b", 1, 1, "0", key(1)))

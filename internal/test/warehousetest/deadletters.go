@@ -15,7 +15,7 @@ import (
 
 var deadLetterTests = []func(*testing.T, fixture){
 	everyDeadLetterColumnIsStoredAsGiven,
-	whatADeadLetterIsWithoutIsNull,
+	absentPartsOfADeadLetterAreNull,
 	anyBytesAreStoredExactly,
 	largeDataIsStoredInPartsInOrder,
 	attributesAreAJSONObject,
@@ -65,7 +65,7 @@ func everyDeadLetterColumnIsStoredAsGiven(t *testing.T, f fixture) {
 	f.wantRows(t, selectDeadLetter, letterColumns(one), letterColumns(two))
 }
 
-func whatADeadLetterIsWithoutIsNull(t *testing.T, f fixture) {
+func absentPartsOfADeadLetterAreNull(t *testing.T, f fixture) {
 	none := f.letter("1", nil)
 	none.Message.Subscription, none.Message.Attributes, none.Err = "", nil, ""
 	none.Reason = event.Empty

@@ -137,7 +137,7 @@ func everyRowOfALargeAppendIsStored(t *testing.T, f fixture) {
 var eventsTests = []func(*testing.T, fixture){
 	anEventIsOnceInTheView,
 	aCountedDeliveryIsShownBeforeALateOne,
-	ofAnEventTheSmallestMessageIsShownAndOfThatTheEarliestDelivery,
+	theEarliestDeliveryOfTheSmallestMessageIsShown,
 	theSameIDInTwoWindowsIsTwoEvents,
 	theViewOfNoRowsIsEmpty,
 }
@@ -170,7 +170,7 @@ func aCountedDeliveryIsShownBeforeALateOne(t *testing.T, f fixture) {
 	f.wantEvents(t, []warehouse.RawRow{early, counted, after}, counted)
 }
 
-func ofAnEventTheSmallestMessageIsShownAndOfThatTheEarliestDelivery(t *testing.T, f fixture) {
+func theEarliestDeliveryOfTheSmallestMessageIsShown(t *testing.T, f fixture) {
 	delivery := func(n int, message string, at time.Duration) warehouse.RawRow {
 		r := published(f.raw(minute(0), id(n)), minute(0).Add(at))
 		r.MessageID = message

@@ -34,7 +34,7 @@ var storedTests = []func(*testing.T, fixture){
 	manyStoredMessagesComeBackOnceEach,
 	largeStoredRowsComeBack,
 	aSequenceMayBeLeftEarlyAndReadAgain,
-	whatIsStoredAnewMeanwhileDoesNotComeTwice,
+	aMessageStoredAgainDuringTheReadDoesNotComeTwice,
 	readingOnAnEndedContextFailsWithItsError,
 }
 
@@ -290,7 +290,7 @@ func aSequenceMayBeLeftEarlyAndReadAgain(t *testing.T, f fixture) {
 
 // Otherwise a reader would never come to an end if messages are sent and stored again
 // while it reads the table.
-func whatIsStoredAnewMeanwhileDoesNotComeTwice(t *testing.T, f fixture) {
+func aMessageStoredAgainDuringTheReadDoesNotComeTwice(t *testing.T, f fixture) {
 	const n = 2500 // more than an implementation may read at once
 	stored := make([]warehouse.RawRow, n)
 	for i := range stored {

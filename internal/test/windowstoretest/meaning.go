@@ -62,7 +62,7 @@ var meaningTests = []promise{
 		f.wantPending()
 		f.addKeys(minute(1), 0, 1)
 	}},
-	{"of two stores of other meanings the second to add is refused", func(f *fixture) {
+	{"of two stores with different meanings the second to add is refused", func(f *fixture) {
 		if f.h.Handles < 2 {
 			f.Skip("only one store at a time can be open on a place of this implementation")
 		}

@@ -38,7 +38,7 @@ var pendingTests = []promise{
 			f.wantRange(minute(n).Add(1), end, 1-n)
 		}
 	}},
-	{"a range has its own windows only", func(f *fixture) {
+	{"a range has only its own windows", func(f *fixture) {
 		n := f.h.ManyWindows / 2
 		var batch []windowstore.Increment
 		for i := range n {

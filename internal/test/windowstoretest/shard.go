@@ -7,7 +7,7 @@ import (
 )
 
 var shardTests = []promise{
-	{"made and written are by the store's clock", func(f *fixture) {
+	{"creation and write times are by the store's clock", func(f *fixture) {
 		made := f.clock.Now()
 		f.addKeys(minute(1), 0, 1)
 		f.wantInstants(made, made)
@@ -23,7 +23,7 @@ var shardTests = []promise{
 		f.reopen()
 		f.wantInstants(made, written)
 	}},
-	{"a shard made pending after it was settled was made then", func(f *fixture) {
+	{"a shard that becomes pending after it was settled gets a new creation time", func(f *fixture) {
 		f.addKeys(minute(1), 0, 1)
 		f.settle(f.onlyPending().Shards, never)
 		again := f.clock.advance(time.Hour)
