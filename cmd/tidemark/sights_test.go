@@ -30,7 +30,7 @@ var (
 	onCloud = append(slices.Clone(cloud), "K_SERVICE=tidemark", "AUDIENCE=https://a", "PUSH_CALLERS=a@x.y", "FLUSH_CALLERS=a@x.y", "VIEW_CALLERS=a@x.y")
 )
 
-// sights has what is seen of every setting. Whoever adds a setting adds a sight of it.
+// sights has at least one sight for every setting. If you add a setting, add a sight for it.
 var sights = []sight{
 	{"BACKEND", "rows go to BigQuery", [2]string{"local", "gcp"}, cloud, asked(`(/datasets/)`), [2]string{"", "/datasets/"}},
 	{"BACKEND", "an unwrapped push must have a message id", [2]string{"local", "gcp"}, cloud, answered("POST /push/raw", "no event"), [2]string{"200", "400"}},

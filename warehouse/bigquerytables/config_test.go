@@ -8,7 +8,8 @@ import (
 	"github.com/tidemark-dev/tidemark/warehouse/bigquerytables"
 )
 
-// What becomes part of a statement is checked before any is made.
+// Every name that becomes part of a statement is checked before the first statement is
+// built.
 func TestNamesThatCannotStandInAStatementAreRefused(t *testing.T) {
 	t.Parallel()
 	good := bigquerytables.Config{Project: "example.com:my-project", Dataset: "logs", Layout: accesslog.Layout(), RESTHost: "127.0.0.1:1", GRPCHost: "127.0.0.1:1"}
@@ -23,7 +24,7 @@ func TestNamesThatCannotStandInAStatementAreRefused(t *testing.T) {
 		config := good
 		set(&config)
 		if _, err := bigquerytables.New(t.Context(), config); err == nil || !strings.Contains(err.Error(), `"`+bad+`"`) {
-			t.Errorf("%q: error %v, want one that names it", bad, err)
+			t.Errorf("%q: error %v, want one that names the bad name", bad, err)
 		}
 	}
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/tidemark-dev/tidemark/window"
 )
 
-// What a raw row of the generator takes is what docs/cost.md reckons with.
+// The sizes of the generator's raw rows must be those that docs/cost.md computes with.
 func TestBytesOfARawRow(t *testing.T) {
 	t.Parallel()
 	const events = 5000
@@ -34,12 +34,13 @@ func TestBytesOfARawRow(t *testing.T) {
 		t.Fatal(err)
 	}
 	classifier := event.NewClassifier(event.Rules{Schema: accesslog.Schema(), Windows: window.Fixed{Duration: time.Minute, AllowedLateness: 2 * time.Minute}, MaxClockSkew: 5 * time.Minute})
-	// What an audit and a count from raw read; queries.go.
+	// These are the columns that an audit, and a count from the raw rows, read. See
+	// queries.go.
 	scanned := []string{"processing_timestamp", "event_id", "window_start", "is_late"}
 	var appended, stored, audited, n int
 	for d := range deliveries {
 		n++
-		d.Message.ID = fmt.Sprintf("%017d", n) // as long as Pub/Sub's
+		d.Message.ID = fmt.Sprintf("%017d", n) // as long as the ids of Pub/Sub
 		v := classifier.Classify(d.Message)
 		row := table.Row(&warehouse.RawRow{
 			Event: v.Event, ProcessingTime: d.At, EventID: v.EventID, MessageID: d.Message.ID,
@@ -67,7 +68,7 @@ func TestBytesOfARawRow(t *testing.T) {
 	page.says(t, "of which an audit reads", audited/events)
 }
 
-// logicalSize is what BigQuery charges for a value:
+// logicalSize returns the size for which BigQuery bills a value:
 // https://cloud.google.com/bigquery/docs/reference/standard-sql/data-types#data_type_sizes
 func logicalSize(value any) int {
 	switch v := value.(type) {
@@ -92,7 +93,7 @@ func readCost(t *testing.T) costPage {
 	return costPage(text)
 }
 
-// says checks the bytes in the page's row of the given name.
+// says checks the number of bytes in the page's row of the given name.
 func (page costPage) says(t *testing.T, name string, bytes int) {
 	t.Helper()
 	t.Logf("%s: %d bytes", name, bytes)

@@ -23,13 +23,13 @@ import (
 	"github.com/tidemark-dev/tidemark/warehouse/streamhouse"
 )
 
-// A place is a BigQuery that a test has for itself.
+// A place is a BigQuery that only one test uses.
 type place struct {
 	rest, grpc, project string
-	memory              *membigquery.Server // nil where it is the emulator
+	memory              *membigquery.Server // nil if it is the emulator
 }
 
-// onEach runs the test on BigQuery's APIs in memory, and on the emulator if there is
+// onEach runs the test on BigQuery's APIs in memory, and also on the emulator if there is
 // one.
 func onEach(t *testing.T, test func(t *testing.T, on func(testing.TB) place)) {
 	t.Parallel()
@@ -43,7 +43,7 @@ func onEach(t *testing.T, test func(t *testing.T, on func(testing.TB) place)) {
 	})
 	t.Run("emulator", func(t *testing.T) {
 		t.Parallel()
-		emulator.BigQuery(t) // or skip once
+		emulator.BigQuery(t) // skips the test once, if there is no emulator
 		test(t, func(t testing.TB) place {
 			rest, grpc := emulator.BigQuery(t)
 			return place{rest, grpc, emulator.Project(), nil}
@@ -61,7 +61,7 @@ func TestConformance(t *testing.T) {
 	onEach(t, func(t *testing.T, on func(testing.TB) place) {
 		for _, method := range methods {
 			if on(t).memory != nil && method == bigquerytables.InsertAll {
-				continue // it takes as long again: see TestWhatIsAppendedIsRead
+				continue // would take as long again, and TestWhatIsAppendedIsRead tests it
 			}
 			t.Run(string(method), func(t *testing.T) {
 				t.Parallel()
@@ -81,7 +81,7 @@ func TestConformance(t *testing.T) {
 	})
 }
 
-// Rows come back as they were, by whichever method they were appended.
+// What is read is the same as what was appended, by each method of appending.
 func TestWhatIsAppendedIsRead(t *testing.T) {
 	onEach(t, func(t *testing.T, on func(testing.TB) place) {
 		for _, method := range methods {
@@ -141,8 +141,8 @@ func all[T any](t *testing.T, values iter.Seq2[T, error]) (all []T) {
 	return all
 }
 
-// A letter whose parts are not all there was never acknowledged: it is passed over, and a
-// later delivery that is whole is the first.
+// If some parts of a dead letter are missing, its message was never acknowledged. So this
+// delivery is left out, and the first complete delivery counts.
 func TestALetterThatLacksAPartIsPassedOver(t *testing.T) {
 	onEach(t, func(t *testing.T, on func(testing.TB) place) {
 		cfg := on(t).config(bigquerytables.StorageWrite)
@@ -154,7 +154,7 @@ func TestALetterThatLacksAPartIsPassedOver(t *testing.T) {
 			return warehouse.Row{at, id, now, nil, nil, []byte{'a' + byte(n)}, n, int64(2), "bad_json", nil}
 		}
 		for _, rows := range [][]warehouse.Row{
-			{part("1", 1, 1), part("1", 1, 1)}, // repeated, and never ended
+			{part("1", 1, 1), part("1", 1, 1)}, // the first part was repeated, and the second never came
 			{part("1", 2, 1), part("1", 2, 2)},
 			{part("1", 3, 2), part("1", 3, 1)},
 			{part("2", 1, 2)},
@@ -173,8 +173,8 @@ func TestALetterThatLacksAPartIsPassedOver(t *testing.T) {
 	})
 }
 
-// A row of a window is processed no earlier than MaxAhead before the window's start, and
-// as late as may be: what older partitions hold is no part of the answer.
+// A row of a window is processed at most MaxAhead before the window's start, but may be
+// processed at any time after it. So a query leaves out exactly the rows that are older.
 func TestPruningIsExactAtItsBound(t *testing.T) {
 	onEach(t, func(t *testing.T, on func(testing.TB) place) {
 		cfg := on(t).config(bigquerytables.StorageWrite)
@@ -185,7 +185,7 @@ func TestPruningIsExactAtItsBound(t *testing.T) {
 		bound := start.Add(-time.Hour)
 		var rows []warehouse.RawRow
 		for i, at := range []time.Time{bound.Add(-time.Microsecond), bound, bound.Add(time.Microsecond), start, start.Add(48 * time.Hour)} {
-			for n := range 2 { // windows
+			for n := range 2 { // of each of two windows
 				rows = append(rows, warehouse.RawRow{Event: accesslog.Record{}.Event(), ProcessingTime: at.Add(time.Duration(n) * time.Minute), EventID: fmt.Sprint(i), WindowStart: start.Add(time.Duration(n) * time.Minute)})
 			}
 		}
@@ -199,7 +199,7 @@ func TestPruningIsExactAtItsBound(t *testing.T) {
 		}{
 			{[]time.Time{start}, []int64{4}},
 			{[]time.Time{second}, []int64{4}},
-			{[]time.Time{second, start}, []int64{5, 4}}, // the bound is that of the earliest
+			{[]time.Time{second, start}, []int64{5, 4}}, // the bound is that of the earliest window
 		} {
 			counts, err := w.CountRaw(t.Context(), tc.starts)
 			if err != nil || !slices.Equal(counts, tc.want) {
@@ -218,9 +218,10 @@ func TestPruningIsExactAtItsBound(t *testing.T) {
 	})
 }
 
-// A query reads the rows that it needs and no others, of partitions and clusters by its
-// conditions on them. It is not answered from a cache, which may be older than the rows
-// that were streamed, and runs no longer than somebody waits for it.
+// A query must read only the rows that it needs. For this it has conditions on the
+// columns of partitions and clusters. It must not be answered from a cache, which may
+// lack rows that were streamed since. It must not run for longer than the caller waits
+// for it.
 func TestQueriesReadWhatTheyNeed(t *testing.T) {
 	t.Parallel()
 	server := membigquery.New(t)
@@ -271,12 +272,13 @@ func TestQueriesReadWhatTheyNeed(t *testing.T) {
 			t.Errorf("%s: parameters (-want +got):\n%s", name, diff)
 		}
 		if q.UseCache || q.DryRun || q.Timeout <= 0 || q.Timeout > time.Minute {
-			t.Errorf("%s: from the cache: %v, dry run: %v, timeout %v, want neither and one of a minute at most", name, q.UseCache, q.DryRun, q.Timeout)
+			t.Errorf("%s: from the cache: %v, dry run: %v, timeout %v, want neither, and a timeout of a minute at most", name, q.UseCache, q.DryRun, q.Timeout)
 		}
 	}
 }
 
-// A query with its parameters can have 10 MB, so many windows take several.
+// A query may have 10 MB, parameters included, so a count of very many windows takes
+// several queries.
 func TestManyWindowsAreCountedInSeveralQueries(t *testing.T) {
 	t.Parallel()
 	server := membigquery.New(t)
@@ -302,7 +304,7 @@ func TestManyWindowsAreCountedInSeveralQueries(t *testing.T) {
 	}
 }
 
-// emulated returns the settings of a project of its own on the emulator.
+// emulated returns settings for a new project on the emulator.
 func emulated(t *testing.T, method bigquerytables.Method) bigquerytables.Config {
 	t.Helper()
 	rest, grpc := emulator.BigQuery(t)
@@ -326,7 +328,7 @@ func open(t *testing.T, cfg bigquerytables.Config) *bigquerytables.Tables {
 	return tables
 }
 
-// query returns the suite's way to read the tables.
+// query returns the function by which the suite queries the tables.
 func query(cfg bigquerytables.Config) warehousetest.Query {
 	return func(ctx context.Context, sql string) (all []warehousetest.Row, err error) {
 		rows, err := emulator.QueryBigQuery(ctx, cfg.RESTHost, cfg.Project, cfg.Dataset, sql)
@@ -337,7 +339,7 @@ func query(cfg bigquerytables.Config) warehousetest.Query {
 	}
 }
 
-// What a query reads can be known.
+// The service learns how much each query has read.
 func TestQueriesTellWhatTheyScanned(t *testing.T) {
 	onEach(t, func(t *testing.T, on func(testing.TB) place) {
 		cfg := on(t).config(bigquerytables.InsertAll)
@@ -363,7 +365,7 @@ func TestQueriesTellWhatTheyScanned(t *testing.T) {
 	})
 }
 
-// The columns are those of the pipeline file, whatever words of SQL their names are.
+// The columns are those of the pipeline file, even if their names are keywords of SQL.
 func TestTheColumnsOfAPipelineFileAreStoredAndRead(t *testing.T) {
 	onEach(t, func(t *testing.T, on func(testing.TB) place) {
 		for _, method := range methods {

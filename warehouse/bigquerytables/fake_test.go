@@ -25,42 +25,46 @@ import (
 	"github.com/tidemark-dev/tidemark/warehouse/bigquerytables"
 )
 
-// A fake answers as the service is documented to, and as a test tells it to.
+// A fake answers as the documentation of BigQuery says. A test can change some of its
+// answers.
 type fake struct {
 	storagepb.UnimplementedBigQueryWriteServer
 
 	mu       sync.Mutex
-	tables   map[string]map[string]any // resources by name
-	location string                    // of the dataset; empty for the default
-	looks    int                       // at the dataset, which making the tables begins with
-	gets     int                       // of tables and views
-	creates  int                       // of tables
-	denies   bool                      // gets of tables and views are denied
-	applied  int                       // rows that were stored
-	streams  int                       // connections to AppendRows
-	unseen   int                       // so many more appends do not see the tables that there are
+	tables   map[string]map[string]any // the tables and views in the form of the REST API, by name
+	location string                    // of the dataset; empty for the default location
+	looks    int                       // how often the dataset was read, which is the first step of creating the tables
+	gets     int                       // how often tables and views were read
+	creates  int                       // how many tables and views were created
+	denies   bool                      // reading tables and views is denied
+	applied  int                       // the number of rows that were stored
+	streams  int                       // the number of connections for AppendRows
+	unseen   int                       // the number of further appends that do not see the existing tables
 
-	// onAppend returns the answer to the n-th append, from 1: a response, an error that
-	// cuts the connection, or neither, which leaves the append without an answer. Only the
-	// response stored is counted as applied. It is called under mu.
+	// onAppend returns the answer to the n-th append, counted from 1. The answer is a
+	// response, or an error that cuts the connection. If it is neither, the append gets
+	// no answer. Only the rows of an append whose response is stored are counted as
+	// applied. onAppend is called with mu locked.
 	onAppend func(n, rows int) (*storagepb.AppendRowsResponse, error)
 	appends  int
 
-	// rival makes a table or view of the name in the moment before the caller does.
+	// rival creates the table or view of this name just before the caller does, as
+	// another process might.
 	rival func(name string) map[string]any
 
-	idleCloses bool // a connection is closed as idle once it has answered an append
-	hangOpen   int  // so many more calls that open a stream are never answered
+	idleCloses bool // after it has answered an append, a connection is closed as idle
+	hangOpen   int  // the number of further calls to open a stream that are never answered
 
 	// onQuery answers a query job.
 	onQuery func(job map[string]any) (int, any)
 
-	// onInsert answers an insertAll of the given rows with a status and a body.
+	// onInsert answers an insertAll of these rows with a status and a body.
 	onInsert func(rows []any) (int, any)
-	inserts  []any // rows of all of them
+	inserts  []any // the rows of all calls of insertAll
 }
 
-// serve starts the fake and returns tables on it. adjust may change their settings.
+// serve starts the fake and returns a warehouse on it. adjust may change the warehouse's
+// configuration.
 func serve(t *testing.T, f *fake, method bigquerytables.Method, adjust ...func(*bigquerytables.Config)) *bigquerytables.Tables {
 	t.Helper()
 	if f.tables == nil {
@@ -86,7 +90,7 @@ func serve(t *testing.T, f *fake, method bigquerytables.Method, adjust ...func(*
 	return open(t, cfg)
 }
 
-// withTables has the tables as the schema says.
+// withTables returns a fake whose tables exist and fit the schema.
 func withTables() *fake {
 	f := &fake{tables: map[string]map[string]any{}}
 	for _, t := range warehouse.Tables(accesslog.Layout()) {
@@ -107,7 +111,7 @@ func resource(columns []warehouse.Column) map[string]any {
 	return map[string]any{"schema": map[string]any{"fields": fields}}
 }
 
-// narrow changes a column of a table as the REST API describes it.
+// narrow changes a column of a table, which is in the form of the REST API.
 func narrow(table map[string]any, column string, change map[string]any) {
 	for _, field := range table["schema"].(map[string]any)["fields"].([]any) {
 		if field := field.(map[string]any); field["name"] == column {
@@ -116,7 +120,7 @@ func narrow(table map[string]any, column string, change map[string]any) {
 	}
 }
 
-// ServeHTTP is the REST API: datasets, tables and insertAll.
+// ServeHTTP serves the REST API: datasets, tables and insertAll.
 func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	var request map[string]any
@@ -174,7 +178,8 @@ func answer(w http.ResponseWriter, code int, body any) {
 	json.NewEncoder(w).Encode(body)
 }
 
-// failure is an error as https://cloud.google.com/bigquery/docs/error-messages has it.
+// failure returns an error in the form that
+// https://cloud.google.com/bigquery/docs/error-messages describes.
 func failure(code int, reason string) any {
 	return map[string]any{"error": map[string]any{"code": code, "message": reason, "errors": []any{
 		map[string]any{"reason": reason, "message": reason},
@@ -196,7 +201,7 @@ func (f *fake) GetWriteStream(ctx context.Context, r *storagepb.GetWriteStreamRe
 	return &storagepb.WriteStream{Name: r.Name, Location: "us"}, nil
 }
 
-// hidden reports whether an append does not see the tables yet.
+// hidden reports whether this append does not see the tables yet.
 func (f *fake) hidden() bool {
 	f.unseen--
 	return f.unseen >= 0
@@ -206,8 +211,9 @@ func (f *fake) AppendRows(stream storagepb.BigQueryWrite_AppendRowsServer) error
 	f.mu.Lock()
 	f.streams++
 	f.mu.Unlock()
-	// A connection is told the schema of the rows in its first request. One that was
-	// refused as a whole tells it nothing here: https://cloud.google.com/bigquery/docs/reference/storage/rpc/google.cloud.bigquery.storage.v1#protodata
+	// A connection gets the schema of the rows in its first request. If that request is
+	// refused as a whole, the fake does not remember the schema:
+	// https://cloud.google.com/bigquery/docs/reference/storage/rpc/google.cloud.bigquery.storage.v1#protodata
 	knowsSchema := false
 	for {
 		request, err := stream.Recv()
@@ -221,7 +227,7 @@ func (f *fake) AppendRows(stream storagepb.BigQueryWrite_AppendRowsServer) error
 		response, err := f.append(len(rows.GetRows().GetSerializedRows()))
 		knowsSchema = knowsSchema || response.GetError() == nil || len(response.GetRowErrors()) > 0
 		if errors.Is(err, io.EOF) {
-			return nil // closes the stream in order, which the client sees as io.EOF
+			return nil // ends the stream normally, which the client sees as io.EOF
 		}
 		if err != nil {
 			return err
@@ -252,7 +258,7 @@ func (f *fake) append(rows int) (*storagepb.AppendRowsResponse, error) {
 	return stored, nil
 }
 
-// stored is the response to rows that were stored.
+// stored is the response to an append whose rows were stored.
 var stored = &storagepb.AppendRowsResponse{
 	Response: &storagepb.AppendRowsResponse_AppendResult_{AppendResult: &storagepb.AppendRowsResponse_AppendResult{}},
 }

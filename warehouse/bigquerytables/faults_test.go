@@ -51,7 +51,7 @@ func letterRows(l warehouse.DeadLetter) (rows []warehouse.Row) {
 	return rows
 }
 
-// appendEach appends the rows to raw as a push does.
+// appendEach appends the rows to the raw table as the service does for pushes.
 func appendEach(t *testing.T, tables *bigquerytables.Tables, rows []warehouse.Row) []error {
 	t.Helper()
 	return warehouse.AppendEach(t.Context(), rows, func(ctx context.Context, rows []warehouse.Row) error {
@@ -59,9 +59,9 @@ func appendEach(t *testing.T, tables *bigquerytables.Tables, rows []warehouse.Ro
 	})
 }
 
-// refused is an append that failed inside the response, as
-// https://cloud.google.com/bigquery/docs/reference/storage/rpc/google.cloud.bigquery.storage.v1#appendrowsresponse
-// says: with row_errors, nothing of the request was appended.
+// refused returns the response to an append that is refused, according to
+// https://cloud.google.com/bigquery/docs/reference/storage/rpc/google.cloud.bigquery.storage.v1#appendrowsresponse.
+// If it has row_errors, nothing of the request was appended.
 func refused(code codes.Code, message string, rows ...int64) *storagepb.AppendRowsResponse {
 	r := &storagepb.AppendRowsResponse{Response: &storagepb.AppendRowsResponse_Error{
 		Error: &rpcstatus.Status{Code: int32(code), Message: message},
@@ -72,12 +72,13 @@ func refused(code codes.Code, message string, rows ...int64) *storagepb.AppendRo
 	return r
 }
 
-// Each failure has its class: the retry that is right depends on it.
+// Each failure must give the right kind of error, since the kind decides whether and how
+// the caller tries again.
 func TestAppendFailures(t *testing.T) {
 	t.Parallel()
 	passing := func(err error) error {
 		if errors.As(err, new(*warehouse.RefusedError)) || errors.As(err, new(*warehouse.TableError)) || err == nil {
-			return fmt.Errorf("%v, want an error that passes", err)
+			return fmt.Errorf("%v, want neither success, a refusal nor a fault of the table", err)
 		}
 		return nil
 	}
@@ -86,9 +87,10 @@ func TestAppendFailures(t *testing.T) {
 		name    string
 		answers func(n, rows int) (*storagepb.AppendRowsResponse, error)
 		want    func(error) error
-		applied int // where it is none, the caller's time runs out
+		applied int // if it is 0, the append fails only when the caller's deadline is over
 	}{
-		// https://cloud.google.com/bigquery/docs/write-api-best-practices: reconnect and try again.
+		// https://cloud.google.com/bigquery/docs/write-api-best-practices says: reconnect
+		// and try again.
 		{"unavailable once", func(n, _ int) (*storagepb.AppendRowsResponse, error) {
 			if n == 1 {
 				return nil, status.Error(codes.Unavailable, "try again")
@@ -98,7 +100,8 @@ func TestAppendFailures(t *testing.T) {
 		{"unavailable for good", func(int, int) (*storagepb.AppendRowsResponse, error) {
 			return nil, status.Error(codes.Unavailable, "try again")
 		}, passing, 0},
-		// https://github.com/googleapis/nodejs-bigquery-storage/issues/427
+		// This is described in
+		// https://github.com/googleapis/nodejs-bigquery-storage/issues/427.
 		{"closed for being idle", func(n, _ int) (*storagepb.AppendRowsResponse, error) {
 			if n == 1 {
 				return nil, status.Error(codes.Aborted, "Closing the stream because client is inactive")
@@ -111,7 +114,7 @@ func TestAppendFailures(t *testing.T) {
 			}
 			return stored, nil
 		}, none, 3},
-		// https://github.com/googleapis/google-cloud-go/issues/6595
+		// This is described in https://github.com/googleapis/google-cloud-go/issues/6595.
 		{"out of quota", func(int, int) (*storagepb.AppendRowsResponse, error) {
 			return refused(codes.ResourceExhausted, "Exceeds 'AppendRows throughput' quota"), nil
 		}, passing, 0},
@@ -139,7 +142,7 @@ func TestAppendFailures(t *testing.T) {
 			tables := serve(t, f, bigquerytables.StorageWrite)
 			limit := 2 * time.Second
 			if test.applied > 0 {
-				limit = 20 * time.Second // of which half is waited for an answer that never comes
+				limit = 20 * time.Second // the client waits half of this for the answer that never comes
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), limit)
 			defer cancel()
@@ -155,8 +158,8 @@ func TestAppendFailures(t *testing.T) {
 	}
 }
 
-// An append that was applied and not answered is appended again: at least once, and
-// never lost.
+// An append that was applied, but not answered, is repeated. Its rows are then stored
+// twice, but never lost.
 func TestAnAppendCutAfterItWasAppliedIsRepeated(t *testing.T) {
 	t.Parallel()
 	f := withTables()
@@ -179,8 +182,8 @@ func TestAColumnThatIsGoneIsTheTablesFault(t *testing.T) {
 	t.Parallel()
 	for _, method := range methods {
 		f := withTables()
-		columns := append([]warehouse.Column{}, rawTable.Columns[1:]...) // without ip
-		columns[0].Type = warehouse.Integer                              // user_id
+		columns := append([]warehouse.Column{}, rawTable.Columns[1:]...) // without the column ip
+		columns[0].Type = warehouse.Integer                              // the column user_id
 		f.tables["raw"] = resource(columns)
 		f.onAppend = func(int, int) (*storagepb.AppendRowsResponse, error) {
 			return refused(codes.InvalidArgument, "Input schema has more fields than BigQuery schema"), nil
@@ -206,8 +209,9 @@ func TestAColumnThatIsGoneIsTheTablesFault(t *testing.T) {
 	}
 }
 
-// A column that has been narrowed refuses long values only, so the refusal names their
-// rows and the others would pass: https://cloud.google.com/bigquery/docs/reference/standard-sql/data-types#parameterized_data_types
+// A column that was made shorter refuses only long values. So the refusal names the rows
+// that have them, as if these rows were at fault:
+// https://cloud.google.com/bigquery/docs/reference/standard-sql/data-types#parameterized_data_types
 func TestANarrowedColumnIsTheTablesFault(t *testing.T) {
 	t.Parallel()
 	for _, method := range methods {
@@ -237,8 +241,8 @@ func TestANarrowedColumnIsTheTablesFault(t *testing.T) {
 	}
 }
 
-// A table that has lost a column is, once that is added anew, as it was made: BigQuery
-// adds NULLABLE columns only.
+// The tables are created without REQUIRED columns. A column that was lost and added again
+// can only be NULLABLE, so a repaired table is the same as a new one.
 // https://cloud.google.com/bigquery/docs/managing-table-schemas#add_an_empty_column
 func TestNoColumnIsMadeRequired(t *testing.T) {
 	t.Parallel()
@@ -286,8 +290,8 @@ func TestManyCallersMakeTheTablesOnce(t *testing.T) {
 	}
 }
 
-// A process that ended before it had made the views leaves them to the next one that
-// publishes counts, which looks for them once.
+// A process may die after it has created the tables and before it has created the views.
+// The next process that publishes counts creates them, and looks for them only once.
 func TestViewsThatAreMissingAreMade(t *testing.T) {
 	t.Parallel()
 	f := withTables()
@@ -296,7 +300,7 @@ func TestViewsThatAreMissingAreMade(t *testing.T) {
 		t.Fatal(err)
 	}
 	if f.creates != 0 {
-		t.Errorf("a push made %d views, which it does not need", f.creates)
+		t.Errorf("a push created %d views, which it does not need", f.creates)
 	}
 	now := time.Now().UTC()
 	count := countRow(&warehouse.WindowCount{Start: now, End: now, PageViews: 1, WrittenAt: now})
@@ -309,7 +313,7 @@ func TestViewsThatAreMissingAreMade(t *testing.T) {
 	defer f.mu.Unlock()
 	for _, view := range []string{"events", "windowed_traffic", "dead_letters"} {
 		if f.tables[view] == nil {
-			t.Errorf("view %s was not made", view)
+			t.Errorf("view %s was not created", view)
 		}
 	}
 	if f.creates != 3 || f.applied != 3 || f.gets != 0 {
@@ -317,12 +321,13 @@ func TestViewsThatAreMissingAreMade(t *testing.T) {
 	}
 }
 
-// What another process makes at the same time is as good, if it is as it must be.
+// If another process creates the tables at the same time, they are used if they fit the
+// schema.
 func TestTablesThatAnotherProcessMakesAreUsed(t *testing.T) {
 	t.Parallel()
 	right := withTables()
 	f := &fake{rival: func(name string) map[string]any {
-		if right.tables[name] == nil { // a view
+		if right.tables[name] == nil { // this name is a view's
 			return map[string]any{"type": "VIEW"}
 		}
 		return right.tables[name]
@@ -336,7 +341,8 @@ func TestTablesThatAnotherProcessMakesAreUsed(t *testing.T) {
 	}
 }
 
-// Who is not allowed to look at the table does not know whose fault a refusal is.
+// If the service may not read the table's definition, it cannot know whether the table or
+// a row is at fault.
 func TestNothingIsRejectedWhileTheTableCannotBeRead(t *testing.T) {
 	t.Parallel()
 	for _, method := range methods {
@@ -345,14 +351,14 @@ func TestNothingIsRejectedWhileTheTableCannotBeRead(t *testing.T) {
 		f.refuseFirst(true)
 		err := appendEach(t, serve(t, f, method), rawRows(1))[0]
 		if err == nil || errors.As(err, new(*warehouse.RefusedError)) || errors.Is(err, warehouse.ErrRejected) || !strings.Contains(err.Error(), "accessDenied") {
-			t.Errorf("%s: %v, want an error that passes and says why", method, err)
+			t.Errorf("%s: %v, want an error that says why and rejects nothing", method, err)
 		}
 	}
 }
 
-// A table that was made may not be seen by appends for a while, as users report of
-// streaming: https://github.com/googleapis/google-cloud-python/issues/4553. The rows
-// that met none are appended once it is seen, and the tables are made once.
+// Appends may not see a new table for a while. Users report this of streaming inserts:
+// https://github.com/googleapis/google-cloud-python/issues/4553. The append is repeated
+// until it sees the table. The tables are created only once.
 func TestRowsWaitUntilANewTableIsSeen(t *testing.T) {
 	t.Parallel()
 	for _, method := range methods {
@@ -368,7 +374,7 @@ func TestRowsWaitUntilANewTableIsSeen(t *testing.T) {
 	}
 }
 
-// Between two looks for a new table there is a pause.
+// There is a pause before an append that did not see its table is repeated.
 func TestANewTableIsLookedForNowAndThen(t *testing.T) {
 	t.Parallel()
 	const many = 1 << 30
@@ -383,8 +389,8 @@ func TestANewTableIsLookedForNowAndThen(t *testing.T) {
 	}
 }
 
-// By https://cloud.google.com/bigquery/docs/reference/rest/v2/tabledata/insertAll one
-// bad row stops all, and the others come back as stopped.
+// As https://cloud.google.com/bigquery/docs/reference/rest/v2/tabledata/insertAll says,
+// one bad row stops the whole insert, and the error of the other rows is "stopped".
 func TestOnlyBadRowsOfAnInsertAreRefused(t *testing.T) {
 	t.Parallel()
 	f := withTables()
@@ -402,8 +408,8 @@ func TestOnlyBadRowsOfAnInsertAreRefused(t *testing.T) {
 	}
 }
 
-// Of the reasons of https://cloud.google.com/bigquery/docs/error-messages some pass. Where
-// a row has one, nothing is known of the others.
+// Some of the reasons in https://cloud.google.com/bigquery/docs/error-messages are
+// temporary. If a row has such a reason, nothing is known about the other rows either.
 func TestAnInsertWithARowErrorThatPassesIsNoRefusal(t *testing.T) {
 	t.Parallel()
 	for _, reason := range []string{"backendError", "internalError", "jobBackendError", "quotaExceeded", "rateLimitExceeded", "tableUnavailable", "timeout"} {
@@ -417,14 +423,14 @@ func TestAnInsertWithARowErrorThatPassesIsNoRefusal(t *testing.T) {
 			}
 			err := serve(t, f, bigquerytables.InsertAll).Append(t.Context(), rawTable, rawRows(2))
 			if err == nil || errors.As(err, new(*warehouse.RefusedError)) || errors.As(err, new(*warehouse.TableError)) || !strings.Contains(err.Error(), reason) {
-				t.Errorf("%s and %s: %v, want an error that passes and says why", first, reason, err)
+				t.Errorf("%s and %s: %v, want an error that is no refusal and says why", first, reason, err)
 			}
 		}
 	}
 }
 
-// What an audit reads is said by a dry run, which is not billed and answers with the
-// bytes: https://cloud.google.com/bigquery/docs/running-queries#dry-run
+// The size of an audit is found by a dry run, which is not billed and returns the number
+// of bytes: https://cloud.google.com/bigquery/docs/running-queries#dry-run
 func TestAnEstimateIsADryRun(t *testing.T) {
 	t.Parallel()
 	f := withTables()
@@ -454,8 +460,9 @@ func TestAnEstimateIsADryRun(t *testing.T) {
 	}
 }
 
-// A column that was just added is in the table before streaming inserts see it. It is
-// nobody's own fault meanwhile, or events that have a value for it would be given up.
+// A new column is in the table's definition before streaming inserts see it. In this time
+// rows with a value for it are refused, but must not be rejected: otherwise their events
+// would become dead letters.
 func TestANewColumnThatInsertsDoNotSeeYetIsNoFaultOfTheRows(t *testing.T) {
 	t.Parallel()
 	f := withTables()
@@ -469,16 +476,17 @@ func TestANewColumnThatInsertsDoNotSeeYetIsNoFaultOfTheRows(t *testing.T) {
 		return 200, map[string]any{"insertErrors": all}
 	}
 	rows := rawRows(2)
-	rows[0][3] = 48.8566 // lat
+	rows[0][3] = 48.8566 // the column lat
 	tables := serve(t, f, bigquerytables.InsertAll)
 	for i, err := range appendEach(t, tables, rows) {
 		if err == nil || errors.Is(err, warehouse.ErrRejected) {
-			t.Errorf("row %d: %v, want an error that passes", i, err)
+			t.Errorf("row %d: %v, want an error that does not reject the row", i, err)
 		}
 	}
 }
 
-// refuseFirst has the fake refuse every append, and name its first row or none.
+// refuseFirst lets the fake refuse every append. naming says whether the refusal names
+// the first row or no row.
 func (f *fake) refuseFirst(naming bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -498,11 +506,11 @@ func (f *fake) refuseFirst(naming bool) {
 	}
 }
 
-// methods are the ways to append rows.
+// methods are the two ways to append rows.
 var methods = []bigquerytables.Method{bigquerytables.StorageWrite, bigquerytables.InsertAll}
 
-// A row that is refused alone has no mate to be told from a fault of the table, and
-// needs none: the table is as the schema says.
+// If a row is refused alone, there is no other row to compare it with. None is needed:
+// the table fits the schema, so the row is at fault.
 func TestARowRefusedAloneIsRejectedAtOnce(t *testing.T) {
 	t.Parallel()
 	for _, method := range methods {
@@ -514,9 +522,9 @@ func TestARowRefusedAloneIsRejectedAtOnce(t *testing.T) {
 	}
 }
 
-// Appends may go by the columns of before for minutes after a change, as users of
-// https://github.com/googleapis/java-bigquerystorage/issues/1465 do. What they refuse
-// then is no fault of the rows.
+// After a change of a table, appends may use the old columns for some minutes, as users
+// of https://github.com/googleapis/java-bigquerystorage/issues/1465 report. A row that is
+// refused in this time must not be rejected.
 func TestNothingIsRejectedSoonAfterARepair(t *testing.T) {
 	t.Parallel()
 	for _, method := range methods {
@@ -549,8 +557,9 @@ func TestNothingIsRejectedSoonAfterARepair(t *testing.T) {
 	}
 }
 
-// A refusal that names no row is mostly one of the whole request, for its schema. A row
-// alone is given up for that when the table has long been as it must be.
+// A refusal that names no row is mostly about the whole request, for example about its
+// schema. If the request has a single row, this row is rejected only after the table has
+// fitted the schema for long enough.
 func TestARowRefusedAloneWithoutItsNameIsRejectedInTime(t *testing.T) {
 	t.Parallel()
 	for _, method := range methods {
@@ -569,14 +578,15 @@ func TestARowRefusedAloneWithoutItsNameIsRejectedInTime(t *testing.T) {
 		}
 		err := tables.Append(t.Context(), rawTable, rawRows(2))
 		if r, ok := errors.AsType[*warehouse.RefusedError](err); !ok || len(r.Rows) > 0 {
-			t.Errorf("%s: two rows: %v, want a refusal that names none", method, err)
+			t.Errorf("%s: two rows: %v, want a refusal that names no row", method, err)
 		}
 	}
 }
 
-// A request may be refused for a column that the table has: the column is new, and
-// appends do not see it yet. No row is at fault for that, however long it takes. The code
-// is that of https://cloud.google.com/bigquery/docs/reference/storage/rpc/google.cloud.bigquery.storage.v1#storageerrorcode
+// A request may be refused because of a column that the table has: the column is new, and
+// appends do not see it yet. Then no row is at fault, however long this takes. The
+// error's code is described in
+// https://cloud.google.com/bigquery/docs/reference/storage/rpc/google.cloud.bigquery.storage.v1#storageerrorcode.
 func TestANewColumnThatAppendsDoNotSeeYetIsNoFaultOfTheRows(t *testing.T) {
 	t.Parallel()
 	f := withTables()
@@ -592,13 +602,14 @@ func TestANewColumnThatAppendsDoNotSeeYetIsNoFaultOfTheRows(t *testing.T) {
 	for range 2 {
 		err := appendEach(t, tables, rawRows(1))[0]
 		if err == nil || errors.As(err, new(*warehouse.RefusedError)) {
-			t.Errorf("%v, want an error that passes", err)
+			t.Errorf("%v, want an error that is no refusal", err)
 		}
 		now = now.Add(time.Hour)
 	}
 }
 
-// A row that no request can carry is refused for ever, also where it has no mates.
+// A row that is too large for any request will always be refused. So it is rejected even
+// if it is refused alone.
 func TestARowThatIsTooLargeIsRejectedAlone(t *testing.T) {
 	t.Parallel()
 	for _, method := range methods {
@@ -612,7 +623,7 @@ func TestARowThatIsTooLargeIsRejectedAlone(t *testing.T) {
 		tables := serve(t, f, method)
 		for text, rejected := range map[string]bool{strings.Repeat("a", 9<<20+1): true, strings.Repeat("<", 1000): false} {
 			rows := rawRows(1)
-			rows[0][2] = text // user_agent
+			rows[0][2] = text // the column user_agent
 			outcome := appendEach(t, tables, rows)[0]
 			if outcome == nil || errors.Is(outcome, warehouse.ErrRejected) != rejected {
 				t.Errorf("%s of %d bytes: %.300v, want it rejected: %v", method, len(text), outcome, rejected)
@@ -621,8 +632,8 @@ func TestARowThatIsTooLargeIsRejectedAlone(t *testing.T) {
 	}
 }
 
-// refuseRequest has the fake store all requests but the n-th, of which it refuses the
-// rows of the given indexes, or the whole.
+// refuseRequest lets the fake store all requests except the n-th. It refuses the rows
+// with the given indexes of that request, or the whole request if there are no indexes.
 func (f *fake) refuseRequest(n int, indexes ...int64) {
 	f.onAppend = func(i, _ int) (*storagepb.AppendRowsResponse, error) {
 		if i == n {
@@ -646,12 +657,12 @@ func (f *fake) refuseRequest(n int, indexes ...int64) {
 	}
 }
 
-// An append may take several requests. A row that the last of them refuses is named by
-// its index in the append.
+// An append may take several requests. If a later request refuses a row, the error names
+// the row by its index in the append.
 func TestARowOfALaterRequestIsNamedByItsIndexInTheAppend(t *testing.T) {
 	t.Parallel()
 	for method, last := range map[bigquerytables.Method]int{bigquerytables.StorageWrite: 2, bigquerytables.InsertAll: 3} {
-		var rows []warehouse.Row // requests of 2 and 2 rows of so many bytes; in base64 of 1, 1 and 2
+		var rows []warehouse.Row // two requests of two rows each; with insertAll, in base64, requests of 1, 1 and 2 rows
 		for i, size := range []int{warehouse.MaxPart, warehouse.MaxPart, warehouse.MaxPart, 1} {
 			rows = append(rows, letterRows(warehouse.DeadLetter{Message: event.Message{ID: fmt.Sprint(i), Data: make([]byte, size)}})...)
 		}
@@ -665,12 +676,13 @@ func TestARowOfALaterRequestIsNamedByItsIndexInTheAppend(t *testing.T) {
 	}
 }
 
-// So is a row that no request can carry, which is known for certain.
+// A row that is too large for any request is named by its index too, and its refusal is
+// certain.
 func TestARowThatIsTooLargeIsNamedForCertain(t *testing.T) {
 	t.Parallel()
 	for _, method := range methods {
 		rows := rawRows(2)
-		rows[1][2] = strings.Repeat("a", 9<<20+1) // user_agent
+		rows[1][2] = strings.Repeat("a", 9<<20+1) // the column user_agent
 		f := withTables()
 		f.refuseRequest(2)
 		err := serve(t, f, method).Append(t.Context(), rawTable, rows)
@@ -681,13 +693,13 @@ func TestARowThatIsTooLargeIsNamedForCertain(t *testing.T) {
 	}
 }
 
-// A row that is near the limit may be refused for a fault of the table, and is stored
-// once that is repaired.
+// If the table does not fit the schema, even a very large row is not rejected. It is
+// stored after the table was repaired.
 func TestALargeRowIsNotGivenUpForAFaultOfTheTable(t *testing.T) {
 	t.Parallel()
 	for _, method := range methods {
 		rows := rawRows(1)
-		rows[0][2] = strings.Repeat("a", 9<<20+1) // user_agent
+		rows[0][2] = strings.Repeat("a", 9<<20+1) // the column user_agent
 		f := withTables()
 		narrow(f.tables["raw"], "user_agent", map[string]any{"maxLength": "100"})
 		f.refuseRequest(1)
@@ -697,7 +709,8 @@ func TestALargeRowIsNotGivenUpForAFaultOfTheTable(t *testing.T) {
 	}
 }
 
-// In a dataset that is elsewhere queries find nothing, whatever is there.
+// If the dataset is in another location, queries find nothing in it. The error must say
+// so.
 func TestADatasetElsewhereIsNamed(t *testing.T) {
 	t.Parallel()
 	f := withTables()
@@ -715,8 +728,8 @@ func TestADatasetElsewhereIsNamed(t *testing.T) {
 	}
 }
 
-// Who did the lab has a table where the view is to be. Everybody would go on reading
-// it, and nobody write it.
+// Whoever has done the lab has a table in the place of the view. If Tidemark went on,
+// everybody would read this table, and Tidemark would not write to it.
 func TestATableInThePlaceOfAViewIsNamed(t *testing.T) {
 	t.Parallel()
 	f := withTables()
@@ -738,7 +751,8 @@ func TestATableInThePlaceOfAViewIsNamed(t *testing.T) {
 	}
 }
 
-// A repeated insert has the same ids, and no two rows of it share one.
+// If an insert is repeated, its rows have the same insert ids as before. No two rows have
+// the same id.
 func TestInsertIDsAreTheRowsOwn(t *testing.T) {
 	t.Parallel()
 	f := withTables()
@@ -763,8 +777,8 @@ func TestInsertIDsAreTheRowsOwn(t *testing.T) {
 	}
 }
 
-// The id of a raw row is that of its message in its window, counted or late: the same on
-// each delivery, and no other row has it.
+// The insert id of a raw row depends on its message, its window and whether it is late.
+// So it is the same on each delivery of the message, and no other row has it.
 func TestTheInsertIDOfARawRowIsThatOfItsMessage(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 3, 14, 9, 26, 0, 0, time.UTC)
@@ -790,7 +804,8 @@ func TestTheInsertIDOfARawRowIsThatOfItsMessage(t *testing.T) {
 	}
 }
 
-// An insert that fails for now ends with the caller's time, not when it succeeds.
+// If an insert keeps failing for a temporary reason, it ends when the caller's deadline
+// is over, with an error that rejects no row.
 func TestAnInsertThatFailsForNowPasses(t *testing.T) {
 	t.Parallel()
 	for code, reason := range map[int]string{503: "backendError", 403: "quotaExceeded"} {
@@ -800,12 +815,13 @@ func TestAnInsertThatFailsForNowPasses(t *testing.T) {
 		err := serve(t, f, bigquerytables.InsertAll).Append(ctx, rawTable, rawRows(1))
 		cancel()
 		if err == nil || errors.As(err, new(*warehouse.RefusedError)) || errors.As(err, new(*warehouse.TableError)) {
-			t.Errorf("%s: %v, want an error that passes", reason, err)
+			t.Errorf("%s: %v, want neither a refusal nor a fault of the table", reason, err)
 		}
 	}
 }
 
-// Both APIs refuse a request of 10 MB.
+// Both APIs refuse requests of more than 10 MB, so a large append is divided into several
+// requests.
 func TestLargeAppendsAreCut(t *testing.T) {
 	t.Parallel()
 	for _, method := range methods {
@@ -818,9 +834,9 @@ func TestLargeAppendsAreCut(t *testing.T) {
 		if err := serve(t, f, method).Append(t.Context(), letterTable, rows); err != nil {
 			t.Fatal(err)
 		}
-		want := 3 // of two parts of 4 MB each
+		want := 3 // each with at most two parts of 4 MB
 		if method == bigquerytables.InsertAll {
-			want = 5 // in base64
+			want = 5 // one part each, in base64
 		}
 		if requests != want || f.applied+len(f.inserts) != len(rows) {
 			t.Errorf("%s: %d requests of %d rows, want %d of %d", method, requests, f.applied+len(f.inserts), want, len(rows))

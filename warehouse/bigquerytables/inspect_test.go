@@ -11,7 +11,7 @@ import (
 	"github.com/tidemark-dev/tidemark/warehouse/bigquerytables"
 )
 
-// What is made is what is looked for.
+// Inspect must find nothing wrong with tables that the program itself has created.
 func TestInspectFindsNothingWrongWithWhatMakeMakes(t *testing.T) {
 	t.Parallel()
 	tables := serve(t, &fake{}, bigquerytables.InsertAll)
@@ -28,12 +28,13 @@ func TestInspectFindsNothingWrongWithWhatMakeMakes(t *testing.T) {
 	want := []string{"dataset p.logs", "table p.logs.raw", "table p.logs.windowed_traffic_log", "table p.logs.dead_letter",
 		"view p.logs.events", "view p.logs.windowed_traffic", "view p.logs.dead_letters"}
 	if diff := cmp.Diff(want, names); diff != "" {
-		t.Errorf("looked at (-want +got):\n%s", diff)
+		t.Errorf("what Inspect looked at (-want +got):\n%s", diff)
 	}
 }
 
-// The lab's own pipeline makes both tables with text in place of times, and its
-// aggregate as a table: every column is named, and what mends it.
+// The lab's own pipeline creates both tables with text in place of times, and a table in
+// place of the view windowed_traffic. Inspect must name each column that does not fit,
+// with the statements that fix it.
 func TestInspectNamesEveryFaultOfTheLabsTables(t *testing.T) {
 	t.Parallel()
 	f := withTables()
@@ -85,11 +86,12 @@ func TestInspectNamesEveryFaultOfTheLabsTables(t *testing.T) {
 		t.Errorf("faults of windowed_traffic: %+v", agg)
 	}
 	if events := found["events"]; !events.Missing {
-		t.Errorf("events: %+v, want it missing", events)
+		t.Errorf("events: %+v, want it to be missing", events)
 	}
 }
 
-// A column that must have a value would want one after it was renamed, too.
+// A REQUIRED column must first be made nullable: under its new name it would still need a
+// value in each row.
 func TestARequiredColumnOfTheWrongTypeIsMadeNullableFirst(t *testing.T) {
 	t.Parallel()
 	f := withTables()
@@ -107,8 +109,8 @@ func TestARequiredColumnOfTheWrongTypeIsMadeNullableFirst(t *testing.T) {
 	}
 }
 
-// A column with a length or a precision refuses the values that have more, and may
-// refuse those of another precision.
+// A column with a length or a precision refuses values that are longer. Inspect must name
+// such a column.
 func TestInspectNamesANarrowedColumn(t *testing.T) {
 	t.Parallel()
 	f := withTables()
@@ -131,8 +133,8 @@ func TestInspectNamesANarrowedColumn(t *testing.T) {
 	}
 }
 
-// Names do not differ by case, and a column that the owner has added is a fault only if
-// each row must have a value for it.
+// The case of a column's name does not matter. A column that the owner has added is a
+// fault only if it is REQUIRED.
 func TestInspectOfColumnsThatTheOwnerChanged(t *testing.T) {
 	t.Parallel()
 	f := withTables()
@@ -155,7 +157,8 @@ func TestInspectOfColumnsThatTheOwnerChanged(t *testing.T) {
 	}
 }
 
-// Partitions of a month and a second place in the clusters make queries read more, too.
+// If a table is partitioned by month, or the column is not the first of the clusters,
+// queries read more than necessary. Inspect must report this as a difference.
 func TestInspectNamesOtherPartitionsAndClusters(t *testing.T) {
 	t.Parallel()
 	f := withTables()
@@ -186,7 +189,7 @@ func TestOpenStreamAppendsNothing(t *testing.T) {
 		t.Error(err)
 	}
 	if err := tables.OpenStream(t.Context(), "gone"); err == nil {
-		t.Error("the stream of a table that does not exist opens")
+		t.Error("opening the stream of a table that does not exist returned no error")
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

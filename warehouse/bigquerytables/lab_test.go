@@ -19,8 +19,8 @@ import (
 	"github.com/tidemark-dev/tidemark/warehouse/streamhouse"
 )
 
-// The queries of the lab "Streaming Analytics": the traffic of each minute, and how
-// far processing is behind the events.
+// These are the queries of the lab "Streaming Analytics": the traffic of each minute, and
+// how far processing is behind the events.
 const (
 	trafficQuery = "SELECT timestamp, page_views FROM logs.windowed_traffic ORDER BY timestamp"
 
@@ -41,8 +41,8 @@ ORDER BY event_millis`
 // labStart is the start of the first window of the lab's tables.
 var labStart = time.Date(2026, time.March, 14, 9, 26, 0, 0, time.UTC)
 
-// labTables makes tables with two events, one of which came 2.5 seconds late, and
-// two windows, one of which was written before it was final.
+// labTables creates tables with two events and two windows. One event came 2.5 seconds
+// late. One window was also written before it was final.
 func labTables(t *testing.T) bigquerytables.Config {
 	t.Helper()
 	cfg := emulated(t, bigquerytables.StorageWrite)
@@ -70,7 +70,7 @@ func labTables(t *testing.T) bigquerytables.Config {
 	return cfg
 }
 
-// A reader of the lab finds what its own pipeline would have left.
+// The lab's queries return what they would return after the lab's own pipeline.
 func TestTheLabsQueriesRunUnchanged(t *testing.T) {
 	t.Parallel()
 	read := query(labTables(t))
@@ -94,14 +94,14 @@ func TestTheLabsQueriesRunUnchanged(t *testing.T) {
 	}
 }
 
-// The tool that the lab reads its tables with reads these.
+// bq, with which the lab reads its tables, can read these tables.
 func TestBqReadsTheTables(t *testing.T) {
 	t.Parallel()
 	cfg := labTables(t)
 	bq := bqCommand(t, cfg)
 	for _, test := range []struct {
 		args    []string
-		columns []string // of the answer that are compared: bq prints times in its own way
+		columns []string // the columns of the answer that are compared, since bq prints times in its own way
 		want    []map[string]string
 	}{
 		{[]string{"query", "--nouse_legacy_sql", trafficQuery}, []string{"page_views"}, []map[string]string{{"page_views": "3"}, {"page_views": "1"}}},
@@ -132,8 +132,9 @@ func TestBqReadsTheTables(t *testing.T) {
 	}
 }
 
-// bqCommand returns the command bq on the emulator. It needs Google's description of
-// the API, which comes with it, with the emulator's address.
+// bqCommand returns a function that runs bq on the emulator. bq needs Google's
+// description of the API, which is installed with bq. In the description, the address is
+// replaced by that of the emulator.
 func bqCommand(t *testing.T, cfg bigquerytables.Config) func(args ...string) (json []byte) {
 	t.Helper()
 	bq, sdk := emulator.CloudCLI(t, "bq")

@@ -7,13 +7,13 @@ import (
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
-// A request has as many rows as fit, and no more.
+// Each request has as many rows as fit.
 func TestCut(t *testing.T) {
 	t.Parallel()
 	const maxRows = 3
 	for _, tc := range []struct {
 		sizes []int
-		want  string // rows of each request
+		want  string // the rows of each request
 	}{
 		{[]int{1}, "[1]"},
 		{[]int{1, 1, 1}, "[3]"},

@@ -13,8 +13,8 @@ import (
 	"github.com/tidemark-dev/tidemark/warehouse/bigquerytables"
 )
 
-// A stream that was closed while nothing was sent is opened again within the append
-// that finds out.
+// If a stream was closed while it was idle, the next append notices this and opens the
+// stream again.
 func TestAStreamClosedWhileIdleIsOpenedAgain(t *testing.T) {
 	t.Parallel()
 	f := withTables()
@@ -26,16 +26,18 @@ func TestAStreamClosedWhileIdleIsOpenedAgain(t *testing.T) {
 		}
 	}
 	if f.applied < 6 || f.streams < 3 {
-		t.Errorf("%d rows stored over %d connections, want 6 at least over one for each append", f.applied, f.streams)
+		t.Errorf("%d rows stored over %d connections, want at least 6 rows, and one connection for each append", f.applied, f.streams)
 	}
 }
 
-// A table that is gone is made again, also if an open stream says so.
+// If a table was dropped, it is created again, even if an open stream is the first to
+// report this.
 func TestATableDroppedUnderAnOpenStreamIsMadeAgain(t *testing.T) {
 	t.Parallel()
 	for name, gone := range map[string]error{
 		"not found": status.Error(codes.NotFound, "Requested entity was not found. Entity: projects/p/datasets/logs/tables/raw/streams/_default"),
-		// As BigQuery has it for who may not know: https://github.com/googleapis/java-bigquerystorage/issues/1390
+		// This is BigQuery's answer to a caller who may not know whether the table
+		// exists: https://github.com/googleapis/java-bigquerystorage/issues/1390
 		"may not exist": status.Error(codes.PermissionDenied, "Permission 'TABLES_UPDATE_DATA' denied on resource 'raw' (or it may not exist)."),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -64,8 +66,8 @@ func TestATableDroppedUnderAnOpenStreamIsMadeAgain(t *testing.T) {
 	}
 }
 
-// A stream that does not open is given up when half of the time is up, and the next
-// one serves the rows.
+// If opening a stream gets no answer, it is given up after half of the append's time.
+// Another stream then takes the rows.
 func TestAStreamThatDoesNotOpenIsGivenUp(t *testing.T) {
 	t.Parallel()
 	f := withTables()
@@ -78,8 +80,9 @@ func TestAStreamThatDoesNotOpenIsGivenUp(t *testing.T) {
 	}
 }
 
-// Once a table is mended, or a quota free again, appends go on: a stream whose first
-// rows nobody looked at may not know their schema, and is not used again.
+// After a table was repaired, or a quota is free again, appends succeed. If the first
+// request on a stream was refused as a whole, it is not known whether the stream knows
+// the schema of the rows, so that stream is not used again.
 func TestAppendsGoOnAfterAFirstOneThatFailed(t *testing.T) {
 	t.Parallel()
 	for name, first := range map[string]*storagepb.AppendRowsResponse{
@@ -106,9 +109,10 @@ func TestAppendsGoOnAfterAFirstOneThatFailed(t *testing.T) {
 	}
 }
 
-// Of many appends whose connection is cut, the first to notice opens another, and the
-// others use that. The connection is cut when all appends are under way on it: an append
-// that began later could be stored on a connection of the stream that is given up.
+// If the connection of many appends is cut, the first append that notices this opens
+// another connection, and the others use it too. The test cuts the connection when all
+// appends are open on it. An append that began later could be stored on a connection that
+// is given up.
 func TestManyAppendsOfAConnectionThatIsCutShareTheNext(t *testing.T) {
 	t.Parallel()
 	const appends = 50
@@ -137,9 +141,10 @@ func TestManyAppendsOfAConnectionThatIsCutShareTheNext(t *testing.T) {
 	}
 }
 
-// A connection may go by the columns that the table had when it was opened, as users of
-// https://github.com/googleapis/java-bigquerystorage/issues/1465 found, who open another.
-// So does this after a refusal of a whole request, also on a connection that has served.
+// A connection may keep using the columns that the table had when it was opened. Users of
+// https://github.com/googleapis/java-bigquerystorage/issues/1465 found this, and open
+// another connection. So does the warehouse after a whole request was refused, even on a
+// connection that has worked before.
 func TestAStreamIsOpenedAnewAfterARefusalOfAWholeRequest(t *testing.T) {
 	t.Parallel()
 	f := withTables()
@@ -160,7 +165,8 @@ func TestAStreamIsOpenedAnewAfterARefusalOfAWholeRequest(t *testing.T) {
 	}
 }
 
-// A quota or a bad row is no fault of the connection, which is kept.
+// After an answer about a quota or a bad row, the connection is still good, and is used
+// again.
 func TestAnAnswerKeepsTheConnection(t *testing.T) {
 	t.Parallel()
 	f := withTables()

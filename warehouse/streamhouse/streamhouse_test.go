@@ -32,10 +32,11 @@ func letter(id string, size int) warehouse.DeadLetter {
 	return warehouse.DeadLetter{Reason: event.BadJSON, Message: event.Message{ID: id, Data: make([]byte, size)}}
 }
 
-// A letter is refused if one of its rows is, and is named by its own index.
+// A dead letter is refused if one of its rows is refused. The refusal names it by the
+// letter's own index.
 func TestARefusalOfPartsNamesTheirLetters(t *testing.T) {
 	t.Parallel()
-	const large = 2*warehouse.MaxPart + 1 // three parts
+	const large = 2*warehouse.MaxPart + 1 // the data of three parts
 	letters := []warehouse.DeadLetter{letter("0", 1), letter("1", large), letter("2", 1), letter("3", large)}
 	for _, tc := range []struct {
 		rows, want []int
@@ -75,8 +76,8 @@ func TestARefusalOfPartsNamesTheirLetters(t *testing.T) {
 	}
 }
 
-// Each method appends the rows of its table, and returns what Append returns, with the
-// table's name.
+// Each method appends the rows of its own table. It returns the error that Append
+// returns, with the table's name added.
 func TestAppendsGoToTheirTables(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 3, 14, 9, 26, 0, 0, time.UTC)
