@@ -80,7 +80,7 @@ deploy: ## Build and deploy to Google Cloud: make deploy PROJECT=... REGION=... 
 	@scripts/deploy.sh
 
 .PHONY: smoke
-smoke: ## Test the deployment with five events, in about five minutes
+smoke: ## Test the deployment with five events, or with EVENT=..., in about five minutes
 	@scripts/smoke.sh
 
 .PHONY: destroy

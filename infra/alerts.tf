@@ -24,7 +24,7 @@ locals {
     dead-letters = {
       title    = "dead letters"
       severity = "WARNING"
-      meaning  = "A producer sends messages that are not valid events, more than ${var.dead_letters_tolerated} in ten minutes. Each message is kept in ${var.dataset}.dead_letter with its bytes and the reason. It can be corrected and sent again."
+      meaning  = "A producer sends messages that are not valid events, more than ${var.dead_letters_tolerated} in ten minutes. Each message is kept in ${var.dataset}.${local.names.dead_letter} with its bytes and the reason. It can be corrected and sent again."
       query    = "sum(sum_over_time(${local.series.dead_letters}[10m])) > ${var.dead_letters_tolerated}"
       duration = "0s"
     }

@@ -1,18 +1,14 @@
 package infra_test
 
 import (
-	"maps"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/hashicorp/hcl/v2"
-	"github.com/hashicorp/hcl/v2/ext/tryfunc"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
-	"github.com/zclconf/go-cty/cty/function"
-	"github.com/zclconf/go-cty/cty/function/stdlib"
 )
 
 // A module has the parsed blocks of the .tf files, by name.
@@ -157,93 +153,3 @@ func (m *module) number(t *testing.T, b block, name string) int {
 	n, _ := m.value(t, b, name).AsBigFloat().Int64()
 	return int(n)
 }
-
-// evaluate returns the value of an expression. Variables that are not given have their
-// defaults. The expression may use the functions that the files use, but no resource.
-func (m *module) evaluate(t *testing.T, e hclsyntax.Expression, given map[string]cty.Value) cty.Value {
-	t.Helper()
-	return m.evaluateWith(t, e, given, map[string]cty.Value{})
-}
-
-// evaluateWith is evaluate with others: resources and locals, by the first part of their
-// names, such as "local".
-func (m *module) evaluateWith(t *testing.T, e hclsyntax.Expression, given, others map[string]cty.Value) cty.Value {
-	t.Helper()
-	values := map[string]cty.Value{}
-	for name, variable := range m.variables {
-		values[name] = cty.StringVal("a-" + name)
-		if fallback, ok := variable.Attributes["default"]; ok {
-			value, diagnostics := fallback.Expr.Value(nil)
-			if diagnostics.HasErrors() {
-				t.Fatal(diagnostics)
-			}
-			values[name] = value
-		}
-	}
-	for name, value := range given {
-		values[name] = value
-	}
-	known := maps.Clone(others)
-	known["var"] = cty.ObjectVal(values)
-	value, diagnostics := e.Value(&hcl.EvalContext{Variables: known, Functions: functions})
-	if diagnostics.HasErrors() {
-		t.Fatal(diagnostics)
-	}
-	return value
-}
-
-// functions are the Terraform functions that the files use.
-var functions = map[string]function.Function{
-	"can":         tryfunc.CanFunc,
-	"contains":    stdlib.ContainsFunc,
-	"floor":       stdlib.FloorFunc,
-	"jsonencode":  stdlib.JSONEncodeFunc,
-	"keys":        stdlib.KeysFunc,
-	"length":      stdlib.LengthFunc,
-	"lookup":      stdlib.LookupFunc,
-	"merge":       stdlib.MergeFunc,
-	"regex":       stdlib.RegexFunc,
-	"replace":     stdlib.ReplaceFunc,
-	"setsubtract": setSubtract,
-	"startswith": function.New(&function.Spec{
-		Params: []function.Parameter{{Name: "text", Type: cty.String}, {Name: "prefix", Type: cty.String}},
-		Type:   function.StaticReturnType(cty.Bool),
-		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
-			return cty.BoolVal(strings.HasPrefix(args[0].AsString(), args[1].AsString())), nil
-		},
-	}),
-	"alltrue": function.New(&function.Spec{
-		Params: []function.Parameter{{Name: "list", Type: cty.DynamicPseudoType}},
-		Type:   function.StaticReturnType(cty.Bool),
-		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
-			for _, v := range args[0].AsValueSlice() {
-				if v.False() {
-					return cty.False, nil
-				}
-			}
-			return cty.True, nil
-		},
-	}),
-}
-
-// setSubtract also takes lists and tuples, as Terraform's setsubtract does.
-var setSubtract = function.New(&function.Spec{
-	Params: []function.Parameter{{Name: "a", Type: cty.DynamicPseudoType}, {Name: "b", Type: cty.DynamicPseudoType}},
-	Type:   function.StaticReturnType(cty.Set(cty.String)),
-	Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
-		remove := map[string]bool{}
-		for _, v := range args[1].AsValueSlice() {
-			remove[v.AsString()] = true
-		}
-		var left []cty.Value
-		for _, v := range args[0].AsValueSlice() {
-			if !remove[v.AsString()] {
-				left = append(left, v)
-			}
-		}
-		if len(left) == 0 {
-			return cty.SetValEmpty(cty.String), nil
-		}
-		return cty.SetVal(left), nil
-	},
-})

@@ -55,12 +55,47 @@ output "dataset" {
   value       = "${var.project}.${local.dataset_id}"
 }
 
+output "pipeline_file" {
+  description = "Path of the pipeline file; empty for the lab's."
+  value       = var.pipeline_file
+}
+
+output "raw" {
+  description = "Table of the raw rows."
+  value       = "${var.project}.${local.dataset_id}.${local.names.raw}"
+}
+
+output "raw_columns" {
+  description = "Columns of that table, as in BigQuery's JSON schemas."
+  value       = local.raw_columns
+}
+
+output "events" {
+  description = "View with one row for each event."
+  value       = "${var.project}.${local.dataset_id}.${local.names.events}"
+}
+
+output "windows" {
+  description = "View with one row for each window."
+  value       = "${var.project}.${local.dataset_id}.${local.names.windows}"
+}
+
+output "count_column" {
+  description = "Column of that view with a window's number of events."
+  value       = local.count
+}
+
+output "dead_letter" {
+  description = "Table of the dead letters."
+  value       = "${var.project}.${local.dataset_id}.${local.names.dead_letter}"
+}
+
 output "closes_after" {
   description = "Seconds from a window's start until the window is due: the window's length, the allowed lateness and FLUSH_QUIET (10)."
-  value       = var.window_duration + var.allowed_lateness + 10
+  value       = local.closes_after + 10
 }
 
 output "next" {
   description = "Next command to run."
-  value       = "make smoke   # publishes events and watches their window become final, in about ${ceil((var.window_duration + var.allowed_lateness + 130) / 60)} minutes"
+  value       = "make smoke${local.own_file ? " EVENT='...'" : ""}   # publishes events and watches their window become final, in about ${ceil((local.closes_after + 130) / 60)} minutes"
 }

@@ -179,7 +179,7 @@ func TestMetricsOfTheDocumentsExist(t *testing.T) {
 
 // notSettings look like settings, but are not.
 var notSettings = []string{
-	"TIDEMARK_TOKEN", "BQEMULATOR_PYTHON", // environment variables, but not settings
+	"TIDEMARK_TOKEN", "BQEMULATOR_PYTHON", "ATTRIBUTES", // environment variables, but not settings
 	"SYSTEM_TIME", "UNIX_MILLIS", "RESOURCE_EXHAUSTED", "SIGNATURE_REMOVED_BY_GOOGLE", // words of other software
 }
 
@@ -217,7 +217,6 @@ func TestNamesOfTheGuidesExist(t *testing.T) {
 	exists := map[string]bool{
 		"ignore_changes": true, "client_version": true, // of Terraform
 		"response_code": true, // of Cloud Monitoring
-		"raw_restored":  true,
 	}
 	for name := range m.variables {
 		exists[name] = true

@@ -31,7 +31,7 @@ resource "google_pubsub_subscription" "push" {
   # Pub/Sub delivers a message again until it is acknowledged. Never add a
   # dead_letter_policy: after a few minutes of an outage it would move good messages to
   # another topic, as new messages with new ids and times, and nothing would count them.
-  # The service itself stores messages that can never be events, in the table dead_letter.
+  # The service itself stores messages that can never be events, in the table of dead letters.
   retry_policy {
     minimum_backoff = "1s"
     maximum_backoff = "60s"

@@ -8,13 +8,13 @@ locals {
     GOOGLE_CLOUD_PROJECT = var.project
     BIGQUERY_LOCATION    = var.bigquery_location
     FIRESTORE_DATABASE   = google_firestore_database.counters.name
-    PIPELINE             = var.pipeline
+    PIPELINE             = local.pipeline_name
     DATASET              = local.dataset_id
     RAW_TABLE            = google_bigquery_table.raw.table_id
     AGG_TABLE            = google_bigquery_table.windowed_traffic.table_id
     DEAD_LETTER_TABLE    = google_bigquery_table.dead_letter.table_id
-    WINDOW_DURATION      = "${var.window_duration}s"
-    ALLOWED_LATENESS     = "${var.allowed_lateness}s"
+    WINDOW_DURATION      = local.window_duration
+    ALLOWED_LATENESS     = local.allowed_lateness
     FLUSH_TIMEOUT        = "50s" # less than the job's attempt_deadline (scheduler.tf)
     COUNTER_RETENTION    = "${var.counter_retention_hours}h"
     AUTH                 = "iam" # Cloud Run checks the token; the service checks which account it names
@@ -24,7 +24,8 @@ locals {
     VIEW_CALLERS         = google_service_account.viewer.email
     LOG_FORMAT           = "json"
     GOMEMLIMIT           = "900MiB" # of the 1 GiB below, so that Go collects garbage before the memory is full
-  })
+    # The service takes a value with a line break for the text of a file.
+  }, local.own_file ? { PIPELINE_FILE = "${file(var.pipeline_file)}\n" } : {})
 }
 
 resource "google_cloud_run_v2_service" "tidemark" {

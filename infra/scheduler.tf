@@ -3,7 +3,7 @@
 resource "google_cloud_scheduler_job" "flush" {
   name        = "${var.name}-flush"
   region      = var.region
-  description = "Writes the windows that are due to ${var.dataset}.windowed_traffic."
+  description = "Writes the windows that are due to ${var.dataset}.${local.names.windows}."
   schedule    = "* * * * *"
   time_zone   = "Etc/UTC"
 

@@ -30,13 +30,23 @@ case "$(basename "$0") $*" in
 *"run services describe"*) echo "${RUNNING:-us-central1-docker.pkg.dev/p/tidemark/tidemark@sha256:new}" ;;
 "gcloud builds submit"*) exit "${BUILD:-0}" ;;
 *"infra apply"*) exit "${APPLY:-0}" ;;
+*"infra console")
+	read -r expression
+	case $expression in
+	var.pipeline_file) printf '\nWarning: something\n\n"%s"\n' "${FILE:-}" ;;
+	*) echo '"EMIT=early EVENT_TIME=publish"' ;;
+	esac ;;
+"go run "*)
+	echo "in $(basename "$PWD") with EMIT=$EMIT EVENT_TIME=$EVENT_TIME" >> "$STAGE/calls"
+	exit "${CHECK:-0}" ;;
 "gcloud auth print-identity-token"*) echo token ;;
 "git describe"*) echo v1 ;;
 *"output -raw project") echo p-roject ;;
 *"output -raw url") echo https://tidemark.run.app ;;
-*"output -raw dataset") echo p-roject.logs ;;
 *"output -raw repository") echo us-central1-docker.pkg.dev/p/tidemark ;;
 *"output -raw closes_after") echo -180 ;;
+*"output -raw pipeline_file") echo "${FILE:-}" ;;
+"gcloud pubsub topics publish"*) echo 7700 ;;
 *"output -raw "*) echo "the-$4" ;;
 *"state list") [ -f "$STAGE/destroyed" ] || echo google_bigquery_table.raw google_bigquery_dataset.logs[0] google_pubsub_topic.events[0] google_firestore_database.counters | tr ' ' '\n' ;;
 *" destroy "*) touch "$STAGE/destroyed" ;;
@@ -63,7 +73,7 @@ func newStage(t *testing.T, env ...string) *stage {
 	for _, script := range scripts(t) {
 		s.write(t, filepath.Join("scripts", filepath.Base(script)), readFile(t, script))
 	}
-	for _, command := range []string{"terraform", "gcloud", "bq", "curl", "git"} {
+	for _, command := range []string{"terraform", "gcloud", "bq", "curl", "git", "go"} {
 		s.write(t, filepath.Join("bin", command), stub)
 	}
 	s.env = append([]string{
@@ -150,6 +160,30 @@ func TestDeploy(t *testing.T) {
 	if strings.Contains(strings.Join(calls, "\n"), "run services update") {
 		t.Error("a service that runs the image is updated to it")
 	}
+	if strings.Contains(strings.Join(calls, "\n"), "go run") {
+		t.Error("a pipeline file is checked, and there is none")
+	}
+}
+
+// Nothing is created from a pipeline file that tidemark check refuses.
+func TestDeployChecksThePipelineFile(t *testing.T) {
+	for _, check := range []string{"0", "2"} {
+		s := newStage(t, "FILE=orders.yaml", "CHECK="+check)
+		s.write(t, record, recordOfOld)
+		out, ok, calls := s.run(t, "deploy.sh")
+		checked := []string{
+			"go run ../cmd/tidemark check --backend local --pipeline-file orders.yaml",
+			"in infra with EMIT=early EVENT_TIME=publish",
+		}
+		if check == "0" {
+			inOrder(t, calls, append(checked, "terraform -chdir=infra apply -target=", "terraform -chdir=infra apply")...)
+			continue
+		}
+		inOrder(t, calls, checked...)
+		if ok || !strings.Contains(out, "the pipeline file is wrong") || strings.Contains(strings.Join(calls, "\n"), " apply") {
+			t.Errorf("success %v, says:\n%s\nafter %q", ok, out, calls)
+		}
+	}
 }
 
 func TestDeployAgain(t *testing.T) {
@@ -229,6 +263,23 @@ func strangerAnswer(t *testing.T) string {
 	w := httptest.NewRecorder()
 	s.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/flush", nil))
 	return fmt.Sprintf("%s\n%d", w.Body, w.Code)
+}
+
+// With a pipeline file, the user gives the event. It is followed by its message id.
+func TestSmokeWithAPipelineFile(t *testing.T) {
+	s := newStage(t, "FILE=orders.yaml", "STORED=1")
+	s.write(t, record, recordOfOld)
+	if out, ok, calls := s.run(t, "smoke.sh"); ok || !strings.Contains(out, "usage: make smoke EVENT=") || strings.Contains(strings.Join(calls, "\n"), "publish") {
+		t.Errorf("success %v, says:\n%s\nafter %q", ok, out, calls)
+	}
+	out, ok, calls := s.run(t, "smoke.sh", `EVENT={"order": 1}`, "ATTRIBUTES=a=b")
+	if !ok {
+		t.Fatal(out)
+	}
+	inOrder(t, calls,
+		`gcloud pubsub topics publish the-topic --project=p-roject --format=value(messageIds[0]) --attribute=a=b --message={"order": 1}`,
+		"bq --project_id=p-roject --headless --quiet --format=csv query --nouse_legacy_sql SELECT COUNT(DISTINCT event_id) FROM `the-raw` WHERE message_id = '7700'",
+		"curl -sf -H Authorization: Bearer token https://tidemark.run.app/audit?from=2026-03-14T09:26:00Z")
 }
 
 func TestSmokeWithoutDeployment(t *testing.T) {

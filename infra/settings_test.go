@@ -34,12 +34,12 @@ func (m *module) environment(t *testing.T) map[string]string {
 func (m *module) environmentItems(t *testing.T) []hclsyntax.ObjectConsItem {
 	t.Helper()
 	call, ok := m.locals["environment"].(*hclsyntax.FunctionCallExpr)
-	if !ok || call.Name != "merge" || len(call.Args) != 2 {
-		t.Fatal("local.environment is not a merge of var.settings with the service's own")
+	if !ok || call.Name != "merge" || len(call.Args) != 3 || m.textOf(call.Args[0]) != "var.settings" {
+		t.Fatal("local.environment is not a merge of var.settings with the service's own and PIPELINE_FILE")
 	}
 	object, ok := call.Args[1].(*hclsyntax.ObjectConsExpr)
 	if !ok {
-		t.Fatal("local.environment ends in no object") // then var.settings would override it
+		t.Fatal("the second part of local.environment is no object") // then var.settings would override it
 	}
 	return object.Items
 }
@@ -49,7 +49,6 @@ var notForCloudRun = []string{
 	"PORT", "HOST", // Cloud Run sets them
 	"DATA_DIR", "COUNTERS", // for BACKEND=local
 	"ALLOWED_HOSTS", // for AUTH=none
-	"PIPELINE_FILE", // the tables of this module are those of the built-in file
 	"FIRESTORE_EMULATOR_HOST", "PUBSUB_EMULATOR_HOST", "BIGQUERY_EMULATOR_HOST", "BIGQUERY_STORAGE_EMULATOR_HOST",
 }
 
@@ -66,6 +65,7 @@ func TestEnvironment(t *testing.T) {
 	slices.Sort(known)
 
 	set := append(slices.Collect(maps.Keys(m.environment(t))), m.allowedSettings(t)...)
+	set = append(set, "PIPELINE_FILE") // only with a file: TestServiceTakesItsEnvironment
 	slices.Sort(set)
 	if diff := cmp.Diff(known, set); diff != "" {
 		t.Errorf("settings of the service, and those that run.tf and var.settings set (-service +infra):\n%s", diff)
@@ -118,34 +118,61 @@ func equalText(a, b string) bool {
 }
 
 // The service accepts every value that run.tf sets, and run.tf sets everything that the
-// service requires on Cloud Run.
+// service requires on Cloud Run. The service gets a pipeline file as it is.
 func TestServiceTakesItsEnvironment(t *testing.T) {
 	m := load(t)
-	attribute := func(name, value string) cty.Value {
-		return cty.ObjectVal(map[string]cty.Value{name: cty.StringVal(value)})
+	for name, given := range deployments(t) {
+		t.Run(name, func(t *testing.T) {
+			s := m.deployed(t, given)
+			environment := m.environmentOf(t, given)
+			path, ok := given["pipeline_file"]
+			if text, found := environment["PIPELINE_FILE"]; found != ok {
+				t.Errorf("PIPELINE_FILE is set: %v, want %v", found, ok)
+			} else if ok {
+				compare(t, "PIPELINE_FILE", text, readFile(t, path.AsString())+"\n")
+			}
+			closes := m.evaluate(t, m.outputs["closes_after"].Attributes["value"].Expr, given)
+			compare(t, "closes_after", closes, cty.NumberIntVal(int64((s.WindowDuration+s.AllowedLateness+10*time.Second)/time.Second)))
+		})
 	}
-	account := func(name string) cty.Value { return attribute("email", name+"@my-project-123.iam.gserviceaccount.com") }
-	resources := map[string]cty.Value{
-		"google_firestore_database": cty.ObjectVal(map[string]cty.Value{"counters": attribute("name", "tidemark")}),
-		"google_bigquery_table": cty.ObjectVal(map[string]cty.Value{
-			"raw": attribute("table_id", "raw"), "windowed_traffic": attribute("table_id", "windowed_traffic"), "dead_letter": attribute("table_id", "dead_letter"),
-		}),
+}
+
+// deployedTo returns the variables of a deployment to a project that exists.
+func deployedTo(given map[string]cty.Value) map[string]cty.Value {
+	all := map[string]cty.Value{"project": cty.StringVal("my-project-123")}
+	maps.Copy(all, given)
+	return all
+}
+
+// environmentOf returns the environment of the service in a deployment.
+func (m *module) environmentOf(t *testing.T, given map[string]cty.Value) map[string]string {
+	t.Helper()
+	account := func(name string) cty.Value {
+		return cty.ObjectVal(map[string]cty.Value{"email": cty.StringVal(name + "@my-project-123.iam.gserviceaccount.com")})
+	}
+	environment := map[string]string{"K_SERVICE": "tidemark", "PORT": "8080"} // which Cloud Run sets
+	for name, value := range m.evaluateWith(t, m.locals["environment"], deployedTo(given), map[string]cty.Value{
 		"google_service_account": cty.ObjectVal(map[string]cty.Value{
 			"pusher": account("tidemark-pusher"), "scheduler": account("tidemark-scheduler"), "viewer": account("tidemark-viewer"),
 		}),
-		"local": cty.ObjectVal(map[string]cty.Value{"dataset_id": cty.StringVal("logs"), "audience": m.evaluate(t, m.locals["audience"], nil)}),
+	}).AsValueMap() {
+		environment[name] = value.AsString()
 	}
-	environment := map[string]string{"K_SERVICE": "tidemark", "PORT": "8080"} // Cloud Run sets these
-	for _, item := range m.environmentItems(t) {
-		environment[m.textOf(item.KeyExpr)] = m.evaluateWith(t, item.ValueExpr, nil, resources).AsString()
-	}
-	_, err := settings.Load(nil, func(name string) (string, bool) {
+	return environment
+}
+
+// deployed returns the settings of the service in a deployment.
+func (m *module) deployed(t *testing.T, given map[string]cty.Value) settings.Settings {
+	t.Helper()
+	environment := m.environmentOf(t, given)
+	s, err := settings.Load(nil, func(name string) (string, bool) {
 		value, ok := environment[name]
 		return value, ok
 	})
 	if err != nil {
-		t.Error(err)
+		t.Fatal(err)
 	}
+	return s
 }
 
 // GOMEMLIMIT is below the instance's memory, so that Go collects garbage before the memory

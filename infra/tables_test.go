@@ -18,7 +18,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/zclconf/go-cty/cty"
 
-	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
+	"github.com/tidemark-dev/tidemark/event"
+	"github.com/tidemark-dev/tidemark/pipeline"
+	"github.com/tidemark-dev/tidemark/settings"
 	"github.com/tidemark-dev/tidemark/warehouse"
 	"github.com/tidemark-dev/tidemark/warehouse/bigquerytables"
 )
@@ -46,8 +48,9 @@ type column struct {
 	Description string `json:"description"`
 }
 
-// made returns, by name, the definitions that the service creates in an empty project.
-func made(t *testing.T) map[string]definition {
+// made returns, by name, the definitions that a service with these settings creates in an
+// empty project.
+func made(t *testing.T, s settings.Settings) map[string]definition {
 	t.Helper()
 	var mu sync.Mutex
 	found := map[string]definition{}
@@ -72,7 +75,7 @@ func made(t *testing.T) map[string]definition {
 	defer server.Close()
 	ctx := context.Background()
 	tables, err := bigquerytables.New(ctx, bigquerytables.Config{
-		Project: "p", Dataset: "d", Layout: accesslog.Layout(),
+		Project: s.Project, Dataset: s.Dataset, Layout: s.Layout(),
 		Method: bigquerytables.InsertAll, RESTHost: strings.TrimPrefix(server.URL, "http://"),
 	})
 	if err != nil {
@@ -93,41 +96,6 @@ func made(t *testing.T) map[string]definition {
 	return found
 }
 
-// source returns the table that a view reads, and the view's query with ${source} in the
-// table's place.
-func (d definition) source(t *testing.T) (table, template string) {
-	t.Helper()
-	names := regexp.MustCompile("`p\\.d\\.([a-z_]+)`").FindAllStringSubmatch(d.View.Query, -1)
-	if len(names) != 1 {
-		t.Fatalf("view %s reads %d tables, want one", d.TableReference.TableID, len(names))
-	}
-	return names[0][1], strings.Replace(d.View.Query, names[0][0], "`${source}`", 1) + "\n"
-}
-
-// viewColumns returns the columns of a view: the columns of its table, or for
-// windowed_traffic the columns in its file. No column of a view may be required.
-func viewColumns(t *testing.T, d definition, all map[string]definition) []column {
-	t.Helper()
-	if d.TableReference.TableID == warehouse.DefaultNames.Agg {
-		return readColumns(t, d.TableReference.TableID)
-	}
-	table, _ := d.source(t)
-	columns := append([]column(nil), all[table].Schema.Fields...)
-	for i := range columns {
-		columns[i].Mode = "NULLABLE"
-	}
-	return columns
-}
-
-func readColumns(t *testing.T, name string) []column {
-	t.Helper()
-	var columns []column
-	if err := json.Unmarshal([]byte(readFile(t, schemaFile(name+".json"))), &columns); err != nil {
-		t.Fatal(err)
-	}
-	return columns
-}
-
 func schemaFile(name string) string { return filepath.Join("schema", name) }
 
 // checkFile compares a file with its wanted content. With -update it writes the file first.
@@ -143,41 +111,149 @@ func checkFile(t *testing.T, name, want string) {
 	}
 }
 
-// Terraform and the service create the same tables, down to the description of every column.
+// The files of schema/ have what does not depend on the pipeline file, except names: ${count}
+// is the column with a window's number of events, ${rest} the column for the rest of an
+// event, ${columns} the columns of the raw table, and ${source} the table that a view reads.
+func TestTablesFollowTheCode(t *testing.T) {
+	for _, table := range warehouse.Tables(warehouse.Layout{Names: warehouse.DefaultNames, Schema: event.Schema{Rest: "${rest}"}, Count: "${count}"}) {
+		var columns []column
+		for _, c := range table.Columns {
+			columns = append(columns, column{c.Name, string(c.Type), "NULLABLE", c.Description})
+		}
+		checkFile(t, table.Name+".json", format(t, columns))
+	}
+	lab := load(t).deployed(t, nil)
+	all := made(t, lab)
+	for name, table := range map[string]string{"events": "raw", "windowed_traffic": "windowed_traffic_log", "dead_letters": "dead_letter"} {
+		replacements := []string{"`" + lab.Project + "." + lab.Dataset + "." + table + "`", "`${source}`", "`" + lab.Layout().Count + "`", "`${count}`"}
+		if name == "events" {
+			var columns []string
+			for _, c := range all["raw"].Schema.Fields {
+				columns = append(columns, "`"+c.Name+"`")
+			}
+			replacements = append(replacements, strings.Join(columns, ", "), "${columns}")
+		}
+		checkFile(t, name+".sql", strings.NewReplacer(replacements...).Replace(all[name].View.Query)+"\n")
+	}
+}
+
+// deployments are the variables of deployments of several pipelines.
+func deployments(t *testing.T) map[string]map[string]cty.Value {
+	t.Helper()
+	samples, err := os.ReadFile("../testdata/orders.ndjson")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var inference pipeline.Inference
+	for line := range bytes.Lines(samples) {
+		inference.Add(line)
+	}
+	guessed, err := inference.File("orders")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, example, _ := strings.Cut(readFile(t, "../docs/pipeline-file.md"), "```yaml\n")
+	example, _, _ = strings.Cut(example, "```\n")
+	file := func(name, text string) cty.Value {
+		path := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return cty.StringVal(path)
+	}
+	return map[string]map[string]cty.Value{
+		"the lab":             nil,
+		"orders, as guessed":  {"pipeline_file": file("guessed.yaml", guessed)},
+		"orders, as the page": {"pipeline_file": file("page.yaml", example), "create_dataset": cty.False},
+		"every kind of field": {
+			"pipeline_file": cty.StringVal("testdata/every_kind.yaml"),
+			"dataset":       cty.StringVal("kinds"),
+			"settings":      cty.MapVal(map[string]cty.Value{"EVENT_TIME": cty.StringVal("publish")}),
+		},
+	}
+}
+
+// resourceOf has the resource of each of a pipeline's tables and views.
+func resourceOf(names warehouse.Names) map[string]string {
+	return map[string]string{
+		names.Raw: "raw", names.Events(): "events", names.Agg: "windowed_traffic", names.AggLog(): "windowed_traffic_log",
+		names.DeadLetter: "dead_letter", names.DeadLetters(): "dead_letters",
+	}
+}
+
+// Terraform and the service create the same tables, down to the description of every
+// column, whatever the pipeline file says.
 func TestTables(t *testing.T) {
 	m := load(t)
-	all := made(t)
-	if got := len(m.ofType("google_bigquery_table")); got != len(all) {
-		t.Errorf("Terraform creates %d tables and views, the service %d", got, len(all))
-	}
-	for name, want := range all {
+	for name, given := range deployments(t) {
 		t.Run(name, func(t *testing.T) {
-			columns := want.Schema.Fields
-			if want.View != nil {
-				columns = viewColumns(t, want, all)
+			s := m.deployed(t, given)
+			all := made(t, s)
+			if got := len(m.ofType("google_bigquery_table")); got != len(all) {
+				t.Errorf("Terraform creates %d tables and views, the service %d", got, len(all))
 			}
-			checkFile(t, name+".json", format(t, columns))
-			table := m.resource(t, "google_bigquery_table."+name)
-			compare(t, "table_id", table.text("table_id"), quote(name))
-			compare(t, "dataset_id", table.text("dataset_id"), "local.dataset_id")
-			compare(t, "schema", table.text("schema"), `file("${path.module}/schema/`+name+`.json")`)
-			compare(t, "description", m.value(t, table, "description").AsString(), want.Description)
-			m.comparePartitions(t, table, want)
-			if want.View == nil {
-				compare(t, "views", len(table.blocks("view")), 0)
-				compare(t, "deletion_protection", table.text("deletion_protection"), "var.deletion_protection")
-				// Without this, the next apply drops columns that somebody added.
-				compare(t, "ignore_auto_generated_schema", table.text("ignore_auto_generated_schema"), "true")
-				return
+			for name, resource := range resourceOf(s.Layout().Names) {
+				want, ok := all[name]
+				if !ok {
+					t.Errorf("the service creates no %s", name)
+				}
+				m.compareTable(t, resource, name, want, deployedTo(given), all)
 			}
-			source, template := want.source(t)
-			checkFile(t, name+".sql", template)
-			view := table.block(t, "view")
-			compare(t, "query", strings.Join(strings.Fields(view.text("query")), " "), `chomp(templatefile("${path.module}/schema/`+name+
-				`.sql", { source = "${var.project}.${local.dataset_id}.${google_bigquery_table.`+source+`.table_id}" }))`)
-			compare(t, "use_legacy_sql", m.value(t, view, "use_legacy_sql"), cty.False)
 		})
 	}
+}
+
+// compareTable compares a resource with what the service asks BigQuery to create.
+func (m *module) compareTable(t *testing.T, resource, name string, want definition, given map[string]cty.Value, all map[string]definition) {
+	t.Helper()
+	table := m.resource(t, "google_bigquery_table."+resource)
+	text := func(b block, attribute string) string {
+		t.Helper()
+		return m.evaluate(t, b.Attributes[attribute].Expr, given).AsString()
+	}
+	compare(t, name+": table_id", text(table, "table_id"), name)
+	compare(t, name+": dataset_id", table.text("dataset_id"), "local.dataset_id")
+	compare(t, name+": description", text(table, "description"), want.Description)
+	var columns []column
+	if schema := m.evaluate(t, table.Attributes["schema"].Expr, given); !schema.IsNull() {
+		if err := json.Unmarshal([]byte(schema.AsString()), &columns); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.comparePartitions(t, table, want)
+	if want.View == nil {
+		compare(t, name+": columns", columns, want.Schema.Fields)
+		compare(t, name+": views", len(table.blocks("view")), 0)
+		compare(t, name+": deletion_protection", table.text("deletion_protection"), "var.deletion_protection")
+		// Without this, the next apply drops columns that somebody added.
+		compare(t, name+": ignore_auto_generated_schema", table.text("ignore_auto_generated_schema"), "true")
+		return
+	}
+	view := table.block(t, "view")
+	compare(t, name+": query", text(view, "query"), want.View.Query)
+	compare(t, name+": use_legacy_sql", m.value(t, view, "use_legacy_sql"), cty.False)
+	// Terraform creates the table of a view first.
+	if !strings.Contains(view.text("query"), "google_bigquery_table.") {
+		t.Errorf("%s: the query refers to no resource", name)
+	}
+	switch {
+	case resource == "windowed_traffic":
+		compareWindows(t, columns, want.View.Query)
+	case resource == "events" && given["pipeline_file"] != cty.NilVal:
+		compare(t, name+": columns", len(columns), 0)
+	default:
+		compare(t, name+": columns", columns, all[tableOf(t, want.View.Query)].Schema.Fields)
+	}
+}
+
+// tableOf returns the table that a view reads.
+func tableOf(t *testing.T, query string) string {
+	t.Helper()
+	found := regexp.MustCompile("FROM `[^`]*\\.(\\w+)`").FindAllStringSubmatch(query, -1)
+	if len(found) != 1 {
+		t.Fatalf("%s\nreads %d tables, want one", query, len(found))
+	}
+	return found[0][1]
 }
 
 func (m *module) comparePartitions(t *testing.T, table block, want definition) {
@@ -202,23 +278,56 @@ func (m *module) comparePartitions(t *testing.T, table block, want definition) {
 		want.TimePartitioning.Type+" of "+want.TimePartitioning.Field)
 }
 
-// The file of windowed_traffic's columns is written by hand, so this test compares at least
-// the names with the view's query.
-func TestColumnsOfWindowedTraffic(t *testing.T) {
-	query, _, _ := strings.Cut(made(t)[warehouse.DefaultNames.Agg].View.Query, "FROM (")
+// compareWindows compares the columns of the view of windows with the view's query. Their
+// file is written by hand, so at least the names must agree.
+func compareWindows(t *testing.T, columns []column, query string) {
+	t.Helper()
+	query, _, _ = strings.Cut(query, "FROM (")
 	var want []string
 	for line := range strings.Lines(strings.TrimPrefix(query, "SELECT\n")) {
 		words := strings.Fields(strings.TrimRight(line, ",\n"))
 		want = append(want, strings.Trim(words[len(words)-1], "`"))
 	}
 	var got []string
-	for _, c := range readColumns(t, warehouse.DefaultNames.Agg) {
+	for _, c := range columns {
 		got = append(got, c.Name)
 		if c.Description == "" || c.Mode != "NULLABLE" {
 			t.Errorf("column %s: description %q, mode %s; want one, and NULLABLE", c.Name, c.Description, c.Mode)
 		}
 	}
-	compare(t, "columns", got, want)
+	compare(t, "columns of the windows", got, want)
+}
+
+// A file that Terraform cannot read as a pipeline file gives no plan.
+func TestAWrongPipelineFileGivesNoTables(t *testing.T) {
+	m := load(t)
+	good := readFile(t, "testdata/every_kind.yaml")
+	for name, wrong := range map[string]string{
+		"no YAML":       good + "  {",
+		"no name":       strings.Replace(good, "name: every_kind", "", 1),
+		"another type":  strings.Replace(good, "type: INT64", "type: NUMERIC", 1),
+		"no type":       strings.Replace(good, ", type: INT64", "", 1),
+		"no aggregate":  good[:strings.Index(good, "aggregate:")],
+		"no fields":     strings.Replace(good, "  fields:", "  columns:", 1),
+		"another place": strings.Replace(good, "- processing_timestamp", "- processing_time", 1),
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "wrong.yaml")
+			if err := os.WriteFile(path, []byte(wrong), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			given := map[string]cty.Value{"pipeline_file": cty.StringVal(path)}
+			for _, resource := range []string{"raw", "windowed_traffic_log"} {
+				for _, attribute := range []string{"table_id", "schema"} {
+					e := m.resource(t, "google_bigquery_table."+resource).Attributes[attribute].Expr
+					if _, diagnostics := m.try(t, e, given, map[string]cty.Value{}); diagnostics.HasErrors() {
+						return
+					}
+				}
+			}
+			t.Error("Terraform would create tables")
+		})
+	}
 }
 
 func format(t *testing.T, columns []column) string {

@@ -60,36 +60,59 @@ variable "create_topic" {
   default     = true
 }
 
-variable "pipeline" {
-  description = "Name of the pipeline. With another name, all counts start from zero."
+variable "pipeline_file" {
+  description = "Path of a pipeline file, from this directory: what an event is, and what is counted. If it is empty, the events are the lab's. It cannot change to another pipeline later. First run tidemark check with the file: Terraform does not check the file, and creates the tables that it says."
   type        = string
-  default     = "minute-traffic"
+  default     = ""
 
   validation {
-    condition     = can(regex("^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}$", var.pipeline)) && !startswith(var.pipeline, "__")
+    condition     = var.pipeline_file == "" ? true : length(file(var.pipeline_file)) < 32768
+    error_message = "Want a file of less than 32 KiB: the service gets the text in an environment variable, and Cloud Run allows no more in one."
+  }
+}
+
+variable "pipeline" {
+  description = "Name of the pipeline; null means the name in the pipeline file, or minute-traffic without a file. With another name, all counts start from zero."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.pipeline == null ? true : can(regex("^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}$", var.pipeline)) && !startswith(var.pipeline, "__")
     error_message = "Want 1 to 100 letters, digits, -, _ and ., and neither . nor __ at the beginning."
+  }
+  validation {
+    condition     = var.pipeline == null || var.pipeline_file == ""
+    error_message = "The pipeline file says the name: leave pipeline out."
   }
 }
 
 variable "window_duration" {
-  description = "Length of a window in seconds. A day must be a multiple of it. It cannot change once the pipeline has counted an event."
+  description = "Length of a window in seconds; null means what the pipeline file says, or 60. A day must be a multiple of it. It cannot change once the pipeline has counted an event."
   type        = number
-  default     = 60
+  default     = null
 
   validation {
-    condition     = var.window_duration >= 1 && floor(var.window_duration) == var.window_duration && 86400 % var.window_duration == 0
+    condition     = var.window_duration == null ? true : var.window_duration >= 1 && floor(var.window_duration) == var.window_duration && 86400 % var.window_duration == 0
     error_message = "Want whole seconds that divide a day, such as 60, 300 or 3600."
+  }
+  validation {
+    condition     = var.window_duration == null || !contains(keys(local.decided), "window")
+    error_message = "The pipeline file says window: leave window_duration out."
   }
 }
 
 variable "allowed_lateness" {
-  description = "How many seconds after the end of its window an event may be published and still count. You may raise it at any time."
+  description = "How many seconds after the end of its window an event may be published and still count; null means what the pipeline file says, or 120. You may raise it at any time."
   type        = number
-  default     = 120
+  default     = null
 
   validation {
-    condition     = var.allowed_lateness >= 0 && floor(var.allowed_lateness) == var.allowed_lateness
+    condition     = var.allowed_lateness == null ? true : var.allowed_lateness >= 0 && floor(var.allowed_lateness) == var.allowed_lateness
     error_message = "Want whole seconds, zero or more."
+  }
+  validation {
+    condition     = var.allowed_lateness == null || !contains(keys(local.decided), "lateness")
+    error_message = "The pipeline file says lateness: leave allowed_lateness out."
   }
 }
 

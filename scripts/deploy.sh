@@ -36,6 +36,17 @@ record "$(recorded image)"
 tf_init
 new="not everything was applied. A new API, account or grant can take some minutes to work everywhere: run make deploy again, it continues from here"
 
+# Terraform would create the tables that a wrong pipeline file says.
+file=$(variable var.pipeline_file)
+if [ -n "$file" ]; then
+	say "The pipeline file"
+	need go
+	settings=$(variable 'join(" ", formatlist("%s=%s", keys(var.settings), values(var.settings)))')
+	# shellcheck disable=SC2086 # no setting has a space in its value
+	(cd infra && env $settings go run ../cmd/tidemark check --backend local --pipeline-file "$file" | sed -n '/pipeline file/p') ||
+		die "the pipeline file is wrong, or a setting does not fit it; nothing was applied"
+fi
+
 say "What a build needs"
 # Terraform needs this API before it can enable the others.
 gcloud services enable cloudresourcemanager.googleapis.com --project="$project" ||

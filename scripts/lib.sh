@@ -41,6 +41,10 @@ apply() {
 
 output() { tf output -raw "$1"; }
 
+# variable EXPRESSION prints a text that depends on Terraform's variables alone. Terraform
+# prints it in quotes, after warnings.
+variable() { tf console <<< "$1" 2> /dev/null | tail -n 1 | tr -d '"'; }
+
 deployed() {
 	[ -n "$(recorded project)" ] || die "nothing is deployed from this directory: make deploy PROJECT=... REGION=..."
 }

@@ -1,4 +1,4 @@
-SELECT `ip`, `user_id`, `user_agent`, `lat`, `lng`, `event_timestamp`, `processing_timestamp`, `http_request`, `http_response`, `num_bytes`, `event_id`, `message_id`, `publish_time`, `window_start`, `is_late`
+SELECT ${columns}
 FROM `${source}`
 WHERE TRUE
 QUALIFY ROW_NUMBER() OVER (

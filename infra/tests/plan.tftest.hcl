@@ -132,6 +132,39 @@ run "people_and_mail" {
   }
 }
 
+run "a_pipeline_file" {
+  command = plan
+
+  variables {
+    pipeline_file = "testdata/every_kind.yaml"
+    settings      = { EVENT_TIME = "publish" }
+  }
+
+  assert {
+    condition     = google_bigquery_table.raw.table_id == "every_kind_raw" && google_bigquery_table.windowed_traffic.table_id == "every_kind"
+    error_message = "The tables have other names."
+  }
+  assert {
+    condition     = jsondecode(google_bigquery_table.raw.schema)[1] == { name = "Whole", type = "INTEGER", mode = "NULLABLE", description = "" }
+    error_message = "The columns are others."
+  }
+  assert {
+    condition     = { for e in google_cloud_run_v2_service.tidemark.template[0].containers[0].env : e.name => e.value }["PIPELINE_FILE"] == "${file("testdata/every_kind.yaml")}\n"
+    error_message = "The file does not arrive."
+  }
+}
+
+run "a_pipeline_file_has_the_name" {
+  command = plan
+
+  variables {
+    pipeline_file = "testdata/every_kind.yaml"
+    pipeline      = "every_kind"
+  }
+
+  expect_failures = [var.pipeline]
+}
+
 run "no_image" {
   command = plan
 
