@@ -157,8 +157,8 @@ func (d *Decoder) values(found []json.RawMessage) ([]Value, error) {
 func (d *Decoder) textSize(raw []json.RawMessage) int {
 	size := 0
 	for i, f := range d.schema.Fields {
-		if f.Type == String {
-			size += max(0, len(raw[i])-len(`""`))
+		if f.Type == String && len(raw[i]) > 0 && raw[i][0] == '"' {
+			size += len(raw[i]) - len(`""`)
 		}
 	}
 	return size

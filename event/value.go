@@ -19,7 +19,7 @@ type Value struct {
 type kind uint8
 
 const (
-	none kind = iota
+	_ kind = iota
 	textKind
 	integerKind
 	floatKind
