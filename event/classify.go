@@ -223,7 +223,7 @@ func (c *Classifier) messageID(m Message) (string, error) {
 
 // fieldID returns the event id that is in a field.
 func (c *Classifier) fieldID(e Event) (string, error) {
-	switch id := e.Values[c.idField].(type) {
+	switch id := e.Values[c.idField].Any().(type) {
 	case int64:
 		return strconv.FormatInt(id, 10), nil
 	case string:
@@ -239,7 +239,7 @@ func (c *Classifier) eventTime(m Message, e Event) (time.Time, error) {
 	case c.rules.EventTime.publish:
 		return m.PublishTime, nil
 	case name == "":
-		return e.Values[c.timeField].(time.Time), nil
+		return e.Values[c.timeField].time(), nil
 	default:
 		text, ok := m.Attributes[name]
 		if !ok {

@@ -350,6 +350,19 @@ func TestAVerdictKeepsNoReferenceToItsMessage(t *testing.T) {
 	}
 }
 
+// The values of an event are in one piece of memory, and their texts in another.
+func TestAnEventIsTwoPiecesOfMemory(t *testing.T) {
+	c, m := defaults(t), message(t, valid)
+	allocations := testing.AllocsPerRun(100, func() {
+		if v := c.Classify(m); v.Status != event.Counted {
+			t.Fatalf("%+v", v)
+		}
+	})
+	if allocations > 5 { // the race detector drops some of what the decoder reuses
+		t.Errorf("%v allocations", allocations)
+	}
+}
+
 func BenchmarkClassify(b *testing.B) {
 	c := defaults(b)
 	manyKeys := `{"extra": {` + strings.Repeat(`"a": 1, `, 1000) + `"a": 1}, ` + valid[1:]

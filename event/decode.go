@@ -1,6 +1,7 @@
 package event
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"math"
@@ -113,27 +114,27 @@ func (f Field) TimeIn(data []byte) (time.Time, bool) {
 // Time returns the time that the JSON value of a TIMESTAMP field is. It returns false if the
 // value is no time.
 func (f Field) Time(raw json.RawMessage) (time.Time, bool) {
-	value, err := f.value(raw)
-	if text, ok := value.(string); ok {
-		value, err = ParseTime(text)
-	}
+	value, err := f.value(raw, nil)
 	if err != nil {
 		return time.Time{}, false
 	}
-	return value.(time.Time), true
+	return value.time(), true
 }
 
 // values decodes the values that were found. It looks for all keys before it checks any
-// type, and it reads times last, so that the reason does not depend on the order of the
-// fields.
-func (d *Decoder) values(found []json.RawMessage) ([]any, error) {
+// type, and it reports a wrong time last, so that the reason does not depend on the order
+// of the fields.
+func (d *Decoder) values(found []json.RawMessage) ([]Value, error) {
 	raw, objects := found[:len(d.schema.Fields)], found[len(d.schema.Fields):]
 	for i, f := range d.schema.Fields {
 		if f.Required && raw[i] == nil && d.notObject(i, objects) < 0 {
 			return nil, invalidf(MissingField, "required key %q is missing", f.Key())
 		}
 	}
-	values := make([]any, len(raw))
+	values := make([]Value, len(raw))
+	var wrongTime error
+	var texts strings.Builder // one piece of memory for all
+	texts.Grow(d.textSize(raw))
 	for i, f := range d.schema.Fields {
 		if at := d.notObject(i, objects); at >= 0 {
 			return nil, wrongType(d.objects[at], objects[at], "an object")
@@ -142,20 +143,30 @@ func (d *Decoder) values(found []json.RawMessage) ([]any, error) {
 			continue
 		}
 		var err error
-		if values[i], err = f.value(raw[i]); err != nil {
+		values[i], err = f.value(raw[i], &texts)
+		switch {
+		case err == nil:
+		case ReasonOf(err) == BadTime:
+			wrongTime = cmp.Or(wrongTime, err)
+		default:
 			return nil, err
 		}
 	}
-	for i, f := range d.schema.Fields {
-		if text, ok := values[i].(string); ok && f.Type == Timestamp {
-			t, err := ParseTime(text)
-			if err != nil {
-				return nil, invalidf(BadTime, "%s: %w", f.Key(), err)
-			}
-			values[i] = t
-		}
+	if wrongTime != nil {
+		return nil, wrongTime
 	}
 	return values, nil
+}
+
+// textSize returns the most bytes that the texts of all STRING fields can have.
+func (d *Decoder) textSize(raw []json.RawMessage) int {
+	size := 0
+	for i, f := range d.schema.Fields {
+		if f.Type == String && len(raw[i]) > 0 && raw[i][0] == '"' {
+			size += len(raw[i]) - len(`""`)
+		}
+	}
+	return size
 }
 
 // notObject returns the index of the outermost value around the field that exists and is
@@ -169,43 +180,53 @@ func (d *Decoder) notObject(field int, objects []json.RawMessage) int {
 	return -1
 }
 
-// value decodes one value that is present. A time that is text stays text.
-func (f Field) value(raw json.RawMessage) (any, error) {
+// value decodes one value that is present. Text is written to texts.
+func (f Field) value(raw json.RawMessage, texts *strings.Builder) (Value, error) {
 	switch f.Type {
 	case Integer:
 		n, ok := integer(raw)
 		if !ok {
-			return nil, f.wrongType(raw, "an integer of at most 64 bits, without point or exponent")
+			return Value{}, f.wrongType(raw, "an integer of at most 64 bits, without point or exponent")
 		}
-		return n, nil
+		return integerValue(n), nil
 	case Float:
 		// ParseFloat accepts only the JSON values that are numbers and fit.
 		x, err := strconv.ParseFloat(string(raw), 64)
 		if err != nil {
-			return nil, f.wrongType(raw, "a number")
+			return Value{}, f.wrongType(raw, "a number")
 		}
-		return x, nil
+		return floatValue(x), nil
 	case Boolean:
 		if text := string(raw); text == "true" || text == "false" {
-			return text == "true", nil
+			return booleanValue(text == "true"), nil
 		}
-		return nil, f.wrongType(raw, "true or false")
+		return Value{}, f.wrongType(raw, "true or false")
 	}
 	if f.Type == Timestamp && f.Format != RFC3339 {
 		return f.epochTime(raw)
 	}
-	text, err := strictjson.String(raw)
+	var short [256]byte
+	text, err := strictjson.Unquote(raw, short[:0])
 	if err != nil {
-		return nil, f.wrongType(raw, "a string")
+		return Value{}, f.wrongType(raw, "a string")
 	}
-	return text, nil
+	if f.Type == Timestamp {
+		t, err := ParseTime(string(text))
+		if err != nil {
+			return Value{}, invalidf(BadTime, "%s: %w", f.Key(), err)
+		}
+		return timeValue(t), nil
+	}
+	before := texts.Len()
+	texts.Write(text)
+	return textValue(texts.String()[before:]), nil
 }
 
 // epochTime reads an integer that counts from the Unix epoch.
-func (f Field) epochTime(raw json.RawMessage) (any, error) {
+func (f Field) epochTime(raw json.RawMessage) (Value, error) {
 	n, ok := integer(raw)
 	if !ok {
-		return nil, f.wrongType(raw, "an integer, as format: "+string(f.Format)+" says")
+		return Value{}, f.wrongType(raw, "an integer, as format: "+string(f.Format)+" says")
 	}
 	t := time.Unix(n, 0)
 	if f.Format == UnixMilli {
@@ -213,13 +234,13 @@ func (f Field) epochTime(raw json.RawMessage) (any, error) {
 	}
 	// Beyond these seconds the calendar overflows, and the year cannot be computed.
 	if n < math.MinInt64/2 || n > math.MaxInt64/2 {
-		return nil, invalidf(BadTime, "%s: %d is not a time: years go from 1 to 9999 in UTC", f.Key(), n)
+		return Value{}, invalidf(BadTime, "%s: %d is not a time: years go from 1 to 9999 in UTC", f.Key(), n)
 	}
 	t, err := inRange(strconv.FormatInt(n, 10), t)
 	if err != nil {
-		return nil, invalidf(BadTime, "%s: %w", f.Key(), err)
+		return Value{}, invalidf(BadTime, "%s: %w", f.Key(), err)
 	}
-	return t, nil
+	return timeValue(t), nil
 }
 
 // integer reads a JSON number without point or exponent that fits in 64 bits.

@@ -30,7 +30,7 @@ func (s Schema) Encode(e Event) ([]byte, error) {
 	// If a field takes a part of an object, the rest holds the whole object.
 	whole := slices.Collect(maps.Keys(object))
 	for i, f := range s.Fields {
-		if e.Values[i] == nil || slices.Contains(whole, f.Path[0]) {
+		if e.Values[i] == (Value{}) || slices.Contains(whole, f.Path[0]) {
 			continue
 		}
 		within := object
@@ -42,7 +42,7 @@ func (s Schema) Encode(e Event) ([]byte, error) {
 			}
 			within = inner
 		}
-		within[f.Path[len(f.Path)-1]] = f.encoded(e.Values[i])
+		within[f.Path[len(f.Path)-1]] = f.encoded(e.Values[i].Any())
 	}
 	data, err := json.Marshal(object)
 	if err != nil {

@@ -51,11 +51,11 @@ func TestEncodeWritesWhatDecodeReads(t *testing.T) {
 		event event.Event
 		want  string
 	}{
-		{event.Event{Values: []any{"o-1", when, when, when.Truncate(time.Second), true, int64(7)}},
+		{event.Event{Values: event.Values("o-1", when, when, when.Truncate(time.Second), true, int64(7))},
 			`{"cents":7,"express":true,"order":{"id":"o-1","times":{"made":1773480413500}},"paid":"2026-03-14T09:26:53.500000Z","whole":1773480413}`},
-		{event.Event{Values: []any{"o-1", nil, nil, nil, nil, nil}}, `{"order":{"id":"o-1"}}`},
+		{event.Event{Values: event.Values("o-1", nil, nil, nil, nil, nil)}, `{"order":{"id":"o-1"}}`},
 		// The rest has an object of which one field reads a part.
-		{event.Event{Values: []any{"o-1", when, nil, nil, nil, int64(7)}, Rest: `{"order": {"id": "o-1", "times": {"made": 1773480413500}, "x": 1}, "y": [2]}`},
+		{event.Event{Values: event.Values("o-1", when, nil, nil, nil, int64(7)), Rest: `{"order": {"id": "o-1", "times": {"made": 1773480413500}, "x": 1}, "y": [2]}`},
 			`{"cents":7,"order":{"id":"o-1","times":{"made":1773480413500},"x":1},"y":[2]}`},
 	} {
 		data, err := schema.Encode(test.event)
@@ -67,7 +67,7 @@ func TestEncodeWritesWhatDecodeReads(t *testing.T) {
 			t.Errorf("%s is another event: %v (-want +got)\n%s", data, err, diff)
 		}
 	}
-	if data, err := schema.Encode(event.Event{Values: make([]any, 6), Rest: "[]"}); err == nil {
+	if data, err := schema.Encode(event.Event{Values: make([]event.Value, 6), Rest: "[]"}); err == nil {
 		t.Errorf("a rest that is not a JSON object is written as %s, want an error", data)
 	}
 }

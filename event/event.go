@@ -11,10 +11,8 @@ import (
 // An Event is what a [Schema] reads from the data of a valid message. Types are checked,
 // but ranges are not: any string may be empty.
 type Event struct {
-	// Values has the value of each field, in the order of the schema's fields: a string,
-	// int64, float64, bool, [time.Time] in UTC and microseconds, or nil if the field has
-	// no value.
-	Values []any
+	// Values has the value of each field, in the order of the schema's fields.
+	Values []Value
 	// Rest is a JSON object with everything that no field took. It is empty if the schema
 	// keeps no rest.
 	Rest string

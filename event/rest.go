@@ -17,7 +17,7 @@ type restBuilder struct {
 
 // key returns the key of a member.
 func (b *restBuilder) key(m strictjson.Member) []byte {
-	key, _ := strictjson.Unquote(b.data[m.Key:m.KeyEnd]) // the decoder has already read the key
+	key, _ := strictjson.Unquote(b.data[m.Key:m.KeyEnd], nil) // the decoder has already read the key
 	return key
 }
 

@@ -117,16 +117,17 @@ func fieldAt(i, fields int) accessor[RawRow] {
 	return accessor[RawRow]{
 		get: func(r *RawRow) any {
 			if i < len(r.Values) {
-				return r.Values[i]
+				return r.Values[i].Any()
 			}
 			return nil
 		},
 		set: func(r *RawRow, value any) bool {
 			if r.Values == nil {
-				r.Values = make([]any, fields)
+				r.Values = make([]event.Value, fields)
 			}
-			r.Values[i] = value
-			return true
+			v, ok := event.ValueOf(value)
+			r.Values[i] = v
+			return ok
 		},
 	}
 }

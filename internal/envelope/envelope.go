@@ -141,7 +141,7 @@ func decodeData(raw json.RawMessage) ([]byte, error) {
 	if absent(raw) {
 		return nil, nil
 	}
-	text, err := strictjson.Unquote(raw)
+	text, err := strictjson.Unquote(raw, nil)
 	if err != nil {
 		return nil, fmt.Errorf("message.data is %s, want a JSON string of base64", strictjson.Quote(string(raw)))
 	}

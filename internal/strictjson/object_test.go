@@ -89,7 +89,7 @@ func TestValuesAreSlicesOfTheText(t *testing.T) {
 	if err := strictjson.Select("a", "o.a").Read(data, values, nil); err != nil {
 		t.Fatal(err)
 	}
-	if text, err := strictjson.Unquote(values[0]); err != nil || &text[0] != &data[6] || &values[1][0] != &data[20] {
+	if text, err := strictjson.Unquote(values[0], nil); err != nil || &text[0] != &data[6] || &values[1][0] != &data[20] {
 		t.Errorf("values %q are copies: %v", values, err)
 	}
 }

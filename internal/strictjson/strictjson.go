@@ -22,20 +22,22 @@ import (
 
 // String decodes a JSON string. Anything else, null included, is an error.
 func String(raw json.RawMessage) (string, error) {
-	text, err := Unquote(raw)
+	var short [64]byte
+	text, err := Unquote(raw, short[:0])
 	return string(text), err
 }
 
 // Unquote returns the text of a JSON string. The text shares the memory of raw if nothing in
-// it is escaped. Anything else, null included, is an error.
-func Unquote(raw json.RawMessage) ([]byte, error) {
+// it is escaped. Otherwise the text is in the buffer's memory, if there is room after the
+// buffer's end. Anything else, null included, is an error.
+func Unquote(raw json.RawMessage, buffer []byte) ([]byte, error) {
 	if len(raw) < 2 || raw[0] != '"' || raw[len(raw)-1] != '"' {
 		return nil, errors.New("not a string")
 	}
 	if text := raw[1 : len(raw)-1]; bytes.IndexByte(text, '\\') < 0 && utf8.Valid(text) {
 		return text, nil
 	}
-	text, err := jsontext.AppendUnquote(nil, raw)
+	text, err := jsontext.AppendUnquote(buffer[len(buffer):], raw)
 	if err != nil && !jsontext.Value(raw).IsValid(options...) { // if raw is valid, the error is about text that became U+FFFD
 		return nil, err
 	}

@@ -386,7 +386,7 @@ func TestTheColumnsOfAPipelineFileAreStoredAndRead(t *testing.T) {
 			start := now.Truncate(time.Minute)
 			row := func(id string, values ...any) warehouse.RawRow {
 				return warehouse.RawRow{
-					Event: event.Event{Values: append([]any{now}, values...), Rest: `{"tags":["` + id + `"]}`}, ProcessingTime: now,
+					Event: event.Event{Values: event.Values(append([]any{now}, values...)...), Rest: `{"tags":["` + id + `"]}`}, ProcessingTime: now,
 					EventID: id, MessageID: "m" + id, PublishTime: now, WindowStart: start,
 				}
 			}

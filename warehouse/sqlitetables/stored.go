@@ -107,9 +107,7 @@ func (w *Warehouse) rawPage(ctx context.Context, after rawKey, from, to time.Tim
 func sizeOf(r warehouse.RawRow) int {
 	n := len(r.EventID) + len(r.MessageID) + len(r.Rest)
 	for _, value := range r.Values {
-		if text, ok := value.(string); ok {
-			n += len(text)
-		}
+		n += value.Size()
 	}
 	return n
 }

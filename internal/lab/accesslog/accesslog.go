@@ -33,9 +33,9 @@ func Layout() warehouse.Layout {
 
 // Event returns the record as an event of [Schema].
 func (r Record) Event() event.Event {
-	return event.Event{Values: []any{
+	return event.Event{Values: event.Values(
 		r.IP, r.UserID, r.UserAgent, degrees(r.Lat), degrees(r.Lng), r.Timestamp, r.HTTPRequest, r.HTTPResponse, r.NumBytes,
-	}}
+	)}
 }
 
 func degrees(x *float64) any {
@@ -50,14 +50,15 @@ func (r Record) Data() ([]byte, error) { return Schema().Encode(r.Event()) }
 
 // Of returns the record in an event of [Schema].
 func Of(e event.Event) Record {
+	value := func(i int) any { return e.Values[i].Any() }
 	r := Record{
-		IP: e.Values[0].(string), UserID: e.Values[1].(string), UserAgent: e.Values[2].(string),
-		Timestamp: e.Values[5].(time.Time), HTTPRequest: e.Values[6].(string), HTTPResponse: e.Values[7].(int64), NumBytes: e.Values[8].(int64),
+		IP: value(0).(string), UserID: value(1).(string), UserAgent: value(2).(string),
+		Timestamp: value(5).(time.Time), HTTPRequest: value(6).(string), HTTPResponse: value(7).(int64), NumBytes: value(8).(int64),
 	}
-	if x, ok := e.Values[3].(float64); ok {
+	if x, ok := value(3).(float64); ok {
 		r.Lat = &x
 	}
-	if x, ok := e.Values[4].(float64); ok {
+	if x, ok := value(4).(float64); ok {
 		r.Lng = &x
 	}
 	return r

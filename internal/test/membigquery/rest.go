@@ -17,7 +17,7 @@ func (s *Server) routes() http.Handler {
 		method, path, _ := strings.Cut(pattern, " ")
 		mux.HandleFunc(method+" /bigquery/v2/projects/{project}/"+path, func(w http.ResponseWriter, r *http.Request) {
 			body := resource{}
-			if r.Method == http.MethodPost {
+			if r.Method == http.MethodPost || r.Method == http.MethodPatch {
 				if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
 					write(w, http.StatusBadRequest, failure(http.StatusBadRequest, "parseError", err))
 					return
@@ -45,6 +45,7 @@ func (s *Server) routes() http.Handler {
 	handle("GET datasets/{dataset}", s.getDataset)
 	handle("POST datasets/{dataset}/tables", s.createTable)
 	handle("GET datasets/{dataset}/tables/{table}", s.getTable)
+	handle("PATCH datasets/{dataset}/tables/{table}", s.patchTable)
 	handle("POST datasets/{dataset}/tables/{table}/insertAll", s.insertAll)
 	handle("POST jobs", s.insertJob)
 	handle("POST queries", s.query)
@@ -122,6 +123,30 @@ func (s *Server) createTable(_ http.ResponseWriter, r *http.Request, body resour
 
 func (s *Server) getTable(_ http.ResponseWriter, r *http.Request, _ resource) (resource, error) {
 	return found(s.tables[r.PathValue("dataset")+"."+r.PathValue("table")])
+}
+
+// patchTable changes the description of a table or view, and the query of a view.
+func (s *Server) patchTable(_ http.ResponseWriter, r *http.Request, body resource) (resource, error) {
+	dataset, name := r.PathValue("dataset"), r.PathValue("table")
+	table, err := found(s.tables[dataset+"."+name])
+	if err != nil {
+		return nil, err
+	}
+	for member, value := range body {
+		switch {
+		case member == "view" && table["view"] != nil:
+			if _, err := s.db.ExecContext(r.Context(), "DROP VIEW "+quoted(dataset)+"."+quoted(name)); err != nil {
+				return nil, err
+			}
+			if err := s.create(r.Context(), dataset, name, body); err != nil {
+				return nil, err
+			}
+		case member != "description":
+			return nil, fmt.Errorf("cannot change %s", member)
+		}
+		table[member] = value
+	}
+	return table, nil
 }
 
 func (s *Server) insertAll(_ http.ResponseWriter, r *http.Request, body resource) (resource, error) {
