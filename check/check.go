@@ -77,16 +77,12 @@ type checker struct {
 func (c *checker) run(ctx context.Context) []Finding {
 	s := c.settings
 	findings := []Finding{ok("pipeline file: %s", s.PipelineFile)}
-	if s.OnDisk() {
-		findings = append(findings, c.directory()...)
+	if !s.Local() {
+		return append(findings, c.google(ctx)...)
 	}
-	if s.Counters == "sqlite" {
-		findings = append(findings, c.counterFile(ctx))
-	}
-	if s.Backend == "local" {
-		findings = append(findings, c.tableFile(ctx)...)
-	}
-	return append(findings, c.google(ctx)...)
+	findings = append(findings, c.directory()...)
+	findings = append(findings, c.counterFile(ctx))
+	return append(findings, c.tableFile(ctx)...)
 }
 
 // directory checks the data directory.
@@ -201,7 +197,7 @@ func (c *checker) counterFile(ctx context.Context) Finding {
 
 func (c *checker) meaningProblem(err *windowstore.MeaningError) Finding {
 	do := []string{"set what is on record, or"}
-	if c.settings.OnThisMachine() {
+	if c.settings.Local() {
 		do = append(do, "use another DATA_DIR, or")
 	}
 	return problem(append(do, "start afresh with a new name in PIPELINE and tables of its own in RAW_TABLE and AGG_TABLE"), "pipeline %q: the settings do not fit what is on record: %s", err.Pipeline, strings.Join(err.Problems, "; "))

@@ -70,7 +70,9 @@ func start(t *testing.T, environment map[string]string) {
 		t.Fatal(err)
 	}
 	answer := httptest.NewRecorder()
-	running.Handler().ServeHTTP(answer, httptest.NewRequest(http.MethodPost, "/push/raw", strings.NewReader("no event")))
+	push := httptest.NewRequest(http.MethodPost, "/push/raw", strings.NewReader("no event"))
+	push.Header.Set("x-goog-pubsub-message-id", "1")
+	running.Handler().ServeHTTP(answer, push)
 	if err := running.Close(t.Context()); err != nil || answer.Code != http.StatusOK {
 		t.Fatalf("answer %d %s, %v", answer.Code, answer.Body, err)
 	}

@@ -21,17 +21,16 @@ import (
 	"github.com/tidemark-dev/tidemark/settings"
 )
 
-// google checks BigQuery and Firestore, as far as the settings use them.
+// google checks BigQuery and Firestore.
 func (c *checker) google(ctx context.Context) []Finding {
-	s := c.settings
-	useBigQuery, useFirestore := s.Backend == "gcp", s.Counters == "firestore"
+	useBigQuery, useFirestore := true, true
 	var findings []Finding
-	if useBigQuery && s.BigQueryEmulator == "" || useFirestore && s.FirestoreEmulator == "" {
+	if s := c.settings; s.BigQueryEmulator == "" || s.FirestoreEmulator == "" {
 		finding, found := c.credentials(ctx)
 		findings = append(findings, finding)
 		// Without credentials Google's services cannot be asked.
-		useBigQuery = useBigQuery && (found || s.BigQueryEmulator != "")
-		useFirestore = useFirestore && (found || s.FirestoreEmulator != "")
+		useBigQuery = found || s.BigQueryEmulator != ""
+		useFirestore = found || s.FirestoreEmulator != ""
 	}
 	var bigQuery, firestore []Finding
 	var wg sync.WaitGroup

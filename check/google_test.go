@@ -24,6 +24,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/tidemark-dev/tidemark/internal/test/emulator"
+	"github.com/tidemark-dev/tidemark/internal/test/membigquery"
 	"github.com/tidemark-dev/tidemark/pipeline"
 	"github.com/tidemark-dev/tidemark/service"
 	"github.com/tidemark-dev/tidemark/warehouse/bigquerytables"
@@ -624,15 +625,18 @@ func TestCheckFindsThatTheStorageWriteAPIIsOutOfReach(t *testing.T) {
 func TestCheckOnAnEmulatorOfFirestore(t *testing.T) {
 	t.Parallel()
 	host := emulator.Firestore(t)
+	rest, grpc := membigquery.New(t).Start(t)
 	environment := map[string]string{
-		"COUNTERS": "firestore", "GOOGLE_CLOUD_PROJECT": emulator.Project(), "FIRESTORE_EMULATOR_HOST": host, "DATA_DIR": t.TempDir(),
+		"BACKEND": "gcp", "GOOGLE_CLOUD_PROJECT": emulator.Project(), "FIRESTORE_EMULATOR_HOST": host,
+		"BIGQUERY_EMULATOR_HOST": rest, "BIGQUERY_STORAGE_EMULATOR_HOST": grpc,
 	}
 	for range 2 { // check itself records nothing, so the second time gives the same
 		findings := Run(t.Context(), settingsOf(t, environment))
 		wantFinding(t, findings, OK, `pipeline "minute-traffic": will be recorded by the first push`, "")
 		wantFinding(t, findings, OK, "documents can be read and written", "")
 		wantFinding(t, findings, Warning, "Firestore emulator at "+host+": TTL and index exemptions are not checked", "")
-		if warnings, problems := levels(findings); warnings != 1 || problems != 0 {
+		wantFinding(t, findings, Warning, "BigQuery emulator at "+rest+": permissions are not checked", "")
+		if warnings, problems := levels(findings); warnings != 2 || problems != 0 {
 			t.Errorf("findings:\n%s", listing(findings))
 		}
 	}

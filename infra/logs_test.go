@@ -166,7 +166,7 @@ func newService(t *testing.T, env ...string) running {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Backend, s.Counters = "local", "sqlite" // set after Load, which refuses them if K_SERVICE is set
+	s.Backend = "local" // set after Load, which refuses it if K_SERVICE is set
 	log, line := recorder()
 	started, err := service.New(t.Context(), s, log)
 	if err != nil {

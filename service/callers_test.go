@@ -44,7 +44,7 @@ func TestTheSettingsSayWhoMayCall(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s.Backend, s.Counters = "local", "sqlite" // which Load refuses on Cloud Run
+			s.Backend = "local" // which Load refuses on Cloud Run
 			running, err := service.New(t.Context(), s, slog.New(slog.DiscardHandler))
 			if err != nil {
 				t.Fatal(err)

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/tidemark-dev/tidemark/internal/memfirestore"
+	"github.com/tidemark-dev/tidemark/internal/test/membigquery"
 	"github.com/tidemark-dev/tidemark/metrics"
 )
 
@@ -29,9 +30,11 @@ func TestAClockThatDiffersFromFirestoresIsMeasuredAndWarnedOf(t *testing.T) {
 		t.Run(test.ahead.String(), func(t *testing.T) {
 			t.Parallel()
 			firestore := memfirestore.New(func() time.Time { return time.Now().Add(test.ahead) })
+			rest, grpc := membigquery.New(t).Start(t)
 			var log bytes.Buffer
 			service, err := New(t.Context(), settingsOf(t, map[string]string{
-				"COUNTERS": "firestore", "GOOGLE_CLOUD_PROJECT": "my-project", "FIRESTORE_EMULATOR_HOST": firestore.Start(t), "DATA_DIR": t.TempDir(),
+				"BACKEND": "gcp", "GOOGLE_CLOUD_PROJECT": "my-project", "FIRESTORE_EMULATOR_HOST": firestore.Start(t),
+				"BIGQUERY_EMULATOR_HOST": rest, "BIGQUERY_STORAGE_EMULATOR_HOST": grpc,
 			}), slog.New(slog.NewTextHandler(&log, nil)))
 			if err != nil {
 				t.Fatal(err)

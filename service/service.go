@@ -109,7 +109,7 @@ func New(ctx context.Context, s settings.Settings, log *slog.Logger) (*Service, 
 		MaxBody:          int64(s.MaxBody),
 		MaxInFlightBytes: maxInFlight * int64(s.MaxBody),
 		RequestTimeout:   settings.PushTimeout,
-		RequireMessageID: s.Backend != "local",
+		RequireMessageID: !s.Local(),
 		Now:              time.Now,
 		Logger:           log,
 	})

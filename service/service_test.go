@@ -27,6 +27,7 @@ import (
 	"github.com/tidemark-dev/tidemark/internal/envelope"
 	"github.com/tidemark-dev/tidemark/internal/lab/delivery"
 	"github.com/tidemark-dev/tidemark/internal/test/emulator"
+	"github.com/tidemark-dev/tidemark/internal/test/membigquery"
 	"github.com/tidemark-dev/tidemark/internal/test/testlog"
 	"github.com/tidemark-dev/tidemark/service"
 	"github.com/tidemark-dev/tidemark/settings"
@@ -219,10 +220,14 @@ func TestRealTrafficGivesTheRightWindowsWithCountersInFirestore(t *testing.T) {
 	for _, retention := range []string{"400000h", "192h"} {
 		t.Run(retention, func(t *testing.T) {
 			t.Parallel()
-			s := newService(t, t.TempDir(), map[string]string{
-				"counters": "firestore", "google-cloud-project": emulator.Project(), "firestore-emulator-host": host,
+			bigQuery := membigquery.New(t)
+			rest, grpc := bigQuery.Start(t)
+			s := newCloudService(t, map[string]string{
+				"backend": "gcp", "google-cloud-project": emulator.Project(), "firestore-emulator-host": host,
+				"bigquery-emulator-host": rest, "bigquery-storage-emulator-host": grpc,
 				"counter-retention": retention, "commit-interval": "1ms",
 			})
+			s.tables = bigQuery.DB()
 			s.deliverAll(t, traffic, 64)
 			flushTraffic(t, s)
 			checkTrafficTables(t, s, traffic)

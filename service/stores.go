@@ -29,7 +29,7 @@ import (
 // counters and tables have separate files: the append of one batch and the increment of
 // the batch before it can be written at the same time.
 func (t *Service) openStores(ctx context.Context) error {
-	if t.settings.OnDisk() {
+	if t.settings.Local() {
 		if err := makeDir(t.settings); err != nil {
 			return err
 		}
@@ -80,7 +80,7 @@ func OpenWarehouse(ctx context.Context, s settings.Settings) (warehouse.Warehous
 func checkMeaning(ctx context.Context, s settings.Settings) error {
 	// SQLite keeps the record in the file of the counters: without the file there is
 	// nothing to compare.
-	if _, err := os.Stat(CountersPath(s)); err != nil && s.Counters == "sqlite" {
+	if _, err := os.Stat(CountersPath(s)); err != nil && s.Local() {
 		return nil
 	}
 	counters, err := openCounters(ctx, s, nil)
@@ -98,14 +98,11 @@ func checkMeaning(ctx context.Context, s settings.Settings) error {
 // stored something there. If DATA_DIR or PIPELINE_FILE is wrong, a command that reads
 // stored data must not create empty tables and report that it found nothing.
 func CheckStored(ctx context.Context, s settings.Settings) error {
-	if s.Backend == "gcp" {
+	if !s.Local() {
 		return nil
 	}
 	if _, err := os.Stat(TablesPath(s)); err != nil {
 		return fmt.Errorf("nothing is stored in the data directory %s, or DATA_DIR is wrong: %w", s.DataDir, err)
-	}
-	if s.Counters != "sqlite" {
-		return nil
 	}
 	// Other errors are those of opening the file, which comes next.
 	recorded, others, err := sqlitecounters.Inspect(ctx, SQLiteCounters(s))
@@ -129,7 +126,7 @@ func LockPath(s settings.Settings) string { return filepath.Join(s.DataDir, "loc
 // pipelines on record. Firestore counters compare the settings only before the first
 // write. If clockAhead is not nil, it is called with how far Firestore's clock is ahead.
 func openCounters(ctx context.Context, s settings.Settings, clockAhead func(time.Duration)) (windowstore.Store, error) {
-	if s.Counters == "firestore" {
+	if !s.Local() {
 		config := FirestoreConfig(s)
 		config.ClockAhead = clockAhead
 		counters, err := OpenFirestore(ctx, s, config)
@@ -154,7 +151,7 @@ func meaning(s settings.Settings) windowstore.Meaning {
 		RawTable:       s.Tables.Raw,
 		AggTable:       s.Tables.Agg,
 	}
-	if s.Counters == "firestore" {
+	if !s.Local() {
 		// A database may serve several datasets.
 		m.RawTable, m.AggTable = s.Dataset+"."+m.RawTable, s.Dataset+"."+m.AggTable
 	}
@@ -210,7 +207,7 @@ type queryOptions struct {
 
 // openTables opens the tables.
 func openTables(ctx context.Context, s settings.Settings, queries queryOptions) (warehouse.Warehouse, error) {
-	if s.Backend == "gcp" {
+	if !s.Local() {
 		return openBigQuery(ctx, s, queries)
 	}
 	w, err := sqlitetables.Open(ctx, SQLiteTables(s))
@@ -277,7 +274,7 @@ func (w bigQueryWarehouse) Close() error { return w.tables.Close() }
 // another directory, or get the permissions. (Even a reader needs write permission:
 // SQLite creates its log beside the file.)
 func explainDir(s settings.Settings, err error) error {
-	if _, misfit := errors.AsType[*windowstore.MeaningError](err); misfit && s.OnThisMachine() {
+	if _, misfit := errors.AsType[*windowstore.MeaningError](err); misfit {
 		return fmt.Errorf("%w; or use another DATA_DIR", err)
 	}
 	if errors.Is(err, fs.ErrPermission) || sqlitefile.IsUnwritable(err) {
@@ -304,7 +301,7 @@ var ErrInUse = errors.New("another tidemark server has it")
 // are meant for the other. Commands such as flush and audit run beside a server, and do
 // not lock.
 func Lock(s settings.Settings) (unlock func() error, err error) {
-	if !s.OnDisk() {
+	if !s.Local() {
 		return func() error { return nil }, nil
 	}
 	if err := makeDir(s); err != nil {

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tidemark-dev/tidemark/internal/memfirestore"
 	"github.com/tidemark-dev/tidemark/settings"
 )
 
@@ -102,8 +103,8 @@ func TestOnlyQueriesOfAServiceAreBoundByTheFlushTimeout(t *testing.T) {
 	}))
 	defer server.Close()
 	settings := settingsOf(t, map[string]string{
-		"BACKEND": "gcp", "COUNTERS": "sqlite", "GOOGLE_CLOUD_PROJECT": "my-project", "RAW_METHOD": "insert_all", "DATA_DIR": t.TempDir(),
-		"BIGQUERY_EMULATOR_HOST": strings.TrimPrefix(server.URL, "http://"), "FLUSH_TIMEOUT": "20s",
+		"BACKEND": "gcp", "GOOGLE_CLOUD_PROJECT": "my-project", "RAW_METHOD": "insert_all",
+		"FIRESTORE_EMULATOR_HOST": memfirestore.New(time.Now).Start(t), "BIGQUERY_EMULATOR_HOST": strings.TrimPrefix(server.URL, "http://"), "FLUSH_TIMEOUT": "20s",
 	})
 
 	tables, err := OpenWarehouse(t.Context(), settings)

@@ -21,8 +21,7 @@ import (
 // Settings is everything that the operator may choose. Each setting is an environment
 // variable and a command-line flag; [Load] reads and checks the settings.
 type Settings struct {
-	Backend  string
-	Counters string
+	Backend string
 
 	Port    int
 	Host    string
@@ -128,13 +127,12 @@ const minBody = 14 << 20
 func (s *Settings) table() []Setting {
 	return []Setting{
 		{"BACKEND", "local", "where rows and counters are kept: local (SQLite in DATA_DIR; not on Cloud Run) or gcp (BigQuery and Firestore)", oneOf(&s.Backend, "local", "gcp")},
-		{"COUNTERS", "", "where the counters are kept: sqlite or firestore; default by BACKEND", oneOf(&s.Counters, "", "sqlite", "firestore")},
 		{"PORT", "8080", "port to listen on; 0 for any free one", integer(&s.Port, 0, 65535)},
 		{"HOST", "", "address to listen on; default 127.0.0.1, or all addresses when K_SERVICE is set", text(&s.Host)},
 		{"DATA_DIR", "./data", "local: directory of the SQLite files, created when needed, for its owner alone", nonempty(&s.DataDir)},
-		{"GOOGLE_CLOUD_PROJECT", "", "gcp, firestore: project of the dataset and the database; with LOG_FORMAT=json, also of the traces that log lines name", projectID(&s.Project)},
+		{"GOOGLE_CLOUD_PROJECT", "", "gcp: project of the dataset and the database; with LOG_FORMAT=json, also of the traces that log lines name", projectID(&s.Project)},
 		{"BIGQUERY_LOCATION", "US", "gcp: location of the dataset when it is made", nonempty(&s.BigQueryLocation)},
-		{"FIRESTORE_DATABASE", "(default)", "firestore: database of the counters", nonempty(&s.FirestoreDatabase)},
+		{"FIRESTORE_DATABASE", "(default)", "gcp: database of the counters", nonempty(&s.FirestoreDatabase)},
 		{"PIPELINE_FILE", "", "what an event is and what is counted: path of a pipeline file, or its text; default the access log of the streaming lab", s.readPipelineFile},
 		{"PIPELINE", "minute-traffic", "name of the pipeline: its counters are its own", pipelineName(&s.Pipeline)},
 		{"DATASET", "logs", "gcp: dataset of the tables", tableName(&s.Dataset)},
@@ -147,7 +145,7 @@ func (s *Settings) table() []Setting {
 		{"EVENT_TIME", "payload", "where event time is: payload, publish or attribute:NAME", parsed(&s.EventTime, event.ParseTimeSource)},
 		{"EVENT_ID", "message", "what makes two deliveries one event: message (its id), attribute:NAME or field:NAME", parsed(&s.EventID, event.ParseIDSource)},
 		{"EMIT", "final", "final, or early: publish windows also before they are due", oneOf(&s.Emit, "final", "early")},
-		{"COMMIT_INTERVAL", "", "least time between two batches of writes; default 1ms, or 200ms with counters in Firestore", durationOrEmpty(&s.CommitInterval)},
+		{"COMMIT_INTERVAL", "", "least time between two batches of writes; default 1ms, or 200ms with BACKEND=gcp", durationOrEmpty(&s.CommitInterval)},
 		{"FLUSH_QUIET", "10s", "how long after closing a window is due; a due window written within it is held back; 0 turns it off", duration(&s.FlushQuiet)},
 		{"FLUSH_HOLD_MAX", "10m", "the longest that a due window is held back", duration(&s.FlushHoldMax)},
 		{"FLUSH_MAX_WINDOWS", "1000", "windows that one flush publishes at most, up to a quarter of them the newest, the others the oldest", integer(&s.FlushMaxWindows, 1, 1_000_000)},
@@ -166,7 +164,7 @@ func (s *Settings) table() []Setting {
 		{"ALLOWED_HOSTS", "", "none: names of this server, separated by commas, by which audits, metrics and the pages of a browser may ask for it, besides addresses, localhost and HOST", hostNames(&s.AllowedHosts)},
 		{"LOG_LEVEL", "info", "debug, info, warn or error", logLevel(&s.LogLevel)},
 		{"LOG_FORMAT", "", "text or json; default text on a terminal, else json", oneOf(&s.LogFormat, "", "text", "json")},
-		{"FIRESTORE_EMULATOR_HOST", "", "firestore: host:port of an emulator", hostPort(&s.FirestoreEmulator)},
+		{"FIRESTORE_EMULATOR_HOST", "", "gcp: host:port of a Firestore emulator", hostPort(&s.FirestoreEmulator)},
 		{"PUBSUB_EMULATOR_HOST", "", "generate --topic: host:port of a Pub/Sub emulator; a server is pushed to, and needs none", hostPort(&s.PubSubEmulator)},
 		{"BIGQUERY_EMULATOR_HOST", "", "gcp: host:port of a BigQuery emulator, REST", hostPort(&s.BigQueryEmulator)},
 		{"BIGQUERY_STORAGE_EMULATOR_HOST", "", "gcp: host:port of a BigQuery emulator, gRPC", hostPort(&s.BigQueryStorageEmulator)},
@@ -219,19 +217,15 @@ func (s *Settings) complete(onCloudRun bool) (problems []error) {
 	if s.Auth == "" {
 		s.setText("AUTH", map[bool]string{false: "none", true: "iam"}[onCloudRun])
 	}
-	if s.Counters == "" {
-		s.setText("COUNTERS", map[string]string{"local": "sqlite", "gcp": "firestore"}[s.Backend])
-	}
 	if s.texts["COMMIT_INTERVAL"] == "" {
-		s.setText("COMMIT_INTERVAL", map[string]string{"sqlite": "1ms", "firestore": "200ms"}[s.Counters])
+		s.setText("COMMIT_INTERVAL", map[bool]string{true: "1ms", false: "200ms"}[s.Local()])
 	}
 	problem := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
-	if (s.Backend == "gcp" || s.Counters == "firestore") && s.texts["GOOGLE_CLOUD_PROJECT"] == "" {
-		problem("BACKEND=%s, COUNTERS=%s needs GOOGLE_CLOUD_PROJECT", s.Backend, s.Counters)
+	if !s.Local() && s.texts["GOOGLE_CLOUD_PROJECT"] == "" {
+		problem("BACKEND=gcp needs GOOGLE_CLOUD_PROJECT")
 	}
-	if onCloudRun && s.OnDisk() {
-		problem("BACKEND=%s, COUNTERS=%s on Cloud Run (K_SERVICE is set) would keep what was acknowledged in files of one instance, which Cloud Run deletes with it: "+
-			"set BACKEND=gcp, and COUNTERS=firestore or not at all", s.Backend, s.Counters)
+	if onCloudRun && s.Local() {
+		problem("BACKEND=local on Cloud Run (K_SERVICE is set) would keep what was acknowledged in files of one instance, which Cloud Run deletes with it: set BACKEND=gcp")
 	}
 	problems = append(problems, s.checkAuth(onCloudRun)...)
 	problems = append(problems, s.checkSources()...)
@@ -241,7 +235,7 @@ func (s *Settings) complete(onCloudRun bool) (problems []error) {
 	if err := s.Tables.Check(); err != nil {
 		problem("RAW_TABLE, AGG_TABLE, DEAD_LETTER_TABLE: %w", err)
 	}
-	if rest, grpc := s.BigQueryEmulator, s.BigQueryStorageEmulator; s.Backend == "gcp" && (rest == "") != (grpc == "") &&
+	if rest, grpc := s.BigQueryEmulator, s.BigQueryStorageEmulator; !s.Local() && (rest == "") != (grpc == "") &&
 		(rest == "" || s.RawMethod == "storage_write") { // streaming inserts are REST
 		problem("BIGQUERY_EMULATOR_HOST=%s, BIGQUERY_STORAGE_EMULATOR_HOST=%s: one is an emulator and the other BigQuery itself; set both or neither", rest, grpc)
 	}
@@ -283,8 +277,6 @@ func (s Settings) Windows() window.Fixed {
 	return window.Fixed{Duration: s.WindowDuration, AllowedLateness: s.AllowedLateness}
 }
 
-// OnDisk reports whether anything is kept in the data directory.
-func (s Settings) OnDisk() bool { return s.Backend == "local" || s.Counters == "sqlite" }
-
-// OnThisMachine reports whether everything is kept in the data directory.
-func (s Settings) OnThisMachine() bool { return s.Backend == "local" && s.Counters == "sqlite" }
+// Local reports whether rows and counters are kept in the data directory, and not on
+// Google Cloud.
+func (s Settings) Local() bool { return s.Backend == "local" }

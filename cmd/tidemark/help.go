@@ -26,7 +26,7 @@ var settingsGroups = []settingsGroup{
 	{
 		title:  "Where the data is",
 		common: []string{"BACKEND", "DATA_DIR", "GOOGLE_CLOUD_PROJECT", "PIPELINE_FILE", "PIPELINE", "DATASET"},
-		rest:   []string{"COUNTERS", "BIGQUERY_LOCATION", "FIRESTORE_DATABASE", "RAW_TABLE", "AGG_TABLE", "DEAD_LETTER_TABLE"},
+		rest:   []string{"BIGQUERY_LOCATION", "FIRESTORE_DATABASE", "RAW_TABLE", "AGG_TABLE", "DEAD_LETTER_TABLE"},
 	},
 	{
 		title:  "What is counted",

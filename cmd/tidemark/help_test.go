@@ -103,7 +103,7 @@ func TestCompletionKnowsTheChoices(t *testing.T) {
 		"audit --event-time":         "payload publish attribute:",
 		"flush --event-id":           "message attribute:",
 		"serve --log-level":          "debug info warn error",
-		"check --counters":           "sqlite firestore",
+		"check --raw-method":         "storage_write insert_all",
 		"replay --publish-time":      "event now",
 		"replay --from-table":        "raw dead_letter",
 		"replay --shift-to":          "now",

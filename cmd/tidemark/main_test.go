@@ -27,6 +27,7 @@ import (
 
 	"github.com/tidemark-dev/tidemark/internal/envelope"
 	"github.com/tidemark-dev/tidemark/internal/test/emulator"
+	"github.com/tidemark-dev/tidemark/internal/test/membigquery"
 	"github.com/tidemark-dev/tidemark/internal/test/testlog"
 )
 
@@ -144,14 +145,25 @@ func flushURL(t *testing.T, s *server) {
 	}
 }
 
-func queryTables(t *testing.T, dir, query string) map[string]int64 {
+// openTables opens the tables of a data directory, which may not exist yet.
+func openTables(t *testing.T, dir string) *sql.DB {
 	t.Helper()
 	db, err := sql.Open("sqlite", "file:"+filepath.Join(dir, "warehouse.db")+"?mode=ro")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer db.Close()
-	rows, err := db.Query(query)
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+func queryTables(t *testing.T, dir, query string) map[string]int64 {
+	t.Helper()
+	return queryDB(t, openTables(t, dir), query)
+}
+
+func queryDB(t *testing.T, tables *sql.DB, query string) map[string]int64 {
+	t.Helper()
+	rows, err := tables.Query(query)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,19 +196,21 @@ func TestKilledInTheMiddleOfALogNothingAcknowledgedIsMissing(t *testing.T) {
 	t.Parallel()
 	t.Run("counters in SQLite", func(t *testing.T) {
 		t.Parallel()
-		killInTheMiddle(t, "--flush-quiet", "0s")
+		dir := t.TempDir()
+		killInTheMiddle(t, dir, openTables(t, dir), "--flush-quiet", "0s")
 	})
 	t.Run("counters in Firestore", func(t *testing.T) {
 		t.Parallel()
-		host := emulator.Firestore(t)
-		killInTheMiddle(t, "--flush-quiet", "0s", "--commit-interval", "1ms", "--counter-retention", "400000h",
-			"--counters", "firestore", "--google-cloud-project", emulator.Project(), "--firestore-emulator-host", host)
+		bigQuery := membigquery.New(t)
+		rest, grpc := bigQuery.Start(t)
+		killInTheMiddle(t, t.TempDir(), bigQuery.DB(), "--flush-quiet", "0s", "--commit-interval", "1ms", "--counter-retention", "400000h",
+			"--backend", "gcp", "--google-cloud-project", emulator.Project(), "--firestore-emulator-host", emulator.Firestore(t),
+			"--bigquery-emulator-host", rest, "--bigquery-storage-emulator-host", grpc)
 	})
 }
 
-func killInTheMiddle(t *testing.T, flags ...string) {
+func killInTheMiddle(t *testing.T, dir string, tables *sql.DB, flags ...string) {
 	t.Helper()
-	dir := t.TempDir()
 	traffic := testlog.Traffic(t)
 	s := startServer(t, dir, flags...)
 
@@ -228,7 +242,7 @@ func killInTheMiddle(t *testing.T, flags ...string) {
 	<-s.exited
 
 	s = startServer(t, dir, flags...)
-	stored := queryTables(t, dir, "SELECT message_id, 1 FROM raw UNION SELECT message_id, 1 FROM dead_letter")
+	stored := queryDB(t, tables, "SELECT message_id, 1 FROM raw UNION SELECT message_id, 1 FROM dead_letter")
 	acknowledged.Range(func(id, _ any) bool {
 		if stored[id.(string)] == 0 {
 			t.Errorf("message %s was acknowledged and is not stored", id)
@@ -259,7 +273,7 @@ func killInTheMiddle(t *testing.T, flags ...string) {
 	close(bodies)
 	wg.Wait()
 	flushURL(t, s)
-	if diff := cmp.Diff(testlog.TrafficWindows(t), queryTables(t, dir, "SELECT timestamp, page_views FROM windowed_traffic")); diff != "" {
+	if diff := cmp.Diff(testlog.TrafficWindows(t), queryDB(t, tables, "SELECT timestamp, page_views FROM windowed_traffic")); diff != "" {
 		t.Errorf("windows (-want +got):\n%s", diff)
 	}
 	if err := s.stop(t, syscall.SIGTERM); err != nil {

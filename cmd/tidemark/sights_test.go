@@ -34,8 +34,8 @@ var (
 var sights = []sight{
 	{"BACKEND", "rows go to BigQuery", [2]string{"local", "gcp"}, cloud, asked(`(/datasets/)`), [2]string{"", "/datasets/"}},
 	{"BACKEND", "an unwrapped push must have a message id", [2]string{"local", "gcp"}, cloud, answered("POST /push/raw", "no event"), [2]string{"200", "400"}},
-	{"COUNTERS", "counts go to Firestore", [2]string{"sqlite", "firestore"}, cloud, asked(`FIRESTORE1 .*(counter_shards)`), [2]string{"", "counter_shards"}},
-	{"COUNTERS", "batches wait where each write is billed", [2]string{"sqlite", "firestore"}, cloud, logged(`"COMMIT_INTERVAL":"(\w+)"`), [2]string{"1ms", "200ms"}},
+	{"BACKEND", "counts go to Firestore", [2]string{"local", "gcp"}, cloud, asked(`FIRESTORE1 .*(counter_shards)`), [2]string{"", "counter_shards"}},
+	{"BACKEND", "batches wait where each write is billed", [2]string{"local", "gcp"}, cloud, logged(`"COMMIT_INTERVAL":"(\w+)"`), [2]string{"1ms", "200ms"}},
 	{"PORT", "the port", [2]string{"PORT1", "PORT2"}, nil, logged(`"http://127.0.0.1:(\d+)"`), [2]string{"PORT1", "PORT2"}},
 	{"HOST", "the address that others may reach", [2]string{"", "0.0.0.0"}, nil, logged(`"address":"(.+):\d+"`), [2]string{"", "[::]"}},
 	{"DATA_DIR", "where the files are", [2]string{"DIR/one", "DIR/two"}, nil, found("*/warehouse.db"), [2]string{"DIR/one/warehouse.db", "DIR/two/warehouse.db"}},

@@ -80,6 +80,10 @@ func (s *Server) Start(t testing.TB) (rest, gRPC string) {
 	return strings.TrimPrefix(front.URL, "http://"), listener.Addr().String()
 }
 
+// DB returns the tables and views, for a test to query in SQLite's words. A bare name
+// is found in each dataset.
+func (s *Server) DB() *sql.DB { return s.db }
+
 // Queries returns the queries that were run so far, dry runs included.
 func (s *Server) Queries() []Query {
 	s.mu.Lock()
