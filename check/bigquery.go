@@ -82,7 +82,7 @@ func (c *checker) bigQuery(ctx context.Context) []Finding {
 // A bigQueryCheck runs the checks of one dataset.
 type bigQueryCheck struct {
 	*checker
-	tables   *bigquerytables.Tables
+	tables   *bigquerytables.Warehouse
 	project  permissions
 	emulated bool
 	stream   bool // rows are appended through a stream

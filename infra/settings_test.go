@@ -47,7 +47,7 @@ func (m *module) environmentItems(t *testing.T) []hclsyntax.ObjectConsItem {
 // notForCloudRun are the settings that no deployment sets.
 var notForCloudRun = []string{
 	"PORT", "HOST", // Cloud Run sets them
-	"DATA_DIR", // for BACKEND=local
+	"DATA_DIR",      // for BACKEND=local
 	"ALLOWED_HOSTS", // for AUTH=none
 	"FIRESTORE_EMULATOR_HOST", "PUBSUB_EMULATOR_HOST", "BIGQUERY_EMULATOR_HOST", "BIGQUERY_STORAGE_EMULATOR_HOST",
 }

@@ -18,7 +18,6 @@ import (
 	"github.com/tidemark-dev/tidemark/warehouse"
 	"github.com/tidemark-dev/tidemark/warehouse/bigquerytables"
 	"github.com/tidemark-dev/tidemark/warehouse/sqlitetables"
-	"github.com/tidemark-dev/tidemark/warehouse/streamhouse"
 	"github.com/tidemark-dev/tidemark/windowstore"
 	"github.com/tidemark-dev/tidemark/windowstore/firestorecounters"
 	"github.com/tidemark-dev/tidemark/windowstore/sharded"
@@ -243,17 +242,16 @@ func BigQueryConfig(s settings.Settings) bigquerytables.Config {
 func openBigQuery(ctx context.Context, s settings.Settings, queries queryOptions) (warehouse.Warehouse, error) {
 	config := BigQueryConfig(s)
 	config.QueryTimeout, config.Scanned = queries.timeout, queries.scanned
-	tables, err := bigquerytables.New(ctx, config)
+	w, err := bigquerytables.New(ctx, config)
 	if err != nil {
 		return nil, err
 	}
-	return bigQueryWarehouse{streamhouse.New(s.Layout(), tables, tables), tables, s.FlushTimeout}, nil
+	return bigQueryWarehouse{w, s.FlushTimeout}, nil
 }
 
-// bigQueryWarehouse is a warehouse that owns its connections and closes them.
+// bigQueryWarehouse is a warehouse whose errors name settings.
 type bigQueryWarehouse struct {
-	*streamhouse.Warehouse
-	tables       *bigquerytables.Tables
+	*bigquerytables.Warehouse
 	flushTimeout time.Duration
 }
 
@@ -266,9 +264,6 @@ func (w bigQueryWarehouse) CountRaw(ctx context.Context, starts []time.Time) ([]
 	}
 	return counts, err
 }
-
-// Close closes the connections.
-func (w bigQueryWarehouse) Close() error { return w.tables.Close() }
 
 // explainDir adds to an error of the data directory, or of a file in it, what to do: use
 // another directory, or get the permissions. (Even a reader needs write permission:

@@ -15,7 +15,6 @@ import (
 	"github.com/tidemark-dev/tidemark/internal/test/warehousetest"
 	"github.com/tidemark-dev/tidemark/warehouse"
 	"github.com/tidemark-dev/tidemark/warehouse/bigquerytables"
-	"github.com/tidemark-dev/tidemark/warehouse/streamhouse"
 )
 
 // request calls the REST API as another program does, and returns the answer.
@@ -84,7 +83,7 @@ func TestADatasetOfTheVersionBeforeGoesOn(t *testing.T) {
 			at.writtenBefore(t)
 			cfg := at.config(method)
 			tables := open(t, cfg)
-			w := streamhouse.New(cfg.Layout, tables, tables)
+			w := tables
 			start := time.Date(2026, 3, 14, 9, 26, 0, 0, time.UTC)
 			check := func(when string, views int64, counted int64) {
 				t.Helper()
@@ -144,7 +143,7 @@ func TestAViewOfALaterVersionStays(t *testing.T) {
 		at.request(t, "PATCH", "datasets/logs/tables/events", map[string]any{"description": later})
 		cfg := at.config(bigquerytables.StorageWrite)
 		tables := open(t, cfg)
-		w := streamhouse.New(cfg.Layout, tables, tables)
+		w := tables
 		start := time.Date(2026, 3, 14, 9, 26, 0, 0, time.UTC)
 		if err := w.AppendCounts(t.Context(), []warehouse.WindowCount{{Start: start, End: start.Add(time.Minute), PageViews: 2, Final: true, WrittenAt: start.Add(time.Hour)}}); err != nil {
 			t.Fatal(err)

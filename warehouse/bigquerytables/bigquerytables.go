@@ -40,7 +40,6 @@ import (
 	"google.golang.org/api/option"
 
 	"github.com/tidemark-dev/tidemark/warehouse"
-	"github.com/tidemark-dev/tidemark/warehouse/streamhouse"
 )
 
 // A Method is a way to append rows.
@@ -96,12 +95,12 @@ type Config struct {
 	Options []option.ClientOption // for the clients of both APIs
 }
 
-// Tables are the tables of one dataset. All methods may be called concurrently. All
-// methods obey their context.
-type Tables struct {
-	cfg      Config
-	client   *bigquery.Client
-	appender appender
+// A Warehouse is a [warehouse.Warehouse] in the tables of one dataset.
+type Warehouse struct {
+	Appender
+	cfg    Config
+	client *bigquery.Client
+	sender sender
 
 	making singleflight.Group
 	made   atomic.Int64 // how many times the tables were created
@@ -110,14 +109,11 @@ type Tables struct {
 	looks     looks       // what was seen of the tables
 }
 
-var (
-	_ streamhouse.Streams = (*Tables)(nil)
-	_ streamhouse.Queries = (*Tables)(nil)
-)
+var _ warehouse.Warehouse = (*Warehouse)(nil)
 
-// An appender appends rows by one of the methods. Each of its requests is applied
-// whole or not at all.
-type appender interface {
+// A sender sends rows by one of the methods. Each of its requests is applied whole or
+// not at all.
+type sender interface {
 	// requests divides rows of the table into requests.
 	requests(t warehouse.Table, rows []warehouse.Row) ([]request, error)
 	// send sends one request. Its error wraps errMissing, is an error of
@@ -126,9 +122,9 @@ type appender interface {
 	close() error
 }
 
-// New returns the tables of a dataset. It calls no service. It uses ctx only to
+// New returns the warehouse in a dataset. It calls no service. It uses ctx only to
 // create the clients.
-func New(ctx context.Context, cfg Config) (*Tables, error) {
+func New(ctx context.Context, cfg Config) (*Warehouse, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
@@ -138,12 +134,13 @@ func New(ctx context.Context, cfg Config) (*Tables, error) {
 		return nil, fmt.Errorf("create a BigQuery client for project %s: %w", cfg.Project, err)
 	}
 	client.Location = cfg.Location
-	b := &Tables{cfg: cfg, client: client}
+	b := &Warehouse{cfg: cfg, client: client}
+	b.Appender = NewAppender(cfg.Layout, b.append)
 	if cfg.Method == InsertAll {
-		b.appender = &inserter{dataset: client.Dataset(cfg.Dataset), layout: cfg.Layout}
+		b.sender = &inserter{dataset: client.Dataset(cfg.Dataset), layout: cfg.Layout}
 		return b, nil
 	}
-	if b.appender, err = newWriter(cfg); err != nil {
+	if b.sender, err = newWriter(cfg); err != nil {
 		return nil, errors.Join(err, client.Close())
 	}
 	return b, nil
@@ -187,17 +184,17 @@ func (c Config) restOptions() []option.ClientOption {
 
 // Close releases the connections. No other method may be called during or after
 // Close.
-func (b *Tables) Close() error {
-	return errors.Join(b.appender.close(), b.client.Close())
+func (b *Warehouse) Close() error {
+	return errors.Join(b.sender.close(), b.client.Close())
 }
 
-// Append implements [streamhouse.Streams]. Rows that do not fit one request are
+// append is the [AppendFunc] of the warehouse. Rows that do not fit one request are
 // appended in several requests, in order. If a request fails, the rows of the
 // requests before it are stored, even if the error is a [*warehouse.RefusedError].
-func (b *Tables) Append(ctx context.Context, table warehouse.Table, rows []warehouse.Row) error {
+func (b *Warehouse) append(ctx context.Context, table warehouse.Table, rows []warehouse.Row) error {
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.AppendTimeout)
 	defer cancel()
-	requests, err := b.appender.requests(table, rows)
+	requests, err := b.sender.requests(table, rows)
 	if err != nil {
 		return err
 	}
@@ -206,7 +203,7 @@ func (b *Tables) Append(ctx context.Context, table warehouse.Table, rows []wareh
 			if err := b.haveViews(ctx, table); err != nil {
 				return err
 			}
-			return b.appender.send(ctx, table, r)
+			return b.sender.send(ctx, table, r)
 		})
 		if err != nil {
 			return b.explain(ctx, table, r, err)
@@ -224,7 +221,7 @@ const (
 
 // withTables makes the call. If there is no table, withTables creates the tables and
 // then repeats the call until the tables are visible or ctx ends.
-func (b *Tables) withTables(ctx context.Context, call func() error) error {
+func (b *Warehouse) withTables(ctx context.Context, call func() error) error {
 	made := b.made.Load()
 	err := call()
 	if !errors.Is(err, errMissing) {
@@ -247,14 +244,14 @@ func (b *Tables) withTables(ctx context.Context, call func() error) error {
 // Make creates the dataset, tables and views that do not exist. Without Make, the
 // first call that needs them does so. If a table that exists does not fit the schema,
 // the error is a [*warehouse.TableError].
-func (b *Tables) Make(ctx context.Context) error {
+func (b *Warehouse) Make(ctx context.Context) error {
 	return b.makeOnce(ctx, b.made.Load())
 }
 
 // makeOnce creates the tables, unless another caller did so after made was read. If
 // several callers call makeOnce at the same time, one call serves them all. Since the
 // other callers wait for it, it does not use the context of one caller.
-func (b *Tables) makeOnce(ctx context.Context, made int64) error {
+func (b *Warehouse) makeOnce(ctx context.Context, made int64) error {
 	done := b.making.DoChan("", func() (any, error) {
 		if b.made.Load() != made {
 			return nil, nil

@@ -20,7 +20,6 @@ import (
 	"github.com/tidemark-dev/tidemark/internal/test/warehousetest"
 	"github.com/tidemark-dev/tidemark/warehouse"
 	"github.com/tidemark-dev/tidemark/warehouse/bigquerytables"
-	"github.com/tidemark-dev/tidemark/warehouse/streamhouse"
 )
 
 // A place is a BigQuery that only one test uses.
@@ -73,7 +72,7 @@ func TestConformance(t *testing.T) {
 						if err := tables.Make(t.Context()); err != nil {
 							t.Fatal(err)
 						}
-						return streamhouse.New(l, tables, tables), query(cfg)
+						return tables, query(cfg)
 					},
 				})
 			})
@@ -87,7 +86,7 @@ func TestWhatIsAppendedIsRead(t *testing.T) {
 		for _, method := range methods {
 			cfg := on(t).config(method)
 			tables := open(t, cfg)
-			w := streamhouse.New(cfg.Layout, tables, tables)
+			w := tables
 			now := time.Now().UTC().Truncate(time.Microsecond)
 			lat := 48.8566
 			raw := warehouse.RawRow{
@@ -180,7 +179,7 @@ func TestPruningIsExactAtItsBound(t *testing.T) {
 		cfg := on(t).config(bigquerytables.StorageWrite)
 		cfg.MaxAhead = time.Hour
 		tables := open(t, cfg)
-		w := streamhouse.New(cfg.Layout, tables, tables)
+		w := tables
 		start := time.Now().UTC().Truncate(time.Minute)
 		bound := start.Add(-time.Hour)
 		var rows []warehouse.RawRow
@@ -314,7 +313,7 @@ func emulated(t *testing.T, method bigquerytables.Method) bigquerytables.Config 
 	}
 }
 
-func open(t *testing.T, cfg bigquerytables.Config) *bigquerytables.Tables {
+func open(t *testing.T, cfg bigquerytables.Config) *bigquerytables.Warehouse {
 	t.Helper()
 	tables, err := bigquerytables.New(context.Background(), cfg)
 	if err != nil {
@@ -381,7 +380,7 @@ func TestTheColumnsOfAPipelineFileAreStoredAndRead(t *testing.T) {
 				}},
 			}
 			tables := open(t, cfg)
-			w := streamhouse.New(cfg.Layout, tables, tables)
+			w := tables
 			now := time.Now().UTC().Truncate(time.Microsecond)
 			start := now.Truncate(time.Minute)
 			row := func(id string, values ...any) warehouse.RawRow {

@@ -42,7 +42,7 @@ func (r *refusal) Unwrap() error { return r.err }
 
 // explain returns the error of a request as an error of [warehouse.Ingester]. After a
 // refusal it compares the table with the schema.
-func (b *Tables) explain(ctx context.Context, table warehouse.Table, r request, err error) error {
+func (b *Warehouse) explain(ctx context.Context, table warehouse.Table, r request, err error) error {
 	refused, ok := errors.AsType[*refusal](err)
 	if !ok {
 		return err
@@ -72,7 +72,7 @@ func (b *Tables) explain(ctx context.Context, table warehouse.Table, r request, 
 // schemaLag is for how long appends may use the columns that a table had before a
 // change: some minutes, according to
 // https://github.com/googleapis/java-bigquerystorage/issues/1465 and the
-// documentation of that client. [Tables.checkTable] sees each change at once:
+// documentation of that client. [Warehouse.checkTable] sees each change at once:
 // https://cloud.google.com/bigquery/docs/managing-table-schemas
 const schemaLag = 10 * time.Minute
 

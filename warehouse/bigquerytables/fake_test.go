@@ -65,7 +65,7 @@ type fake struct {
 
 // serve starts the fake and returns a warehouse on it. adjust may change the warehouse's
 // configuration.
-func serve(t *testing.T, f *fake, method bigquerytables.Method, adjust ...func(*bigquerytables.Config)) *bigquerytables.Tables {
+func serve(t *testing.T, f *fake, method bigquerytables.Method, adjust ...func(*bigquerytables.Config)) *bigquerytables.Warehouse {
 	t.Helper()
 	if f.tables == nil {
 		f.tables = map[string]map[string]any{}

@@ -52,7 +52,7 @@ func letterRows(l warehouse.DeadLetter) (rows []warehouse.Row) {
 }
 
 // appendEach appends the rows to the raw table as the service does for pushes.
-func appendEach(t *testing.T, tables *bigquerytables.Tables, rows []warehouse.Row) []error {
+func appendEach(t *testing.T, tables *bigquerytables.Warehouse, rows []warehouse.Row) []error {
 	t.Helper()
 	return warehouse.AppendEach(t.Context(), rows, func(ctx context.Context, rows []warehouse.Row) error {
 		return tables.Append(ctx, rawTable, rows)

@@ -29,7 +29,7 @@ const (
 	View      Kind = "view"
 )
 
-// An Object is what [Tables.Inspect] found of the dataset, or of a table or view in
+// An Object is what [Warehouse.Inspect] found of the dataset, or of a table or view in
 // the dataset.
 type Object struct {
 	Kind    Kind
@@ -46,7 +46,7 @@ type Object struct {
 
 // Inspect reads the definitions of the dataset, its tables and its views, and changes
 // nothing. The dataset is the first object, and the only one if it is missing.
-func (b *Tables) Inspect(ctx context.Context) []Object {
+func (b *Warehouse) Inspect(ctx context.Context) []Object {
 	dataset := b.inspectDataset(ctx)
 	if dataset.Missing {
 		return []Object{dataset}
@@ -65,7 +65,7 @@ func (b *Tables) Inspect(ctx context.Context) []Object {
 	return objects
 }
 
-func (b *Tables) inspectDataset(ctx context.Context) Object {
+func (b *Warehouse) inspectDataset(ctx context.Context) Object {
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.AppendTimeout)
 	defer cancel()
 	o := Object{Kind: Dataset, Name: b.cfg.Dataset, ID: b.id(b.cfg.Dataset)}
@@ -82,7 +82,7 @@ func (b *Tables) inspectDataset(ctx context.Context) Object {
 }
 
 // look returns the metadata of a table or view, or nil if there is none.
-func (b *Tables) look(ctx context.Context, o *Object) *bigquery.TableMetadata {
+func (b *Warehouse) look(ctx context.Context, o *Object) *bigquery.TableMetadata {
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.AppendTimeout)
 	defer cancel()
 	found, err := b.table(o.Name).Metadata(ctx, bigquery.WithMetadataView(bigquery.BasicMetadataView))
@@ -95,7 +95,7 @@ func (b *Tables) look(ctx context.Context, o *Object) *bigquery.TableMetadata {
 	return found
 }
 
-func (b *Tables) inspectTable(ctx context.Context, t warehouse.Table) Object {
+func (b *Warehouse) inspectTable(ctx context.Context, t warehouse.Table) Object {
 	o := Object{Kind: BaseTable, Name: t.Name, ID: b.tableID(t.Name)}
 	found := b.look(ctx, &o)
 	switch {
@@ -120,7 +120,7 @@ func (b *Tables) inspectTable(ctx context.Context, t warehouse.Table) Object {
 
 // differences returns how a table differs, other than in its columns, from the table
 // that makeTable creates.
-func (b *Tables) differences(t warehouse.Table, found *bigquery.TableMetadata) []Fault {
+func (b *Warehouse) differences(t warehouse.Table, found *bigquery.TableMetadata) []Fault {
 	var all []Fault
 	id := b.tableID(t.Name)
 	clustering := ""
@@ -148,7 +148,7 @@ func (b *Tables) differences(t warehouse.Table, found *bigquery.TableMetadata) [
 	return all
 }
 
-func (b *Tables) inspectView(ctx context.Context, v view) Object {
+func (b *Warehouse) inspectView(ctx context.Context, v view) Object {
 	o := Object{Kind: View, Name: v.name, ID: b.tableID(v.name)}
 	found := b.look(ctx, &o)
 	switch {
@@ -166,7 +166,7 @@ func (b *Tables) inspectView(ctx context.Context, v view) Object {
 	return o
 }
 
-func (b *Tables) viewStatement(create string, v view) string {
+func (b *Warehouse) viewStatement(create string, v view) string {
 	return create + " `" + b.tableID(v.name) + "`\nOPTIONS (description = " + strconv.Quote(v.description) + ")\nAS " + v.query + ";"
 }
 
@@ -178,7 +178,7 @@ func TablePermissions() []string {
 
 // Lacking returns the permissions on the table that the service needs and that the
 // caller does not have. If the table does not exist, Lacking returns all of them.
-func (b *Tables) Lacking(ctx context.Context, table string) ([]string, error) {
+func (b *Warehouse) Lacking(ctx context.Context, table string) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.AppendTimeout)
 	defer cancel()
 	has, err := b.table(table).IAM().TestPermissions(ctx, TablePermissions())
@@ -197,8 +197,8 @@ func (b *Tables) Lacking(ctx context.Context, table string) ([]string, error) {
 // OpenStream opens the stream by which rows are appended to an existing table, and
 // appends nothing. The method [InsertAll] has no stream; for it OpenStream returns
 // nil.
-func (b *Tables) OpenStream(ctx context.Context, table string) error {
-	w, ok := b.appender.(*writer)
+func (b *Warehouse) OpenStream(ctx context.Context, table string) error {
+	w, ok := b.sender.(*writer)
 	if !ok {
 		return nil
 	}

@@ -16,7 +16,6 @@ import (
 	"github.com/tidemark-dev/tidemark/internal/test/warehousetest"
 	"github.com/tidemark-dev/tidemark/warehouse"
 	"github.com/tidemark-dev/tidemark/warehouse/bigquerytables"
-	"github.com/tidemark-dev/tidemark/warehouse/streamhouse"
 )
 
 // These are the queries of the lab "Streaming Analytics": the traffic of each minute, and
@@ -47,7 +46,7 @@ func labTables(t *testing.T) bigquerytables.Config {
 	t.Helper()
 	cfg := emulated(t, bigquerytables.StorageWrite)
 	tables := open(t, cfg)
-	w := streamhouse.New(cfg.Layout, tables, tables)
+	w := tables
 	var rows []warehouse.RawRow
 	for i, lag := range []time.Duration{250 * time.Millisecond, 2500 * time.Millisecond} {
 		at := labStart.Add(time.Duration(i) * time.Minute)

@@ -22,7 +22,7 @@ const maxStarts = 20_000
 
 // CountRaw implements [warehouse.Aggregate]. Every 20,000 windows need a query, which
 // reads its own snapshot.
-func (b *Tables) CountRaw(ctx context.Context, starts []time.Time) ([]int64, error) {
+func (b *Warehouse) CountRaw(ctx context.Context, starts []time.Time) ([]int64, error) {
 	var counts []int64
 	for chunk := range slices.Chunk(starts, maxStarts) {
 		n, err := b.countRaw(ctx, chunk)
@@ -34,7 +34,7 @@ func (b *Tables) CountRaw(ctx context.Context, starts []time.Time) ([]int64, err
 	return counts, nil
 }
 
-func (b *Tables) countRaw(ctx context.Context, starts []time.Time) ([]int64, error) {
+func (b *Warehouse) countRaw(ctx context.Context, starts []time.Time) ([]int64, error) {
 	w := where{}
 	w.add("NOT is_late")
 	w.add("window_start IN UNNEST(@starts)", param("starts", starts))
@@ -67,7 +67,7 @@ GROUP BY window_start`, w.parameters)
 }
 
 // Audit implements [warehouse.Comparer].
-func (b *Tables) Audit(ctx context.Context, from, to time.Time, limit int) ([]warehouse.Discrepancy, error) {
+func (b *Warehouse) Audit(ctx context.Context, from, to time.Time, limit int) ([]warehouse.Discrepancy, error) {
 	found, err := b.discrepancies(ctx, from, to, limit)
 	if err != nil {
 		return nil, fmt.Errorf("compare %s with %s from %s to %s: %w", b.tableID(b.cfg.Layout.AggLog()),
@@ -80,7 +80,7 @@ func (b *Tables) Audit(ctx context.Context, from, to time.Time, limit int) ([]wa
 // free. BigQuery prunes by clusters only while it reads. So the audit reads no more
 // than the dry run says, and often less:
 // https://cloud.google.com/bigquery/docs/best-practices-costs
-func (b *Tables) AuditBytes(ctx context.Context, from, to time.Time) (int64, error) {
+func (b *Warehouse) AuditBytes(ctx context.Context, from, to time.Time) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.QueryTimeout)
 	defer cancel()
 	sql, parameters := b.auditQuery(from, to, 1)
@@ -109,7 +109,7 @@ func bytesProcessed(status *bigquery.JobStatus) int64 {
 
 // auditQuery returns the query of Audit. Of the raw rows it reads only the partitions
 // that can hold rows of the windows.
-func (b *Tables) auditQuery(from, to time.Time, limit int) (sql string, parameters []bigquery.QueryParameter) {
+func (b *Warehouse) auditQuery(from, to time.Time, limit int) (sql string, parameters []bigquery.QueryParameter) {
 	raw, log := where{}, where{}
 	raw.add("NOT is_late")
 	raw.addRange("window_start", from, to)
@@ -132,7 +132,7 @@ ORDER BY published > stored, start
 LIMIT @limit`, append(raw.parameters, param("limit", limit))
 }
 
-func (b *Tables) discrepancies(ctx context.Context, from, to time.Time, limit int) ([]warehouse.Discrepancy, error) {
+func (b *Warehouse) discrepancies(ctx context.Context, from, to time.Time, limit int) ([]warehouse.Discrepancy, error) {
 	sql, parameters := b.auditQuery(from, to, limit)
 	rows, err := b.query(ctx, "audit", sql, parameters)
 	if err != nil {
@@ -156,7 +156,7 @@ func (b *Tables) discrepancies(ctx context.Context, from, to time.Time, limit in
 
 // query runs a query to its end and returns its rows. All rows come from one
 // snapshot, and do not change however long reading takes.
-func (b *Tables) query(ctx context.Context, name, sql string, parameters []bigquery.QueryParameter) (rows *bigquery.RowIterator, err error) {
+func (b *Warehouse) query(ctx context.Context, name, sql string, parameters []bigquery.QueryParameter) (rows *bigquery.RowIterator, err error) {
 	err = b.withTables(ctx, func() error {
 		rows, err = b.run(ctx, name, sql, parameters)
 		return restError(err)
@@ -164,7 +164,7 @@ func (b *Tables) query(ctx context.Context, name, sql string, parameters []bigqu
 	return rows, err
 }
 
-func (b *Tables) run(ctx context.Context, name, sql string, parameters []bigquery.QueryParameter) (*bigquery.RowIterator, error) {
+func (b *Warehouse) run(ctx context.Context, name, sql string, parameters []bigquery.QueryParameter) (*bigquery.RowIterator, error) {
 	running, cancel := context.WithTimeout(ctx, b.cfg.QueryTimeout)
 	defer cancel()
 	deadline, _ := running.Deadline()

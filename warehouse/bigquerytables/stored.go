@@ -25,7 +25,7 @@ func storedIn(column string, from, to time.Time) where {
 
 // RawRows implements [warehouse.Archive] by one query, which reads the partitions of
 // the range.
-func (b *Tables) RawRows(ctx context.Context, from, to time.Time) iter.Seq2[warehouse.RawRow, error] {
+func (b *Warehouse) RawRows(ctx context.Context, from, to time.Time) iter.Seq2[warehouse.RawRow, error] {
 	return func(yield func(warehouse.RawRow, error) bool) {
 		w := storedIn(warehouse.ProcessingTimestamp, from, to)
 		table := warehouse.RawTable(b.cfg.Layout)
@@ -45,7 +45,7 @@ ORDER BY window_start, event_id`
 
 // each calls use for every row of a query's result, until use returns false or an
 // error.
-func (b *Tables) each(ctx context.Context, name, sql string, parameters []bigquery.QueryParameter, use func(*row) (bool, error)) error {
+func (b *Warehouse) each(ctx context.Context, name, sql string, parameters []bigquery.QueryParameter, use func(*row) (bool, error)) error {
 	rows, err := b.query(ctx, name, sql, parameters)
 	if err != nil {
 		return err
@@ -79,7 +79,7 @@ func item[T any](t warehouse.TableOf[T], values []bigquery.Value) (T, error) {
 // DeadLetters implements [warehouse.Archive] by one query, which reads the partitions
 // of the range. It leaves out a delivery that lacks a part: such a delivery was never
 // acknowledged.
-func (b *Tables) DeadLetters(ctx context.Context, from, to time.Time) iter.Seq2[warehouse.DeadLetter, error] {
+func (b *Warehouse) DeadLetters(ctx context.Context, from, to time.Time) iter.Seq2[warehouse.DeadLetter, error] {
 	return func(yield func(warehouse.DeadLetter, error) bool) {
 		w := storedIn("received_at", from, to)
 		table := warehouse.DeadLetterTable(b.cfg.Layout)
@@ -105,7 +105,7 @@ func (b *Tables) DeadLetters(ctx context.Context, from, to time.Time) iter.Seq2[
 // lettersQuery returns the query for the first complete delivery of each message,
 // part by part. After a repeated append, the parts of one delivery may be stored
 // twice.
-func (b *Tables) lettersQuery(w where) string {
+func (b *Warehouse) lettersQuery(w where) string {
 	columns := columnList(warehouse.DeadLetterTable(b.cfg.Layout).Table)
 	return `SELECT ` + columns + `
 FROM (

@@ -16,7 +16,7 @@ import (
 
 // makeAll creates the dataset, tables and views that do not exist, and checks the
 // tables that exist.
-func (b *Tables) makeAll(ctx context.Context) error {
+func (b *Warehouse) makeAll(ctx context.Context) error {
 	if err := b.makeDataset(ctx); err != nil {
 		return err
 	}
@@ -28,7 +28,7 @@ func (b *Tables) makeAll(ctx context.Context) error {
 	return b.makeViews(ctx)
 }
 
-func (b *Tables) makeViews(ctx context.Context) error {
+func (b *Warehouse) makeViews(ctx context.Context) error {
 	for _, v := range b.views() {
 		if err := b.makeView(ctx, v); err != nil {
 			return err
@@ -42,7 +42,7 @@ func (b *Tables) makeViews(ctx context.Context) error {
 // created the tables, and no other append would notice. haveViews acts only on the
 // first rows that a process appends to the log of the aggregate. So no push waits for
 // it, and a published count can be read.
-func (b *Tables) haveViews(ctx context.Context, table warehouse.Table) error {
+func (b *Warehouse) haveViews(ctx context.Context, table warehouse.Table) error {
 	if table.Name != b.cfg.Layout.AggLog() || b.viewsSeen.Load() {
 		return nil
 	}
@@ -51,7 +51,7 @@ func (b *Tables) haveViews(ctx context.Context, table warehouse.Table) error {
 
 // makeDataset creates the dataset if it does not exist. It first looks whether the
 // dataset exists, since a service account may be allowed to look but not to create.
-func (b *Tables) makeDataset(ctx context.Context) error {
+func (b *Warehouse) makeDataset(ctx context.Context) error {
 	err := b.checkDataset(ctx)
 	if !isNotFound(err) {
 		return err
@@ -69,7 +69,7 @@ func (b *Tables) makeDataset(ctx context.Context) error {
 // checkDataset returns a [*warehouse.TableError] if the dataset is not in the
 // location in which queries run. It returns another error if the dataset cannot be
 // read.
-func (b *Tables) checkDataset(ctx context.Context) error {
+func (b *Warehouse) checkDataset(ctx context.Context) error {
 	found, err := b.client.Dataset(b.cfg.Dataset).Metadata(ctx)
 	if err != nil {
 		return fmt.Errorf("look at dataset %s: %w", b.id(b.cfg.Dataset), err)
@@ -77,7 +77,7 @@ func (b *Tables) checkDataset(ctx context.Context) error {
 	return faultsError(b.id(b.cfg.Dataset), b.datasetFaults(found))
 }
 
-func (b *Tables) makeTable(ctx context.Context, t warehouse.Table) error {
+func (b *Warehouse) makeTable(ctx context.Context, t warehouse.Table) error {
 	err := b.checkTable(ctx, t)
 	if !isNotFound(err) {
 		return err
@@ -94,7 +94,7 @@ func (b *Tables) makeTable(ctx context.Context, t warehouse.Table) error {
 
 // checkTable returns a [*warehouse.TableError] if the table does not fit the schema.
 // It returns another error if the definition of the table cannot be read.
-func (b *Tables) checkTable(ctx context.Context, t warehouse.Table) error {
+func (b *Warehouse) checkTable(ctx context.Context, t warehouse.Table) error {
 	found, err := b.table(t.Name).Metadata(ctx, bigquery.WithMetadataView(bigquery.BasicMetadataView))
 	if err != nil {
 		return fmt.Errorf("look at table %s: %w", b.tableID(t.Name), err)
@@ -119,7 +119,7 @@ func faultsError(id string, faults []Fault) error {
 
 // datasetFaults returns what keeps queries from finding the dataset. Queries run in
 // BIGQUERY_LOCATION and see no dataset in another location.
-func (b *Tables) datasetFaults(found *bigquery.DatasetMetadata) []Fault {
+func (b *Warehouse) datasetFaults(found *bigquery.DatasetMetadata) []Fault {
 	if strings.EqualFold(found.Location, b.cfg.Location) {
 		return nil
 	}
@@ -131,7 +131,7 @@ func (b *Tables) datasetFaults(found *bigquery.DatasetMetadata) []Fault {
 
 // viewFaults returns a fault if something other than a view has the view's name.
 // Users would read such a table, and nobody would write to it.
-func (b *Tables) viewFaults(v view, found *bigquery.TableMetadata) []Fault {
+func (b *Warehouse) viewFaults(v view, found *bigquery.TableMetadata) []Fault {
 	if found.Type == "" || found.Type == bigquery.ViewTable {
 		return nil
 	}
@@ -143,7 +143,7 @@ func (b *Tables) viewFaults(v view, found *bigquery.TableMetadata) []Fault {
 
 // faults returns what keeps rows of t out of a table with the schema found. A column
 // that the owner added is no fault, unless the column must have a value.
-func (b *Tables) faults(t warehouse.Table, found bigquery.Schema) []Fault {
+func (b *Warehouse) faults(t warehouse.Table, found bigquery.Schema) []Fault {
 	columns := map[string]*bigquery.FieldSchema{}
 	for _, field := range found {
 		columns[strings.ToLower(field.Name)] = field // BigQuery ignores the case of names
@@ -221,7 +221,7 @@ func ddlType(t warehouse.Type) string {
 // tableMetadata returns the definition with which a table is created. Its columns are
 // NULLABLE, as the lab's are, although Tidemark leaves a column empty only if it
 // must. BigQuery adds no REQUIRED column to an existing table. If new tables had
-// REQUIRED columns, a table that was repaired as [Tables.faults] says would never be
+// REQUIRED columns, a table that was repaired as [Warehouse.faults] says would never be
 // like a new table.
 func tableMetadata(t warehouse.Table) *bigquery.TableMetadata {
 	m := &bigquery.TableMetadata{Description: t.Description, Schema: schemaOf(t).Relax()}
@@ -274,7 +274,7 @@ func (v view) differs(found *bigquery.TableMetadata) bool {
 
 // makeView creates the view, or replaces a stale view. If the service account may not
 // replace the view, makeView leaves it unchanged, and tidemark check reports it.
-func (b *Tables) makeView(ctx context.Context, v view) error {
+func (b *Warehouse) makeView(ctx context.Context, v view) error {
 	table := b.table(v.name)
 	found, err := table.Metadata(ctx, bigquery.WithMetadataView(bigquery.BasicMetadataView))
 	switch {
@@ -294,7 +294,7 @@ func (b *Tables) makeView(ctx context.Context, v view) error {
 	return nil
 }
 
-func (b *Tables) views() []view {
+func (b *Warehouse) views() []view {
 	l := b.cfg.Layout
 	count := quote(l.Count)
 	return []view{
@@ -342,14 +342,14 @@ func columnList(t warehouse.Table) string {
 	return strings.Join(names, ", ")
 }
 
-func (b *Tables) table(name string) *bigquery.Table {
+func (b *Warehouse) table(name string) *bigquery.Table {
 	return b.client.Dataset(b.cfg.Dataset).Table(name)
 }
 
 // id returns a name in the project in the notation of GoogleSQL.
-func (b *Tables) id(name string) string { return b.cfg.Project + "." + name }
+func (b *Warehouse) id(name string) string { return b.cfg.Project + "." + name }
 
-func (b *Tables) tableID(name string) string { return b.id(b.cfg.Dataset + "." + name) }
+func (b *Warehouse) tableID(name string) string { return b.id(b.cfg.Dataset + "." + name) }
 
 // from returns the table's name quoted for a statement.
-func (b *Tables) from(table string) string { return "`" + b.tableID(table) + "`" }
+func (b *Warehouse) from(table string) string { return "`" + b.tableID(table) + "`" }

@@ -24,17 +24,17 @@
 //
 // The counters are documents ([sharded.Documents], modelled by package memdocs): merges,
 // atomic commits, preconditions on update times, queries that read one snapshot, expiry.
-// The tables are append streams and queries ([streamhouse.Streams] and
-// [streamhouse.Queries], modelled in this package). An append is applied whole or not at
+// The tables take appends ([bigquerytables.AppendFunc], modelled in this package) and
+// answer queries. An append is applied whole or not at
 // all. A row may be refused for its own value, and the refusal may or may not name the
 // row. A table may lack a column, or have a column that is too short for some rows, and
 // may be repaired at any moment. Every call may be slow, fail before or after it is
 // applied, never be answered, or be applied after its caller has given up or died.
 //
 // So the simulation covers an implementation for a cloud service if the implementation
-// calls the service only through these interfaces. For Firestore that is an
-// implementation of Documents, which package sharded uses. For BigQuery it is an
-// implementation of Streams and Queries, which package streamhouse uses. If such an
+// calls the service only in these ways. For Firestore that is an implementation of
+// Documents, which package sharded uses. For BigQuery it is an AppendFunc, which
+// [bigquerytables.Appender] uses, and the queries of a warehouse. If such an
 // implementation retries a call by itself, then the simulation's model of this is a call
 // that is slow.
 //

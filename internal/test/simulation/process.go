@@ -15,7 +15,7 @@ import (
 	"github.com/tidemark-dev/tidemark/ingest"
 	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 	"github.com/tidemark-dev/tidemark/warehouse"
-	"github.com/tidemark-dev/tidemark/warehouse/streamhouse"
+	"github.com/tidemark-dev/tidemark/warehouse/bigquerytables"
 	"github.com/tidemark-dev/tidemark/window"
 	"github.com/tidemark-dev/tidemark/windowstore"
 	"github.com/tidemark-dev/tidemark/windowstore/sharded"
@@ -112,7 +112,8 @@ func (w *world) start() {
 		counters = w.hooks.store(counters, documents)
 	}
 	tables := faultyTables{w: w, p: p}
-	var house warehouse.Warehouse = streamhouse.New(w.tables.names, tables, tables)
+	tables.Appender = bigquerytables.NewAppender(w.tables.names, tables.append)
+	var house warehouse.Warehouse = tables
 	if w.hooks.warehouse != nil {
 		house = w.hooks.warehouse(house, counters, ids.String())
 	}

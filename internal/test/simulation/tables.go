@@ -10,6 +10,7 @@ import (
 
 	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 	"github.com/tidemark-dev/tidemark/warehouse"
+	"github.com/tidemark-dev/tidemark/warehouse/bigquerytables"
 )
 
 // tables is the model of the warehouse: the rows in the order in which they were
@@ -160,14 +161,17 @@ func (t *tables) audit(from, to time.Time, limit int) []warehouse.Discrepancy {
 // faultyTables is how a process sees the warehouse: each use is a call, and the scheduler
 // decides what becomes of it.
 type faultyTables struct {
+	bigquerytables.Appender
 	warehouse.Archive // not set: the simulation sends no stored messages again
 	w                 *world
 	p                 *process
 }
 
-// Append looks at the table after a refusal, as [warehouse.Ingester] demands. The table
+func (f faultyTables) Close() error { return nil }
+
+// append looks at the table after a refusal, as [warehouse.Ingester] demands. The table
 // may change between the refusal and the look.
-func (f faultyTables) Append(ctx context.Context, table warehouse.Table, rows []warehouse.Row) error {
+func (f faultyTables) append(ctx context.Context, table warehouse.Table, rows []warehouse.Row) error {
 	rows = slices.Clone(rows)
 	err := f.w.call(ctx, f.p, "append "+table.Name, describeRows(table, rows), func() error {
 		return f.w.tables.append(table.Name, rows)

@@ -1,4 +1,4 @@
-package streamhouse_test
+package bigquerytables_test
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 	"github.com/tidemark-dev/tidemark/event"
 	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 	"github.com/tidemark-dev/tidemark/warehouse"
-	"github.com/tidemark-dev/tidemark/warehouse/streamhouse"
+	"github.com/tidemark-dev/tidemark/warehouse/bigquerytables"
 )
 
 // streams keeps the rows of the last append, and fails it with err.
@@ -23,7 +23,7 @@ type streams struct {
 	err   error
 }
 
-func (s *streams) Append(_ context.Context, table warehouse.Table, rows []warehouse.Row) error {
+func (s *streams) append(_ context.Context, table warehouse.Table, rows []warehouse.Row) error {
 	s.table, s.rows = table.Name, rows
 	return s.err
 }
@@ -57,7 +57,7 @@ func TestARefusalOfPartsNamesTheirLetters(t *testing.T) {
 			refusal.Rows[i] = errors.New("bad value")
 		}
 		s := &streams{err: refusal}
-		err := streamhouse.New(accesslog.Layout(), s, nil).AppendDeadLetters(t.Context(), letters)
+		err := bigquerytables.NewAppender(accesslog.Layout(), s.append).AppendDeadLetters(t.Context(), letters)
 		got, ok := errors.AsType[*warehouse.RefusedError](err)
 		if !ok || len(s.rows) != 8 {
 			t.Fatalf("%d rows appended: %v, want 8 and a RefusedError", len(s.rows), err)
@@ -87,22 +87,22 @@ func TestAppendsGoToTheirTables(t *testing.T) {
 	l := accesslog.Layout()
 	letter := warehouse.LetterPart{DeadLetter: dead, Part: 1, Parts: 1}
 	for table, tc := range map[string]struct {
-		append func(*streamhouse.Warehouse) error
+		append func(bigquerytables.Appender) error
 		rows   []warehouse.Row
 	}{
-		"raw": {func(w *streamhouse.Warehouse) error {
-			return w.AppendRaw(t.Context(), []warehouse.RawRow{raw})
+		"raw": {func(a bigquerytables.Appender) error {
+			return a.AppendRaw(t.Context(), []warehouse.RawRow{raw})
 		}, []warehouse.Row{warehouse.RawTable(l).Row(&raw)}},
-		"windowed_traffic_log": {func(w *streamhouse.Warehouse) error {
-			return w.AppendCounts(t.Context(), []warehouse.WindowCount{count})
+		"windowed_traffic_log": {func(a bigquerytables.Appender) error {
+			return a.AppendCounts(t.Context(), []warehouse.WindowCount{count})
 		}, []warehouse.Row{warehouse.AggLogTable(l).Row(&count)}},
-		"dead_letter": {func(w *streamhouse.Warehouse) error {
-			return w.AppendDeadLetters(t.Context(), []warehouse.DeadLetter{dead})
+		"dead_letter": {func(a bigquerytables.Appender) error {
+			return a.AppendDeadLetters(t.Context(), []warehouse.DeadLetter{dead})
 		}, []warehouse.Row{warehouse.DeadLetterTable(l).Row(&letter)}},
 	} {
 		for _, fails := range []error{nil, &warehouse.TableError{Table: table, Err: errors.New("no column ip")}} {
 			s := &streams{err: fails}
-			err := tc.append(streamhouse.New(accesslog.Layout(), s, nil))
+			err := tc.append(bigquerytables.NewAppender(accesslog.Layout(), s.append))
 			if diff := cmp.Diff(tc.rows, s.rows); s.table != table || diff != "" {
 				t.Errorf("%s: appended to %s (-want +got):\n%s", table, s.table, diff)
 			}
