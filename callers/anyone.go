@@ -20,7 +20,8 @@ import (
 // for a request that reads, the name in Host. Programs that push or flush may use any
 // name, since they send no Origin.
 type Anyone struct {
-	Hosts []string // the names of this server, besides localhost and IP addresses
+	// Hosts are host names that mean this server. IP addresses and localhost always do.
+	Hosts []string
 }
 
 // Check returns no account. The error is a [*ForeignPageError].

@@ -22,9 +22,9 @@ type permissions struct {
 // The permissions to look for on the project. The first two can be granted on a project,
 // but not on a dataset or a table.
 const (
-	runJobs      = "bigquery.jobs.create"
-	makeDatasets = "bigquery.datasets.create"
-	makeTables   = "bigquery.tables.create"
+	runJobs        = "bigquery.jobs.create"
+	createDatasets = "bigquery.datasets.create"
+	createTables   = "bigquery.tables.create"
 )
 
 // onProject asks which of these permissions the account has on the project. The account
@@ -41,7 +41,7 @@ func (c *checker) onProject(ctx context.Context) permissions {
 		return permissions{err: err}
 	}
 	answer, err := service.Projects.TestIamPermissions(c.settings.Project, &cloudresourcemanager.TestIamPermissionsRequest{
-		Permissions: []string{runJobs, makeDatasets, makeTables},
+		Permissions: []string{runJobs, createDatasets, createTables},
 	}).Context(ctx).Do()
 	if err != nil {
 		return permissions{err: err}
@@ -134,41 +134,41 @@ func (c *bigQueryCheck) missingDataset(o bigquerytables.Object) Finding {
 	s := c.settings
 	do := []string{"bq --project_id=" + s.Project + " --location=" + s.BigQueryLocation + " mk --dataset " + s.Dataset}
 	switch {
-	case c.emulated, c.project.may[makeDatasets]:
-		return ok("%s: will be made by the first push, in %s, with its tables and views", title(o), s.BigQueryLocation)
+	case c.emulated, c.project.may[createDatasets]:
+		return ok("%s: will be created by the first push, in %s, with its tables and views", title(o), s.BigQueryLocation)
 	case c.project.err != nil:
-		return warning(do, "%s: it does not exist, and whether %s may make it is not known", title(o), c.account)
+		return warning(do, "%s: it does not exist, and whether %s may create it is not known", title(o), c.account)
 	}
-	return problem(append(do, "or: "+c.grantOnProject("roles/bigquery.user")), "%s: it does not exist, and %s may not make it (%s)", title(o), c.account, makeDatasets)
+	return problem(append(do, "or: "+c.grantOnProject("roles/bigquery.user")), "%s: it does not exist, and %s may not create it (%s)", title(o), c.account, createDatasets)
 }
 
 // missing returns the finding for a table or view that does not exist. The first push or
 // flush that needs a table creates all tables and views. If the views are still missing
 // later, the flush that publishes counts creates them.
 func (c *bigQueryCheck) missing(o bigquerytables.Object) Finding {
-	if c.emulated || c.project.may[makeTables] {
-		return ok("%s: will be made by the first push or flush that needs it", title(o))
+	if c.emulated || c.project.may[createTables] {
+		return ok("%s: will be created by the first push or flush that needs it", title(o))
 	}
 	// The project's permissions do not show a grant on the dataset.
 	return warning([]string{"GRANT `roles/bigquery.dataEditor` ON SCHEMA `" + c.settings.Project + "." + c.settings.Dataset + "` TO \"" + c.account.grantee() + "\"; -- if there is no such grant"},
-		"%s: it does not exist; the first push or flush that needs it makes it, if %s may make tables in the dataset, which is not known (%s)", title(o), c.account, makeTables)
+		"%s: it does not exist; the first push or flush that needs it creates it, if %s may create tables in the dataset, which is not known (%s)", title(o), c.account, createTables)
 }
 
 // object checks a dataset, table or view that exists.
 func (c *bigQueryCheck) object(ctx context.Context, o bigquerytables.Object) []Finding {
 	var findings []Finding
 	for _, f := range o.Faults {
-		findings = append(findings, problem(f.Mend, "%s: %s", title(o), f.What))
+		findings = append(findings, problem(f.Fix, "%s: %s", title(o), f.What))
 	}
 	if o.Kind == bigquerytables.BaseTable && len(o.Faults) > 0 {
 		last := &findings[len(findings)-1]
 		last.Do = append(slices.Clone(last.Do), "-- or, where the table is another program's, leave it alone and choose another DATASET")
 	}
 	for _, f := range o.Differences {
-		findings = append(findings, warning(f.Mend, "%s: %s", title(o), f.What))
+		findings = append(findings, warning(f.Fix, "%s: %s", title(o), f.What))
 	}
 	if findings == nil {
-		findings = append(findings, ok("%s: as this version makes it", title(o)))
+		findings = append(findings, ok("%s: as this version creates it", title(o)))
 	}
 	if o.Kind != bigquerytables.BaseTable {
 		return findings

@@ -140,16 +140,16 @@ func (c *checker) newDirectory() Finding {
 	if err := tryToWrite(parent); err != nil {
 		return problem(chooseDir, "data directory %s does not exist and cannot be created: %v", dir, err)
 	}
-	return ok("data directory %s: will be made by the first start", dir)
+	return ok("data directory %s: will be created by the first start", dir)
 }
 
 // tryToWrite creates a directory in dir and removes it again.
 func tryToWrite(dir string) error {
-	made, err := os.MkdirTemp(dir, ".tidemark-check-")
+	probe, err := os.MkdirTemp(dir, ".tidemark-check-")
 	if err != nil {
 		return err
 	}
-	return os.Remove(made)
+	return os.Remove(probe)
 }
 
 // lock reports whether a server uses the data directory. To find out, it takes the lock
@@ -184,7 +184,7 @@ func (c *checker) counterFile(ctx context.Context) Finding {
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return ok("counters %s: will be made by the first start", path)
+		return ok("counters %s: will be created by the first start", path)
 	case err != nil:
 		return c.fileProblem(path, err)
 	case !recorded && len(others) > 0:
@@ -210,14 +210,14 @@ func (c *checker) tableFile(ctx context.Context) []Finding {
 	path := service.TablesPath(c.settings)
 	found, err := sqlitetables.Inspect(ctx, service.SQLiteTables(c.settings))
 	if errors.Is(err, fs.ErrNotExist) {
-		return []Finding{ok("tables %s: will be made by the first start", path)}
+		return []Finding{ok("tables %s: will be created by the first start", path)}
 	}
 	if err != nil {
 		return []Finding{c.fileProblem(path, err)}
 	}
 	var findings []Finding
 	add := func(level Level, f sqlitetables.Fault) {
-		do := []string{"sqlite3 " + shellQuote(path) + " " + shellQuote(f.Mend)}
+		do := []string{"sqlite3 " + shellQuote(path) + " " + shellQuote(f.Fix)}
 		// One statement may fix several faults.
 		if last := len(findings) - 1; last >= 0 && slices.Equal(findings[last].Do, do) {
 			findings[last].What += "; " + f.What
@@ -232,10 +232,10 @@ func (c *checker) tableFile(ctx context.Context) []Finding {
 		add(Warning, f)
 	}
 	if len(found.Missing) > 0 {
-		findings = append(findings, ok("tables %s: %s will be made by the next start", path, strings.Join(found.Missing, ", ")))
+		findings = append(findings, ok("tables %s: %s will be created by the next start", path, strings.Join(found.Missing, ", ")))
 	}
 	if findings == nil {
-		findings = append(findings, ok("tables %s: as this version makes them", path))
+		findings = append(findings, ok("tables %s: as this version creates them", path))
 	}
 	return findings
 }

@@ -129,7 +129,7 @@ func TestCheckOnOneMachine(t *testing.T) {
 	if warnings, problems := levels(findings); len(findings) != 4 || warnings+problems > 0 {
 		t.Errorf("before the first start:\n%s", listing(findings))
 	}
-	wantFinding(t, findings, OK, "data directory "+dir+": will be made", "")
+	wantFinding(t, findings, OK, "data directory "+dir+": will be created", "")
 
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
@@ -140,7 +140,7 @@ func TestCheckOnOneMachine(t *testing.T) {
 		t.Errorf("after the first start:\n%s", listing(findings))
 	}
 	wantFinding(t, findings, OK, `pipeline "minute-traffic" is on record with these settings`, "")
-	wantFinding(t, findings, OK, "warehouse.db: as this version makes them", "")
+	wantFinding(t, findings, OK, "warehouse.db: as this version creates them", "")
 	wantFinding(t, findings, OK, "no server has ever had it", "")
 
 	unlock, err := service.Lock(settingsOf(t, environment))
@@ -160,7 +160,7 @@ func TestCheckOnOneMachine(t *testing.T) {
 	if warnings, problems := levels(findings); warnings+problems > 0 {
 		t.Errorf("another pipeline:\n%s", listing(findings))
 	}
-	wantFinding(t, findings, OK, "other_raw, other_log, other_raw_events, other will be made", "")
+	wantFinding(t, findings, OK, "other_raw, other_log, other_raw_events, other will be created", "")
 }
 
 func TestCheckFindsProblemsOnOneMachine(t *testing.T) {

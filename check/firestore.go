@@ -58,7 +58,7 @@ func (c *checker) database(ctx context.Context, admin *firestorecounters.Admin) 
 		return c.failed(c.databaseTitle(), err), state, disabledService(err) == ""
 	case !state.Native:
 		return problem([]string{
-			c.makeDatabase("tidemark"),
+			c.createDatabase("tidemark"),
 			"FIRESTORE_DATABASE=tidemark",
 		}, "%s: it is in Datastore mode, want native mode", c.databaseTitle()), state, false
 	}
@@ -66,10 +66,10 @@ func (c *checker) database(ctx context.Context, admin *firestorecounters.Admin) 
 }
 
 func (c *checker) missingDatabase() Finding {
-	return problem([]string{c.makeDatabase(c.settings.FirestoreDatabase), "-- REGION is where the service runs, as us-central1"}, "%s: it does not exist", c.databaseTitle())
+	return problem([]string{c.createDatabase(c.settings.FirestoreDatabase), "-- REGION is where the service runs, as us-central1"}, "%s: it does not exist", c.databaseTitle())
 }
 
-func (c *checker) makeDatabase(name string) string {
+func (c *checker) createDatabase(name string) string {
 	return "gcloud firestore databases create --project=" + c.settings.Project + " --database=" + shellQuote(name) + " --location=REGION --type=firestore-native"
 }
 
@@ -164,7 +164,7 @@ func (c *checker) ttl(group string, f firestorecounters.FieldState) []Finding {
 	case f.TTL && f.TTLSet:
 		return []Finding{ok("%s: documents expire by %s", group, f.Name)}
 	case f.TTL:
-		return []Finding{warning([]string{update + " --enable-ttl"}, "%s: documents do not expire by %s, so that settled counters stay for ever", group, f.Name)}
+		return []Finding{warning([]string{update + " --enable-ttl"}, "%s: documents do not expire by %s, so that settled counters are never deleted", group, f.Name)}
 	case f.TTLSet:
 		return []Finding{problem([]string{update + " --disable-ttl"}, "%s: documents expire by %s, so that counters are deleted that are still to be counted", group, f.Name)}
 	}

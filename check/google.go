@@ -113,7 +113,7 @@ func (c *checker) undetermined(what string, err error) Finding {
 	return warning(c.afterError(err), "%s could not be found out: %s", what, brief(err))
 }
 
-// failed returns the finding for a service or an object that does not respond as it must.
+// failed returns the finding for a service or an object that does not respond as expected.
 func (c *checker) failed(what string, err error) Finding {
 	return problem(c.afterError(err), "%s: %s", what, brief(err))
 }

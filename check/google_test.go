@@ -84,7 +84,7 @@ func newProject(t *testing.T) *fakeProject {
 		t.Fatal(err)
 	}
 	defer tables.Close()
-	if err := tables.Make(t.Context()); err != nil {
+	if err := tables.Create(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	p.changes = nil
@@ -321,17 +321,17 @@ func TestCheckFindsNothingWrongWithWhatInfraMakes(t *testing.T) {
 		"ok pipeline file: " + pipeline.LabFile().String(),
 		"ok credentials of user:jane@example.com: permissions below are that account's",
 		"ok project my-project: user:jane@example.com may run queries",
-		"ok dataset my-project.logs: as this version makes it",
-		"ok table my-project.logs.raw: as this version makes it",
+		"ok dataset my-project.logs: as this version creates it",
+		"ok table my-project.logs.raw: as this version creates it",
 		"ok table my-project.logs.raw: user:jane@example.com may append to it and read it",
 		"ok Storage Write API: the stream of my-project.logs.raw opens",
-		"ok table my-project.logs.windowed_traffic_log: as this version makes it",
+		"ok table my-project.logs.windowed_traffic_log: as this version creates it",
 		"ok table my-project.logs.windowed_traffic_log: user:jane@example.com may append to it and read it",
-		"ok table my-project.logs.dead_letter: as this version makes it",
+		"ok table my-project.logs.dead_letter: as this version creates it",
 		"ok table my-project.logs.dead_letter: user:jane@example.com may append to it and read it",
-		"ok view my-project.logs.events: as this version makes it",
-		"ok view my-project.logs.windowed_traffic: as this version makes it",
-		"ok view my-project.logs.dead_letters: as this version makes it",
+		"ok view my-project.logs.events: as this version creates it",
+		"ok view my-project.logs.windowed_traffic: as this version creates it",
+		"ok view my-project.logs.dead_letters: as this version creates it",
 		"ok Firestore database (default) of project my-project: in native mode",
 		`ok pipeline "minute-traffic": will be recorded by the first push`,
 		"ok Firestore database (default) of project my-project: user:jane@example.com may read and write documents",
@@ -371,15 +371,15 @@ func TestCheckFindsProblemsOnGoogleCloud(t *testing.T) {
 	}{
 		"no dataset": {
 			damage: func(p *fakeProject) { p.location = "" },
-			level:  OK, what: "dataset my-project.logs: will be made by the first push, in US",
+			level:  OK, what: "dataset my-project.logs: will be created by the first push, in US",
 		},
 		"no dataset, and none may be made": {
 			damage: func(p *fakeProject) { p.location = ""; p.onProject = p.onProject[:1] },
-			level:  Problem, what: "may not make it (bigquery.datasets.create)", do: "bq --project_id=my-project --location=US mk --dataset logs",
+			level:  Problem, what: "may not create it (bigquery.datasets.create)", do: "bq --project_id=my-project --location=US mk --dataset logs",
 		},
 		"no dataset, and who knows": {
 			damage: func(p *fakeProject) { p.location = ""; p.errors[":testIamPermissions"] = denied },
-			level:  Warning, what: "dataset my-project.logs: it does not exist, and whether user:jane@example.com may make it is not known", do: "mk --dataset logs",
+			level:  Warning, what: "dataset my-project.logs: it does not exist, and whether user:jane@example.com may create it is not known", do: "mk --dataset logs",
 		},
 		"the dataset is elsewhere": {
 			damage: func(p *fakeProject) { p.location = "EU" },
@@ -387,11 +387,11 @@ func TestCheckFindsProblemsOnGoogleCloud(t *testing.T) {
 		},
 		"the dataset is elsewhere by letters only": {
 			environment: map[string]string{"BIGQUERY_LOCATION": "us"},
-			level:       OK, what: "dataset my-project.logs: as this version makes it",
+			level:       OK, what: "dataset my-project.logs: as this version creates it",
 		},
 		"no table": {
 			damage: func(p *fakeProject) { delete(p.tables, "raw"); delete(p.tables, "events") },
-			level:  OK, what: "table my-project.logs.raw: will be made by the first push",
+			level:  OK, what: "table my-project.logs.raw: will be created by the first push",
 		},
 		"no table, and who knows": {
 			damage: func(p *fakeProject) { delete(p.tables, "raw"); p.onProject = p.onProject[:1] },
@@ -399,11 +399,11 @@ func TestCheckFindsProblemsOnGoogleCloud(t *testing.T) {
 		},
 		"no view with its table": {
 			damage: func(p *fakeProject) { delete(p.tables, "raw"); delete(p.tables, "events") },
-			level:  OK, what: "view my-project.logs.events: will be made by the first push or flush that needs it",
+			level:  OK, what: "view my-project.logs.events: will be created by the first push or flush that needs it",
 		},
 		"no view alone": {
 			damage: func(p *fakeProject) { delete(p.tables, "events") },
-			level:  OK, what: "view my-project.logs.events: will be made by the first push or flush that needs it",
+			level:  OK, what: "view my-project.logs.events: will be created by the first push or flush that needs it",
 		},
 		"a stale view": {
 			damage: func(p *fakeProject) { p.tables["events"]["view"].(map[string]any)["query"] = "SELECT 1" },
@@ -478,7 +478,7 @@ func TestCheckFindsProblemsOnGoogleCloud(t *testing.T) {
 		"the Storage Write API is not needed": {
 			damage:      func(p *fakeProject) { p.errors["GetWriteStream"] = denied },
 			environment: map[string]string{"RAW_METHOD": "insert_all"},
-			level:       OK, what: "table my-project.logs.raw: as this version makes it",
+			level:       OK, what: "table my-project.logs.raw: as this version creates it",
 		},
 
 		"no database": {

@@ -38,7 +38,7 @@ import (
 	"github.com/tidemark-dev/tidemark/windowstore"
 )
 
-var update = flag.Bool("update", false, "write cost.md anew")
+var update = flag.Bool("update", false, "write the figures of cost.md again")
 
 // A price is in dollars for each unit beyond those that are free in a month.
 type price struct {

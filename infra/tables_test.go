@@ -82,7 +82,7 @@ func made(t *testing.T, s settings.Settings) map[string]definition {
 		t.Fatal(err)
 	}
 	defer tables.Close()
-	if err := tables.Make(ctx); err != nil {
+	if err := tables.Create(ctx); err != nil {
 		t.Fatal(err)
 	}
 	for name, d := range found {

@@ -60,7 +60,7 @@ type guessed struct {
 
 func (g *guess) chooseFields() {
 	leaves := slices.DeleteFunc(slices.Clone(g.samples.paths), func(at *seen) bool {
-		return at.objects > 0 && at.objects == at.present // fields are made of its members instead
+		return at.objects > 0 && at.objects == at.present // its members become fields instead
 	})
 	// If there are too many, keep the most frequent fields. Else keep the order of the
 	// events.

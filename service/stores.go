@@ -29,7 +29,7 @@ import (
 // the batch before it can be written at the same time.
 func (t *Service) openStores(ctx context.Context) error {
 	if t.settings.Local() {
-		if err := makeDir(t.settings); err != nil {
+		if err := createDir(t.settings); err != nil {
 			return err
 		}
 	}
@@ -278,10 +278,10 @@ func explainDir(s settings.Settings, err error) error {
 	return err
 }
 
-// makeDir creates the data directory if it does not exist.
-func makeDir(s settings.Settings) error {
+// createDir creates the data directory if it does not exist.
+func createDir(s settings.Settings) error {
 	if err := os.MkdirAll(s.DataDir, 0o700); err != nil {
-		return explainDir(s, fmt.Errorf("make the data directory: %w", err))
+		return explainDir(s, fmt.Errorf("create the data directory: %w", err))
 	}
 	return nil
 }
@@ -299,7 +299,7 @@ func Lock(s settings.Settings) (unlock func() error, err error) {
 	if !s.Local() {
 		return func() error { return nil }, nil
 	}
-	if err := makeDir(s); err != nil {
+	if err := createDir(s); err != nil {
 		return nil, err
 	}
 	lock := flock.New(LockPath(s))

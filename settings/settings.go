@@ -131,7 +131,7 @@ func (s *Settings) table() []Setting {
 		{"HOST", "", "address to listen on; default 127.0.0.1, or all addresses when K_SERVICE is set", text(&s.Host)},
 		{"DATA_DIR", "./data", "local: directory of the SQLite files, created when needed, for its owner alone", nonempty(&s.DataDir)},
 		{"GOOGLE_CLOUD_PROJECT", "", "gcp: project of the dataset and the database; with LOG_FORMAT=json, also of the traces that log lines name", projectID(&s.Project)},
-		{"BIGQUERY_LOCATION", "US", "gcp: location of the dataset when it is made", nonempty(&s.BigQueryLocation)},
+		{"BIGQUERY_LOCATION", "US", "gcp: location in which the dataset is created", nonempty(&s.BigQueryLocation)},
 		{"FIRESTORE_DATABASE", "(default)", "gcp: database of the counters", nonempty(&s.FirestoreDatabase)},
 		{"PIPELINE_FILE", "", "what an event is and what is counted: path of a pipeline file, or its text; default the access log of the streaming lab", s.readPipelineFile},
 		{"PIPELINE", "minute-traffic", "name of the pipeline: its counters are its own", pipelineName(&s.Pipeline)},
@@ -161,7 +161,7 @@ func (s *Settings) table() []Setting {
 		{"PUSH_CALLERS", "", "iam, oidc: accounts that may push, separated by commas; one at least", accounts(&s.PushCallers)},
 		{"FLUSH_CALLERS", "", "iam, oidc: accounts that may flush and repair; one at least", accounts(&s.FlushCallers)},
 		{"VIEW_CALLERS", "", "iam, oidc: accounts that may read audits and metrics; default nobody", accounts(&s.ViewCallers)},
-		{"ALLOWED_HOSTS", "", "none: names of this server, separated by commas, by which audits, metrics and the pages of a browser may ask for it, besides addresses, localhost and HOST", hostNames(&s.AllowedHosts)},
+		{"ALLOWED_HOSTS", "", "none: the names by which audits, metrics and pages in a browser may reach this server, separated by commas; IP addresses, localhost and HOST always may", hostNames(&s.AllowedHosts)},
 		{"LOG_LEVEL", "info", "debug, info, warn or error", logLevel(&s.LogLevel)},
 		{"LOG_FORMAT", "", "text or json; default text on a terminal, else json", oneOf(&s.LogFormat, "", "text", "json")},
 		{"FIRESTORE_EMULATOR_HOST", "", "gcp: host:port of a Firestore emulator", hostPort(&s.FirestoreEmulator)},
@@ -248,7 +248,7 @@ func (s *Settings) complete(onCloudRun bool) (problems []error) {
 		}
 	}
 	if s.MaxBody < minBody {
-		problem("MAX_BODY=%s: less than 14MB would refuse messages that Pub/Sub accepts, for ever", s.texts["MAX_BODY"])
+		problem("MAX_BODY=%s: less than 14MB would refuse messages that Pub/Sub accepts and delivers again and again", s.texts["MAX_BODY"])
 	}
 	if s.FlushTimeout < time.Second || s.FlushTimeout > MaxFlushTimeout {
 		problem("FLUSH_TIMEOUT=%s: it must be from 1s to %s, so that its report can still be answered", s.texts["FLUSH_TIMEOUT"], durations.Text(MaxFlushTimeout))

@@ -185,7 +185,7 @@ type TableError struct {
 }
 
 func (e *TableError) Error() string {
-	return fmt.Sprintf("table %s is not as it must be: %v", e.Table, e.Err)
+	return fmt.Sprintf("table %s does not fit: %v", e.Table, e.Err)
 }
 func (e *TableError) Unwrap() error { return e.Err }
 

@@ -27,20 +27,20 @@ func auditCommand(p process) *cobra.Command {
 windows that differ as JSON: on the configured backend, or at a running server with
 --url. Windows that are not yet due are left out.
 
-A count that is lower than the raw rows say is waiting, where the next flush will
-write it, and else was lost; with --repair, the right count is written of those that
-were lost. A window that waits for longer than FLUSH_HOLD_MAX and five minutes is
-among them: no flush comes, or flushes fail. A count that is higher cannot be
-repaired, because counts never fall: raw rows are gone and have to be brought back,
-or a row that is not tidemark's is in the aggregate's log and has to be deleted by
-hand.
+A count that is lower than the raw rows say is either waiting, if the next flush will
+write it, or lost. --repair writes the right counts of the windows whose count was
+lost. A window that waits for longer than FLUSH_HOLD_MAX and five minutes counts as
+lost: no flush comes, or flushes fail. A count that is higher cannot be repaired,
+because counts never fall. Either raw rows are gone: restore them. Or the aggregate's
+log has a row that tidemark did not write: delete the row by hand.
 
-With --dry-run nothing is compared: it says how many bytes of BigQuery an audit of
-that range would read at most. BigQuery bills those, but at least 10 MB for each of
-the two tables. A range with a --from reads only what was stored since about then.
+With --dry-run nothing is compared. The command says how many bytes an audit of that
+range would read of BigQuery at most. BigQuery bills those, but at least 10 MB for
+each of the two tables. With --from, an audit reads only what was stored since about
+then.
 
-Exits with 1 if windows differ, or still differ after the repair; those that wait
-do not count.`,
+Exits with 1 if windows differ, or still differ after the repair. Windows that wait
+are no difference.`,
 		Example: `  tidemark audit
   tidemark audit --from 2026-03-01T00:00:00Z --to 2026-04-01T00:00:00Z
   tidemark audit --dry-run --from 2026-03-01T00:00:00Z
@@ -181,7 +181,7 @@ func auditSummary(r audit.Report) string {
 		parts = append(parts, windowCount(lower)+" lower than the raw rows: run again with --repair")
 	}
 	if higher > 0 {
-		parts = append(parts, windowCount(higher)+" higher than the raw rows, which no repair can mend: see tidemark audit --help")
+		parts = append(parts, windowCount(higher)+" higher than the raw rows, which no repair can correct: see tidemark audit --help")
 	}
 	if r.Clean() {
 		parts = append(parts, fmt.Sprintf("no differences in windows from %s to %s", event.FormatFrom(r.From), event.FormatTime(r.To)))

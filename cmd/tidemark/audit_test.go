@@ -123,7 +123,7 @@ func TestAuditBesideAndThroughAServer(t *testing.T) {
 	for _, where := range both {
 		for _, repair := range [][]string{nil, {"--repair"}} {
 			code, report, said := runAudit(t, append(where, repair...)...)
-			if code != exitNo || len(report.Higher) != 2 || !strings.Contains(said, "2 windows higher than the raw rows, which no repair can mend") {
+			if code != exitNo || len(report.Higher) != 2 || !strings.Contains(said, "2 windows higher than the raw rows, which no repair can correct") {
 				t.Errorf("audit %q %q: exit code %d, higher %v, said %q", where, repair, code, report.Higher, said)
 			}
 		}

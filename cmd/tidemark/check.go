@@ -20,19 +20,19 @@ tables and views, the database with its indexes and TTL, and whether the setting
 the pipeline on record. Print a line for each check, and under what is missing what
 to do about it.
 
-Nothing is changed, and it may run beside a server. Tables, views, dataset and the
-pipeline's record are made by the first push where they do not exist, so that is no
-problem if they can be. (Whether documents may be written is tried with a commit that
-is always refused.)
+check changes nothing, and may run beside a server. The first push creates the
+dataset, the tables, the views and the pipeline's record if they do not exist. So it is
+a problem only if they cannot be created. (To find out whether documents may be
+written, check tries a commit that is always refused.)
 
-The permissions are those of the credentials that are found, often a person's. To
-check as the account that the service runs as, log in as it, which needs the role
-iam.serviceAccountTokenCreator on it:
+The permissions are those of the credentials that check finds. Often they are a
+person's. To check as the account of the service, log in as that account. You need the
+role iam.serviceAccountTokenCreator on it:
 
   gcloud auth application-default login --impersonate-service-account=ACCOUNT
 
-Exits with 1 if there is a problem. A warning is none: pushes and flushes work, or
-whether they do could not be found out.`,
+Exits with 1 if there is a problem. A warning is no problem: pushes and flushes work,
+or check could not find out whether they do.`,
 		Example: `  tidemark check
   BACKEND=gcp GOOGLE_CLOUD_PROJECT=my-project tidemark check --firestore-database tidemark`,
 		Args: arguments(cobra.NoArgs),

@@ -17,7 +17,7 @@ func TestCheckExitCodes(t *testing.T) {
 		says []string
 	}{
 		{[]string{"--data-dir", empty}, exitDone, []string{
-			"ok       data directory " + empty + ": will be made", "checks: 4, problems: 0, warnings: 0",
+			"ok       data directory " + empty + ": will be created", "checks: 4, problems: 0, warnings: 0",
 		}},
 		{[]string{"--data-dir", used}, exitDone, []string{"a server is running", "problems: 0, warnings: 0"}},
 		{[]string{"--data-dir", "check_test.go"}, exitNo, []string{
@@ -48,7 +48,7 @@ func TestWhatToDoIsUnderTheFinding(t *testing.T) {
 	execTables(t, dir, "DROP VIEW events; CREATE VIEW events AS -- Revision 99.\nSELECT 1")
 	path := filepath.Join(dir, "warehouse.db")
 	code, out, _ := runCommand(t, "check", "--data-dir", dir)
-	want := "warning  events in " + path + ": a later version of tidemark made it\n         sqlite3 " + path + " 'DROP VIEW \"events\"'\n"
+	want := "warning  events in " + path + ": a later version of tidemark created it\n         sqlite3 " + path + " 'DROP VIEW \"events\"'\n"
 	if code != exitDone || !strings.Contains(out, want) {
 		t.Errorf("exit code %d, want 0 and %q:\n%s", code, want, out)
 	}

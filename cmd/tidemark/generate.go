@@ -50,8 +50,8 @@ func generateCommand(p process) *cobra.Command {
 	config := generator.Default()
 	cmd := &cobra.Command{
 		Use:   "generate",
-		Short: "Make the lab's event stream: page views of some users, with or without lag",
-		Long: `Make the lab's event stream and deliver it to a server as Pub/Sub does (--url:
+		Short: "Generate the lab's event stream: page views of some users, with or without lag",
+		Long: `Generate the lab's event stream and deliver it to a server as Pub/Sub does (--url:
 again and again until each message is acknowledged), or publish it to a Pub/Sub
 topic (--topic), or print it as push bodies, one a line, as replay reads them
 (--stdout).
@@ -61,7 +61,7 @@ second how far the stream is.
 
 Runs until --count or --duration is reached or it is interrupted, and publishes
 what its users still hold before it exits. A stream that is printed and has an end,
-or a start, is made at once, not in real time: without --start it is a past stream,
+or a start, is generated at once, not in real time: without --start it is a past stream,
 which ended five minutes ago; with a start and no end it goes on until it is
 interrupted. Interrupted, such a stream ends with a whole line, wherever it is.
 

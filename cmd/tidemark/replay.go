@@ -47,9 +47,9 @@ that time, the replay stops. Exits with 1 if a line was not acknowledged.
 
 With --from-table, send what the configured backend has stored instead, each
 message once, with the id and publish time it had. That is safe at any time, since
-a server counts nothing twice. From dead_letter, after what was wrong was mended
-(a setting, or the rows): what is an event now is counted, and the rest is a dead
-letter again. From raw, after counters were lost: events are counted in the windows
+a server counts nothing twice. Replay from dead_letter after the cause was fixed (a
+setting, or the rows): what is an event now is counted, and the rest is a dead letter
+again. Replay from raw after counters were lost: events are counted in the windows
 they were in.`,
 		Example: `  tidemark replay testdata/nasa-1995-08-01-a.push.jsonl.gz
   tidemark replay --shift-to now --concurrency 64 events.json

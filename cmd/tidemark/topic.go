@@ -114,7 +114,7 @@ func (t topic) explain(err error) error {
 	if t.emulator != "" {
 		command = "CLOUDSDK_API_ENDPOINT_OVERRIDES_PUBSUB=http://" + t.emulator + "/ " + command
 	}
-	return fmt.Errorf("the topic does not exist; make it with %q: %w", command, err)
+	return fmt.Errorf("the topic does not exist; create it with %q: %w", command, err)
 }
 
 // hopeless reports whether every other message would get the same error.

@@ -37,9 +37,9 @@ type Schema struct {
 	// ApplicationID is kept in the file's application_id. Open refuses a file that has
 	// another id, or that has tables but no id. If ApplicationID is 0, Open accepts any id.
 	ApplicationID int
-	// Make creates what the file lacks, in a transaction. Open always calls it. The file has
+	// Create creates what the file lacks, in a transaction. Open always calls it. The file has
 	// the version found.
-	Make func(ctx context.Context, tx *sql.Tx, found int) error
+	Create func(ctx context.Context, tx *sql.Tx, found int) error
 }
 
 // A VersionError reports a file that a later version of the program wrote. The error is
@@ -209,7 +209,7 @@ func migrate(ctx context.Context, tx *sql.Tx, path string, schema Schema) error 
 	if err != nil {
 		return err
 	}
-	if err := schema.Make(ctx, tx, found); err != nil {
+	if err := schema.Create(ctx, tx, found); err != nil {
 		return err
 	}
 	if found == schema.Version {

@@ -12,7 +12,7 @@ import (
 	"github.com/tidemark-dev/tidemark/internal/sqlitefile/sqlitefault"
 )
 
-var schema = sqlitefile.Schema{Version: 1, Make: func(ctx context.Context, tx *sql.Tx, found int) error {
+var schema = sqlitefile.Schema{Version: 1, Create: func(ctx context.Context, tx *sql.Tx, found int) error {
 	if found == 1 {
 		return nil
 	}

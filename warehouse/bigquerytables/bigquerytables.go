@@ -102,8 +102,8 @@ type Warehouse struct {
 	client *bigquery.Client
 	sender sender
 
-	making singleflight.Group
-	made   atomic.Int64 // how many times the tables were created
+	creating singleflight.Group
+	created  atomic.Int64 // how many times the tables were created
 
 	viewsSeen atomic.Bool // whether the views are known to exist
 	looks     looks       // what was seen of the tables
@@ -222,12 +222,12 @@ const (
 // withTables makes the call. If there is no table, withTables creates the tables and
 // then repeats the call until the tables are visible or ctx ends.
 func (b *Warehouse) withTables(ctx context.Context, call func() error) error {
-	made := b.made.Load()
+	created := b.created.Load()
 	err := call()
 	if !errors.Is(err, errMissing) {
 		return err
 	}
-	if err := b.makeOnce(ctx, made); err != nil {
+	if err := b.createOnce(ctx, created); err != nil {
 		return err
 	}
 	for pause := time.Duration(0); errors.Is(err, errMissing); pause = min(max(2*pause, firstPause), maxPause) {
@@ -241,26 +241,26 @@ func (b *Warehouse) withTables(ctx context.Context, call func() error) error {
 	return err
 }
 
-// Make creates the dataset, tables and views that do not exist. Without Make, the
+// Create creates the dataset, tables and views that do not exist. Without Create, the
 // first call that needs them does so. If a table that exists does not fit the schema,
 // the error is a [*warehouse.TableError].
-func (b *Warehouse) Make(ctx context.Context) error {
-	return b.makeOnce(ctx, b.made.Load())
+func (b *Warehouse) Create(ctx context.Context) error {
+	return b.createOnce(ctx, b.created.Load())
 }
 
-// makeOnce creates the tables, unless another caller did so after made was read. If
-// several callers call makeOnce at the same time, one call serves them all. Since the
+// createOnce creates the tables, unless another caller did so after created was read. If
+// several callers call createOnce at the same time, one call serves them all. Since the
 // other callers wait for it, it does not use the context of one caller.
-func (b *Warehouse) makeOnce(ctx context.Context, made int64) error {
-	done := b.making.DoChan("", func() (any, error) {
-		if b.made.Load() != made {
+func (b *Warehouse) createOnce(ctx context.Context, created int64) error {
+	done := b.creating.DoChan("", func() (any, error) {
+		if b.created.Load() != created {
 			return nil, nil
 		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.cfg.AppendTimeout)
 		defer cancel()
-		err := b.makeAll(ctx)
+		err := b.createAll(ctx)
 		if err == nil {
-			b.made.Add(1)
+			b.created.Add(1)
 		}
 		return nil, err
 	})

@@ -69,7 +69,7 @@ func TestConformance(t *testing.T) {
 						cfg := on(t).config(method)
 						cfg.Layout = l
 						tables := open(t, cfg)
-						if err := tables.Make(t.Context()); err != nil {
+						if err := tables.Create(t.Context()); err != nil {
 							t.Fatal(err)
 						}
 						return tables, query(cfg)
@@ -228,7 +228,7 @@ func TestQueriesReadWhatTheyNeed(t *testing.T) {
 	cfg := place{rest, grpc, "p", server}.config(bigquerytables.StorageWrite)
 	cfg.MaxAhead, cfg.QueryTimeout = time.Hour, time.Minute
 	tables := open(t, cfg)
-	if err := tables.Make(t.Context()); err != nil {
+	if err := tables.Create(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	from := time.Date(2026, 3, 14, 9, 26, 0, 0, time.UTC)
@@ -283,7 +283,7 @@ func TestManyWindowsAreCountedInSeveralQueries(t *testing.T) {
 	server := membigquery.New(t)
 	rest, grpc := server.Start(t)
 	tables := open(t, place{rest, grpc, "p", server}.config(bigquerytables.StorageWrite))
-	if err := tables.Make(t.Context()); err != nil {
+	if err := tables.Create(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	starts := make([]time.Time, 20_001)

@@ -233,7 +233,7 @@ func TestANarrowedColumnIsTheTablesFault(t *testing.T) {
 		}
 		tables := serve(t, f, method)
 		for i, err := range appendEach(t, tables, rawRows(2)) {
-			const want = "column user_agent is STRING(100), want STRING, mend with: ALTER TABLE `p.logs.raw` ALTER COLUMN `user_agent` SET DATA TYPE STRING"
+			const want = "column user_agent is STRING(100), want STRING, fix with: ALTER TABLE `p.logs.raw` ALTER COLUMN `user_agent` SET DATA TYPE STRING"
 			if !errors.As(err, new(*warehouse.TableError)) || !strings.Contains(err.Error(), want) {
 				t.Errorf("%s: row %d: %v, want a TableError that says %q", method, i, err, want)
 			}
@@ -247,7 +247,7 @@ func TestANarrowedColumnIsTheTablesFault(t *testing.T) {
 func TestNoColumnIsMadeRequired(t *testing.T) {
 	t.Parallel()
 	f := &fake{}
-	if err := serve(t, f, bigquerytables.StorageWrite).Make(t.Context()); err != nil {
+	if err := serve(t, f, bigquerytables.StorageWrite).Create(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	f.mu.Lock()
@@ -317,7 +317,7 @@ func TestViewsThatAreMissingAreMade(t *testing.T) {
 		}
 	}
 	if f.creates != 3 || f.applied != 3 || f.gets != 0 {
-		t.Errorf("%d views made, %d rows stored, %d views read again, want 3, 3 and none", f.creates, f.applied, f.gets)
+		t.Errorf("%d views created, %d rows stored, %d views read again, want 3, 3 and none", f.creates, f.applied, f.gets)
 	}
 }
 
@@ -368,7 +368,7 @@ func TestRowsWaitUntilANewTableIsSeen(t *testing.T) {
 		}
 		f.mu.Lock()
 		if n := f.applied + len(f.inserts); n != 3 || f.creates != 6 || f.unseen >= 0 {
-			t.Errorf("%s: %d rows stored, %d tables and views made, %d answers left, want 3, 6 and none", method, n, f.creates, f.unseen)
+			t.Errorf("%s: %d rows stored, %d tables and views created, %d answers left, want 3, 6 and none", method, n, f.creates, f.unseen)
 		}
 		f.mu.Unlock()
 	}
@@ -720,9 +720,9 @@ func TestADatasetElsewhereIsNamed(t *testing.T) {
 	from := time.Date(2026, 3, 14, 0, 0, 0, 0, time.UTC)
 	_, countErr := tables.CountRaw(t.Context(), []time.Time{from})
 	_, estimateErr := tables.AuditBytes(t.Context(), from, from.Add(time.Hour))
-	for _, err := range []error{tables.Make(t.Context()), countErr, estimateErr} {
+	for _, err := range []error{tables.Create(t.Context()), countErr, estimateErr} {
 		var fault *warehouse.TableError
-		if !errors.As(err, &fault) || !strings.Contains(err.Error(), "it is in EU, and BIGQUERY_LOCATION is US, mend with: BIGQUERY_LOCATION=EU") {
+		if !errors.As(err, &fault) || !strings.Contains(err.Error(), "it is in EU, and BIGQUERY_LOCATION is US, fix with: BIGQUERY_LOCATION=EU") {
 			t.Errorf("%v, want a TableError that names both places", err)
 		}
 	}
@@ -739,10 +739,10 @@ func TestATableInThePlaceOfAViewIsNamed(t *testing.T) {
 	count := countRow(&warehouse.WindowCount{Start: now, End: now, PageViews: 1, WrittenAt: now})
 	for _, err := range []error{
 		tables.Append(t.Context(), countTable, []warehouse.Row{count}),
-		tables.Make(t.Context()),
+		tables.Create(t.Context()),
 	} {
 		var fault *warehouse.TableError
-		if !errors.As(err, &fault) || !strings.Contains(err.Error(), "it is a TABLE, want a view, mend with: ALTER TABLE `p.logs.windowed_traffic` RENAME TO windowed_traffic_old; CREATE VIEW `p.logs.windowed_traffic`") {
+		if !errors.As(err, &fault) || !strings.Contains(err.Error(), "it is a TABLE, want a view, fix with: ALTER TABLE `p.logs.windowed_traffic` RENAME TO windowed_traffic_old; CREATE VIEW `p.logs.windowed_traffic`") {
 			t.Errorf("%v, want a TableError that says how to mend it", err)
 		}
 	}

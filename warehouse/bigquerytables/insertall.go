@@ -110,7 +110,7 @@ func (s saver) Save() (map[string]bigquery.Value, string, error) {
 }
 
 // insertID returns an id by which BigQuery may recognize, for about a minute, a row
-// that is sent again. For a raw row the id is made from its message, window and
+// that is sent again. For a raw row the id is computed from its message, window and
 // lateness; for other rows, from the whole row without its data. The id is a digest,
 // because a message id may be longer than the 128 characters of an insert id.
 func (n *inserter) insertID(t warehouse.Table, row warehouse.Row) string {

@@ -16,7 +16,7 @@ import (
 // A Fault is something that differs from what is required.
 type Fault struct {
 	What string
-	Mend []string // what an operator does about it, in order: mostly statements of GoogleSQL
+	Fix  []string // what an operator does about it, in order: mostly statements of GoogleSQL
 }
 
 // A Kind is a kind of [Object].
@@ -103,14 +103,14 @@ func (b *Warehouse) inspectTable(ctx context.Context, t warehouse.Table) Object 
 	case found.Type != "" && found.Type != bigquery.RegularTable:
 		o.Faults = []Fault{{
 			What: fmt.Sprintf("it is a %s, want a table", found.Type),
-			Mend: []string{"choose another DATASET, or another name for this table"},
+			Fix:  []string{"choose another DATASET, or another name for this table"},
 		}}
 	default:
 		o.Faults = b.faults(t, found.Schema)
 		if found.RequirePartitionFilter {
 			o.Faults = append(o.Faults, Fault{
 				What: "it requires a filter on its partitions, which audits and flushes of old windows do not have",
-				Mend: []string{"ALTER TABLE `" + o.ID + "` SET OPTIONS (require_partition_filter = FALSE);"},
+				Fix:  []string{"ALTER TABLE `" + o.ID + "` SET OPTIONS (require_partition_filter = FALSE);"},
 			})
 		}
 		o.Differences = b.differences(t, found)
@@ -119,7 +119,7 @@ func (b *Warehouse) inspectTable(ctx context.Context, t warehouse.Table) Object 
 }
 
 // differences returns how a table differs, other than in its columns, from the table
-// that makeTable creates.
+// that createTable creates.
 func (b *Warehouse) differences(t warehouse.Table, found *bigquery.TableMetadata) []Fault {
 	var all []Fault
 	id := b.tableID(t.Name)
@@ -131,7 +131,7 @@ func (b *Warehouse) differences(t warehouse.Table, found *bigquery.TableMetadata
 		all = append(all, Fault{
 			What: "it is not partitioned by day of " + t.PartitionBy + ", so that queries read all of it",
 			// No statement can partition an existing table.
-			Mend: []string{
+			Fix: []string{
 				"-- while nothing is pushed: Pub/Sub keeps what is published",
 				"CREATE TABLE `" + id + "_new`\nPARTITION BY TIMESTAMP_TRUNC(" + t.PartitionBy + ", DAY)" + clustering + "\nAS SELECT * FROM `" + id + "`;",
 				"ALTER TABLE `" + id + "` RENAME TO " + t.Name + "_old;",
@@ -142,7 +142,7 @@ func (b *Warehouse) differences(t warehouse.Table, found *bigquery.TableMetadata
 	if c := found.Clustering; t.ClusterBy != "" && (c == nil || len(c.Fields) == 0 || !strings.EqualFold(c.Fields[0], t.ClusterBy)) {
 		all = append(all, Fault{
 			What: "it is not clustered by " + t.ClusterBy + ", so that queries read more of it",
-			Mend: []string{"bq update --clustering_fields=" + t.ClusterBy + " " + b.cfg.Project + ":" + b.cfg.Dataset + "." + t.Name},
+			Fix:  []string{"bq update --clustering_fields=" + t.ClusterBy + " " + b.cfg.Project + ":" + b.cfg.Dataset + "." + t.Name},
 		})
 	}
 	return all
@@ -160,7 +160,7 @@ func (b *Warehouse) inspectView(ctx context.Context, v view) Object {
 	case v.differs(found):
 		o.Differences = []Fault{{
 			What: "its query is not the one of this version of tidemark",
-			Mend: []string{b.viewStatement("CREATE OR REPLACE VIEW", v)},
+			Fix:  []string{b.viewStatement("CREATE OR REPLACE VIEW", v)},
 		}}
 	}
 	return o

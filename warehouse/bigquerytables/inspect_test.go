@@ -15,7 +15,7 @@ import (
 func TestInspectFindsNothingWrongWithWhatMakeMakes(t *testing.T) {
 	t.Parallel()
 	tables := serve(t, &fake{}, bigquerytables.InsertAll)
-	if err := tables.Make(t.Context()); err != nil {
+	if err := tables.Create(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	var names []string
@@ -55,10 +55,10 @@ func TestInspectNamesEveryFaultOfTheLabsTables(t *testing.T) {
 	}
 	alter := "ALTER TABLE `p.logs.raw` "
 	add := func(column, columnType string) bigquerytables.Fault {
-		return bigquerytables.Fault{What: "column " + column + " is missing", Mend: []string{alter + "ADD COLUMN " + columnType + ";"}}
+		return bigquerytables.Fault{What: "column " + column + " is missing", Fix: []string{alter + "ADD COLUMN " + columnType + ";"}}
 	}
 	replace := func(column string) bigquerytables.Fault {
-		return bigquerytables.Fault{What: "column " + column + " is STRING, want TIMESTAMP", Mend: []string{
+		return bigquerytables.Fault{What: "column " + column + " is STRING, want TIMESTAMP", Fix: []string{
 			alter + "RENAME COLUMN `" + column + "` TO `" + column + "_old`;", alter + "ADD COLUMN `" + column + "` TIMESTAMP;",
 		}}
 	}
@@ -99,7 +99,7 @@ func TestARequiredColumnOfTheWrongTypeIsMadeNullableFirst(t *testing.T) {
 	columns[0].Type = warehouse.Bytes
 	f.tables["raw"] = resource(columns)
 	got := serve(t, f, bigquerytables.InsertAll).Inspect(t.Context())[1].Faults
-	want := []bigquerytables.Fault{{What: "column ip is BYTES, want STRING", Mend: []string{
+	want := []bigquerytables.Fault{{What: "column ip is BYTES, want STRING", Fix: []string{
 		"ALTER TABLE `p.logs.raw` ALTER COLUMN `ip` DROP NOT NULL;",
 		"ALTER TABLE `p.logs.raw` RENAME COLUMN `ip` TO `ip_old`;",
 		"ALTER TABLE `p.logs.raw` ADD COLUMN `ip` STRING;",
@@ -122,11 +122,11 @@ func TestInspectNamesANarrowedColumn(t *testing.T) {
 	narrow(f.tables["dead_letter"], "data", map[string]any{"maxLength": "1024", "mode": "REQUIRED"})
 	got := serve(t, f, bigquerytables.InsertAll).Inspect(t.Context())[3].Faults
 	want := []bigquerytables.Fault{
-		{What: "column publish_time is TIMESTAMP(12), want TIMESTAMP", Mend: []string{alter + "RENAME COLUMN `publish_time` TO `publish_time_old`;", alter + "ADD COLUMN `publish_time` TIMESTAMP;"}},
-		{What: "column data is BYTES(1024), want BYTES", Mend: []string{alter + "ALTER COLUMN `data` SET DATA TYPE BYTES;"}},
-		{What: "column data is REQUIRED, want NULLABLE", Mend: []string{alter + "ALTER COLUMN `data` DROP NOT NULL;"}},
-		{What: "column part is NUMERIC(5, 2), want INTEGER", Mend: []string{alter + "RENAME COLUMN `part` TO `part_old`;", alter + "ADD COLUMN `part` INT64;"}},
-		{What: "column parts is BIGNUMERIC(5), want INTEGER", Mend: []string{alter + "RENAME COLUMN `parts` TO `parts_old`;", alter + "ADD COLUMN `parts` INT64;"}},
+		{What: "column publish_time is TIMESTAMP(12), want TIMESTAMP", Fix: []string{alter + "RENAME COLUMN `publish_time` TO `publish_time_old`;", alter + "ADD COLUMN `publish_time` TIMESTAMP;"}},
+		{What: "column data is BYTES(1024), want BYTES", Fix: []string{alter + "ALTER COLUMN `data` SET DATA TYPE BYTES;"}},
+		{What: "column data is REQUIRED, want NULLABLE", Fix: []string{alter + "ALTER COLUMN `data` DROP NOT NULL;"}},
+		{What: "column part is NUMERIC(5, 2), want INTEGER", Fix: []string{alter + "RENAME COLUMN `part` TO `part_old`;", alter + "ADD COLUMN `part` INT64;"}},
+		{What: "column parts is BIGNUMERIC(5), want INTEGER", Fix: []string{alter + "RENAME COLUMN `parts` TO `parts_old`;", alter + "ADD COLUMN `parts` INT64;"}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("faults (-want +got):\n%s", diff)
@@ -149,8 +149,8 @@ func TestInspectOfColumnsThatTheOwnerChanged(t *testing.T) {
 	got := serve(t, f, bigquerytables.InsertAll).Inspect(t.Context())[1].Faults
 	alter := "ALTER TABLE `p.logs.raw` "
 	want := []bigquerytables.Fault{
-		{What: "column lng is ARRAY<FLOAT>, want FLOAT", Mend: []string{alter + "RENAME COLUMN `lng` TO `lng_old`;", alter + "ADD COLUMN `lng` FLOAT64;"}},
-		{What: "column owner is REQUIRED, and Tidemark has no value for it", Mend: []string{alter + "ALTER COLUMN `owner` DROP NOT NULL;"}},
+		{What: "column lng is ARRAY<FLOAT>, want FLOAT", Fix: []string{alter + "RENAME COLUMN `lng` TO `lng_old`;", alter + "ADD COLUMN `lng` FLOAT64;"}},
+		{What: "column owner is REQUIRED, and Tidemark has no value for it", Fix: []string{alter + "ALTER COLUMN `owner` DROP NOT NULL;"}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("faults (-want +got):\n%s", diff)

@@ -14,23 +14,23 @@ import (
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
 
-// makeAll creates the dataset, tables and views that do not exist, and checks the
+// createAll creates the dataset, tables and views that do not exist, and checks the
 // tables that exist.
-func (b *Warehouse) makeAll(ctx context.Context) error {
-	if err := b.makeDataset(ctx); err != nil {
+func (b *Warehouse) createAll(ctx context.Context) error {
+	if err := b.createDataset(ctx); err != nil {
 		return err
 	}
 	for _, t := range warehouse.Tables(b.cfg.Layout) {
-		if err := b.makeTable(ctx, t); err != nil {
+		if err := b.createTable(ctx, t); err != nil {
 			return err
 		}
 	}
-	return b.makeViews(ctx)
+	return b.createViews(ctx)
 }
 
-func (b *Warehouse) makeViews(ctx context.Context) error {
+func (b *Warehouse) createViews(ctx context.Context) error {
 	for _, v := range b.views() {
-		if err := b.makeView(ctx, v); err != nil {
+		if err := b.createView(ctx, v); err != nil {
 			return err
 		}
 	}
@@ -46,12 +46,12 @@ func (b *Warehouse) haveViews(ctx context.Context, table warehouse.Table) error 
 	if table.Name != b.cfg.Layout.AggLog() || b.viewsSeen.Load() {
 		return nil
 	}
-	return restError(b.makeViews(ctx))
+	return restError(b.createViews(ctx))
 }
 
-// makeDataset creates the dataset if it does not exist. It first looks whether the
+// createDataset creates the dataset if it does not exist. It first looks whether the
 // dataset exists, since a service account may be allowed to look but not to create.
-func (b *Warehouse) makeDataset(ctx context.Context) error {
+func (b *Warehouse) createDataset(ctx context.Context) error {
 	err := b.checkDataset(ctx)
 	if !isNotFound(err) {
 		return err
@@ -61,7 +61,7 @@ func (b *Warehouse) makeDataset(ctx context.Context) error {
 		return b.checkDataset(ctx)
 	}
 	if err != nil {
-		return fmt.Errorf("make dataset %s in %s: %w", b.id(b.cfg.Dataset), b.cfg.Location, err)
+		return fmt.Errorf("create dataset %s in %s: %w", b.id(b.cfg.Dataset), b.cfg.Location, err)
 	}
 	return nil
 }
@@ -77,7 +77,7 @@ func (b *Warehouse) checkDataset(ctx context.Context) error {
 	return faultsError(b.id(b.cfg.Dataset), b.datasetFaults(found))
 }
 
-func (b *Warehouse) makeTable(ctx context.Context, t warehouse.Table) error {
+func (b *Warehouse) createTable(ctx context.Context, t warehouse.Table) error {
 	err := b.checkTable(ctx, t)
 	if !isNotFound(err) {
 		return err
@@ -87,7 +87,7 @@ func (b *Warehouse) makeTable(ctx context.Context, t warehouse.Table) error {
 		return b.checkTable(ctx, t)
 	}
 	if err != nil {
-		return fmt.Errorf("make table %s: %w", b.tableID(t.Name), err)
+		return fmt.Errorf("create table %s: %w", b.tableID(t.Name), err)
 	}
 	return nil
 }
@@ -112,7 +112,7 @@ func faultsError(id string, faults []Fault) error {
 	}
 	texts := make([]string, len(faults))
 	for i, f := range faults {
-		texts[i] = f.What + ", mend with: " + strings.TrimSuffix(strings.Join(f.Mend, " "), ";")
+		texts[i] = f.What + ", fix with: " + strings.TrimSuffix(strings.Join(f.Fix, " "), ";")
 	}
 	return &warehouse.TableError{Table: id, Err: errors.New(strings.Join(texts, "; "))}
 }
@@ -125,7 +125,7 @@ func (b *Warehouse) datasetFaults(found *bigquery.DatasetMetadata) []Fault {
 	}
 	return []Fault{{
 		What: fmt.Sprintf("it is in %s, and BIGQUERY_LOCATION is %s", found.Location, b.cfg.Location),
-		Mend: []string{"BIGQUERY_LOCATION=" + found.Location},
+		Fix:  []string{"BIGQUERY_LOCATION=" + found.Location},
 	}}
 }
 
@@ -137,7 +137,7 @@ func (b *Warehouse) viewFaults(v view, found *bigquery.TableMetadata) []Fault {
 	}
 	return []Fault{{
 		What: fmt.Sprintf("it is a %s, want a view", found.Type),
-		Mend: []string{"ALTER TABLE `" + b.tableID(v.name) + "` RENAME TO " + v.name + "_old;", b.viewStatement("CREATE VIEW", v)},
+		Fix:  []string{"ALTER TABLE `" + b.tableID(v.name) + "` RENAME TO " + v.name + "_old;", b.viewStatement("CREATE VIEW", v)},
 	}}
 }
 
@@ -150,8 +150,8 @@ func (b *Warehouse) faults(t warehouse.Table, found bigquery.Schema) []Fault {
 	}
 	alter := "ALTER TABLE `" + b.tableID(t.Name) + "` "
 	var faults []Fault
-	fault := func(mend []string, format string, args ...any) {
-		faults = append(faults, Fault{What: fmt.Sprintf(format, args...), Mend: mend})
+	fault := func(fix []string, format string, args ...any) {
+		faults = append(faults, Fault{What: fmt.Sprintf(format, args...), Fix: fix})
 	}
 	for _, c := range t.Columns {
 		field := columns[strings.ToLower(c.Name)]
@@ -161,11 +161,11 @@ func (b *Warehouse) faults(t warehouse.Table, found bigquery.Schema) []Fault {
 		case field == nil:
 			fault([]string{add}, "column %s %s is missing", c.Name, c.Type)
 		case field.Type != bigquery.FieldType(c.Type) || field.Repeated || field.TimestampPrecision > microseconds:
-			mend := []string{alter + "RENAME COLUMN " + quote(c.Name) + " TO " + quote(c.Name+"_old") + ";", add}
+			fix := []string{alter + "RENAME COLUMN " + quote(c.Name) + " TO " + quote(c.Name+"_old") + ";", add}
 			if field.Required { // otherwise the old column would require a value
-				mend = append([]string{alter + "ALTER COLUMN " + quote(c.Name) + " DROP NOT NULL;"}, mend...)
+				fix = append([]string{alter + "ALTER COLUMN " + quote(c.Name) + " DROP NOT NULL;"}, fix...)
 			}
-			fault(mend, "column %s is %s, want %s", c.Name, foundType(field), c.Type)
+			fault(fix, "column %s is %s, want %s", c.Name, foundType(field), c.Type)
 		default:
 			if foundType(field) != string(c.Type) { // the column has a length, and longer values do not fit
 				fault([]string{alter + "ALTER COLUMN " + quote(c.Name) + " SET DATA TYPE " + ddlType(c.Type) + ";"}, "column %s is %s, want %s", c.Name, foundType(field), c.Type)
@@ -272,9 +272,9 @@ func (v view) differs(found *bigquery.TableMetadata) bool {
 	return found.ViewQuery != "" && (strings.TrimSpace(found.ViewQuery) != v.query || found.UseLegacySQL)
 }
 
-// makeView creates the view, or replaces a stale view. If the service account may not
-// replace the view, makeView leaves it unchanged, and tidemark check reports it.
-func (b *Warehouse) makeView(ctx context.Context, v view) error {
+// createView creates the view, or replaces a stale view. If the service account may not
+// replace the view, createView leaves it unchanged, and tidemark check reports it.
+func (b *Warehouse) createView(ctx context.Context, v view) error {
 	table := b.table(v.name)
 	found, err := table.Metadata(ctx, bigquery.WithMetadataView(bigquery.BasicMetadataView))
 	switch {

@@ -87,11 +87,11 @@ func columns(ctx context.Context, tx *sql.Tx, table string) ([]column, error) {
 	return found, rows.Err()
 }
 
-// A Fault is a way in which a table or view is not what it must be.
+// A Fault is a difference that keeps a table or view from being used.
 type Fault struct {
 	Table string
 	What  string
-	Mend  string // the SQL statement that repairs the table or view
+	Fix   string // the SQL statement that repairs the table or view
 }
 
 // joined returns the faults as an error, or nil if there are none.
@@ -112,8 +112,8 @@ func compare(want warehouse.Table, found []column) (faults []Fault, add []string
 		byName[f.name] = f
 	}
 	replace := moveAway(want.Name) // SQLite cannot change the type of a column
-	fault := func(mend, format string, args ...any) {
-		faults = append(faults, Fault{Table: want.Name, What: fmt.Sprintf(format, args...), Mend: mend})
+	fault := func(fix, format string, args ...any) {
+		faults = append(faults, Fault{Table: want.Name, What: fmt.Sprintf(format, args...), Fix: fix})
 	}
 	for _, w := range want.Columns {
 		f, ok := byName[strings.ToLower(w.Name)]
@@ -136,9 +136,9 @@ func compare(want warehouse.Table, found []column) (faults []Fault, add []string
 		}
 	}
 	// If the table is replaced, no other repair is needed.
-	if slices.ContainsFunc(faults, func(f Fault) bool { return f.Mend == replace }) {
+	if slices.ContainsFunc(faults, func(f Fault) bool { return f.Fix == replace }) {
 		for i := range faults {
-			faults[i].Mend = replace
+			faults[i].Fix = replace
 		}
 	}
 	return faults, add

@@ -83,7 +83,7 @@ func (i *Inspection) addView(ctx context.Context, tx *sql.Tx, v view) error {
 		switch {
 		case !v.differs(found):
 		case foundRevision(found) > viewRevision:
-			i.Stale = append(i.Stale, Fault{Table: v.name, What: "a later version of tidemark made it", Mend: "DROP VIEW " + quote(v.name)})
+			i.Stale = append(i.Stale, Fault{Table: v.name, What: "a later version of tidemark created it", Fix: "DROP VIEW " + quote(v.name)})
 		default:
 			i.Missing = append(i.Missing, v.name) // the next start creates it again
 		}
@@ -94,9 +94,9 @@ func (i *Inspection) addView(ctx context.Context, tx *sql.Tx, v view) error {
 }
 
 func wrongKind(name, kind, want string) Fault {
-	f := Fault{Table: name, What: fmt.Sprintf("it is a %s, want a %s", kind, want), Mend: "DROP " + strings.ToUpper(kind) + " " + quote(name)}
+	f := Fault{Table: name, What: fmt.Sprintf("it is a %s, want a %s", kind, want), Fix: "DROP " + strings.ToUpper(kind) + " " + quote(name)}
 	if kind == "table" { // the table may hold rows
-		f.Mend = moveAway(name)
+		f.Fix = moveAway(name)
 	}
 	return f
 }

@@ -39,7 +39,7 @@ func TestInspectFindsWhatMendMends(t *testing.T) {
 		{"DROP TABLE dead_letter; CREATE TABLE dead_letter (data BLOB NOT NULL) STRICT", "column data is NOT NULL, want it nullable", false},
 		{"DROP VIEW windowed_traffic; CREATE TABLE windowed_traffic (timestamp TEXT, page_views INTEGER)", "it is a table, want a view", false},
 		{"DROP TABLE raw; CREATE VIEW raw AS SELECT 1", "it is a view, want a table", false},
-		{"DROP VIEW events; CREATE VIEW events AS\n-- Revision 99.\nSELECT * FROM raw", "a later version of tidemark made it", true},
+		{"DROP VIEW events; CREATE VIEW events AS\n-- Revision 99.\nSELECT * FROM raw", "a later version of tidemark created it", true},
 	} {
 		path := newFile(t)
 		execFile(t, path, test.damage)
@@ -55,10 +55,10 @@ func TestInspectFindsWhatMendMends(t *testing.T) {
 		}
 		done := map[string]bool{}
 		for _, f := range faults {
-			if !done[f.Mend] {
-				execFile(t, path, f.Mend)
+			if !done[f.Fix] {
+				execFile(t, path, f.Fix)
 			}
-			done[f.Mend] = true
+			done[f.Fix] = true
 		}
 		if err := reopen(path); err != nil {
 			t.Errorf("%s, then %v: %v", test.damage, done, err)

@@ -16,11 +16,11 @@ import (
 // schemaVersion is the version of the tables and views.
 const schemaVersion = 1
 
-// makeTables creates the tables, indexes and views that the file does not have, and a
+// createTables creates the tables, indexes and views that the file does not have, and a
 // column for each new field of the event. First it checks that what the file has
 // fits. It replaces views with another definition, unless a later version of the
 // program created them.
-func makeTables(ctx context.Context, tx *sql.Tx, l warehouse.Layout) error {
+func createTables(ctx context.Context, tx *sql.Tx, l warehouse.Layout) error {
 	added, err := check(ctx, tx, l)
 	if err != nil {
 		return err

@@ -65,7 +65,7 @@ func open(ctx context.Context, c Config) (*Warehouse, error) {
 	}
 	file, err := sqlitefile.Open(ctx, c.Path, sqlitefile.Schema{
 		Version: schemaVersion,
-		Make:    func(ctx context.Context, tx *sql.Tx, _ int) error { return makeTables(ctx, tx, c.Layout) },
+		Create:  func(ctx context.Context, tx *sql.Tx, _ int) error { return createTables(ctx, tx, c.Layout) },
 	})
 	if err != nil {
 		return nil, err

@@ -58,10 +58,10 @@ CREATE TABLE keys (
 CREATE TABLE deleted_shards (id INTEGER PRIMARY KEY) STRICT;
 `
 
-var fileSchema = sqlitefile.Schema{Version: schemaVersion, ApplicationID: applicationID, Make: makeTables}
+var fileSchema = sqlitefile.Schema{Version: schemaVersion, ApplicationID: applicationID, Create: createTables}
 
-// makeTables creates the schema in a new file.
-func makeTables(ctx context.Context, tx *sql.Tx, found int) error {
+// createTables creates the schema in a new file.
+func createTables(ctx context.Context, tx *sql.Tx, found int) error {
 	if found == schemaVersion {
 		return nil
 	}

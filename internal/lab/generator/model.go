@@ -43,7 +43,7 @@ type model struct {
 	users      []*user
 	queue      taskQueue
 	scheduled  uint64 // tasks ever put into the queue
-	made       int    // number of messages
+	created    int    // number of messages
 	nextID     uint64
 	malformed  *rand.Rand
 	duplicates *rand.Rand
@@ -89,7 +89,7 @@ func (m *model) due() time.Time {
 }
 
 // full reports whether the last message was created.
-func (m *model) full() bool { return m.config.Count > 0 && m.made >= m.config.Count }
+func (m *model) full() bool { return m.config.Count > 0 && m.created >= m.config.Count }
 
 func (m *model) pastEnd(t time.Time) bool { return !t.Before(m.end) }
 
@@ -114,7 +114,7 @@ func (m *model) advance(now time.Time) []Delivery {
 		m.scheduleEvent(t.user, m.last)
 		return deliveries
 	default:
-		m.makeEvent(t.user, now)
+		m.createEvent(t.user, now)
 		return nil
 	}
 }
@@ -134,8 +134,8 @@ func (m *model) finish(now time.Time) []Delivery {
 	return deliveries
 }
 
-// makeEvent creates the user's next event and decides when it is published.
-func (m *model) makeEvent(u *user, now time.Time) {
+// createEvent creates the user's next event and decides when it is published.
+func (m *model) createEvent(u *user, now time.Time) {
 	u.page = u.page.step(u.random)
 	timestamp := event.FormatTime(now)
 	r := record{identity: u.identity, timestamp: timestamp, page: u.page.name, numBytes: 100 + u.random.IntN(400)}
@@ -148,7 +148,7 @@ func (m *model) makeEvent(u *user, now time.Time) {
 		Attributes:        map[string]string{"timestamp": timestamp},
 		Data:              data,
 	})
-	m.made++
+	m.created++
 	if m.config.Lag {
 		m.lag(u)
 		return

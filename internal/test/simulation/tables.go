@@ -85,7 +85,7 @@ func (t *tables) append(table string, rows []warehouse.Row) error {
 // look compares a table with its schema. It returns an error if they differ.
 func (t *tables) look(table string) error {
 	if table == t.names.Raw && t.fault != nil {
-		return &warehouse.TableError{Table: table, Err: errors.New("a column is not as it must be")}
+		return &warehouse.TableError{Table: table, Err: errors.New("a column does not fit")}
 	}
 	return nil
 }
