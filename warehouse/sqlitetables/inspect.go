@@ -3,6 +3,7 @@ package sqlitetables
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -12,9 +13,13 @@ import (
 
 // An Inspection is what [Inspect] found in a file.
 type Inspection struct {
-	Missing []string // tables and views that Open creates
+	Missing []string // tables and views that Open creates, or creates again
 	Faults  []Fault  // Open refuses the file because of these
 	Stale   []Fault  // views of a later version; Open does not change them
+
+	// updates are the statements that Open runs before it creates what is missing: they
+	// add the columns of new fields of the event, and drop views of an earlier version.
+	updates []string
 }
 
 // Inspect reads the definitions of the tables and views in the file. It creates and
@@ -27,18 +32,9 @@ func Inspect(ctx context.Context, c Config) (Inspection, error) {
 		return found, err
 	}
 	schema := sqlitefile.Schema{Version: schemaVersion}
-	err := sqlitefile.Inspect(ctx, c.Path, schema, func(ctx context.Context, tx *sql.Tx) error {
-		for _, t := range warehouse.Tables(c.Layout) {
-			if err := found.addTable(ctx, tx, t); err != nil {
-				return err
-			}
-		}
-		for _, v := range views(c.Layout) {
-			if err := found.addView(ctx, tx, v); err != nil {
-				return err
-			}
-		}
-		return nil
+	err := sqlitefile.Inspect(ctx, c.Path, schema, func(ctx context.Context, tx *sql.Tx) (err error) {
+		found, err = inspect(ctx, tx, c.Layout)
+		return err
 	})
 	if err != nil {
 		return Inspection{}, fmt.Errorf("inspect warehouse %s: %w", c.Path, err)
@@ -46,8 +42,23 @@ func Inspect(ctx context.Context, c Config) (Inspection, error) {
 	return found, nil
 }
 
+func inspect(ctx context.Context, tx *sql.Tx, l warehouse.Layout) (Inspection, error) {
+	var found Inspection
+	for _, t := range warehouse.Tables(l) {
+		if err := found.addTable(ctx, tx, t); err != nil {
+			return found, err
+		}
+	}
+	for _, v := range views(l) {
+		if err := found.addView(ctx, tx, v); err != nil {
+			return found, err
+		}
+	}
+	return found, nil
+}
+
 func (i *Inspection) addTable(ctx context.Context, tx *sql.Tx, t warehouse.Table) error {
-	kind, err := kindOf(ctx, tx, t.Name)
+	kind, _, err := objectIn(ctx, tx, t.Name)
 	if err != nil {
 		return err
 	}
@@ -59,8 +70,9 @@ func (i *Inspection) addTable(ctx context.Context, tx *sql.Tx, t warehouse.Table
 		if err != nil {
 			return err
 		}
-		faults, _ := compare(t, columns) // Open adds columns that are missing
+		faults, add := compare(t, columns)
 		i.Faults = append(i.Faults, faults...)
+		i.updates = append(i.updates, add...)
 	default:
 		i.Faults = append(i.Faults, wrongKind(t.Name, kind, "table"))
 	}
@@ -68,29 +80,32 @@ func (i *Inspection) addTable(ctx context.Context, tx *sql.Tx, t warehouse.Table
 }
 
 func (i *Inspection) addView(ctx context.Context, tx *sql.Tx, v view) error {
-	kind, err := kindOf(ctx, tx, v.name)
-	if err != nil {
+	kind, definition, err := objectIn(ctx, tx, v.name)
+	switch {
+	case err != nil:
 		return err
-	}
-	switch kind {
-	case "":
+	case kind == "":
 		i.Missing = append(i.Missing, v.name)
-	case "view":
-		found, err := definitionOf(ctx, tx, v.name)
-		if err != nil {
-			return err
-		}
-		switch {
-		case !v.differs(found):
-		case foundRevision(found) > viewRevision:
-			i.Stale = append(i.Stale, Fault{Table: v.name, What: "a later version of tidemark created it", Fix: "DROP VIEW " + quote(v.name)})
-		default:
-			i.Missing = append(i.Missing, v.name) // the next start creates it again
-		}
-	default:
+	case kind != "view":
 		i.Faults = append(i.Faults, wrongKind(v.name, kind, "view"))
+	case !v.differs(definition):
+	case foundRevision(definition) > viewRevision:
+		i.Stale = append(i.Stale, Fault{Table: v.name, What: "a later version of tidemark created it", Fix: "DROP VIEW " + quote(v.name)})
+	default:
+		i.Missing = append(i.Missing, v.name)
+		i.updates = append(i.updates, "DROP VIEW "+quote(v.name))
 	}
 	return nil
+}
+
+// objectIn returns what the file has under the name: its kind, which is table, view,
+// index, or an empty string for nothing, and the statement that created it.
+func objectIn(ctx context.Context, tx *sql.Tx, name string) (kind, definition string, err error) {
+	err = tx.QueryRowContext(ctx, "SELECT type, ifnull(sql, '') FROM sqlite_schema WHERE name = ? COLLATE NOCASE", name).Scan(&kind, &definition)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return "", "", fmt.Errorf("read the schema: %w", err)
+	}
+	return kind, definition, nil
 }
 
 func wrongKind(name, kind, want string) Fault {
@@ -99,4 +114,20 @@ func wrongKind(name, kind, want string) Fault {
 		f.Fix = moveAway(name)
 	}
 	return f
+}
+
+// refusal returns a [*warehouse.TableError] for each table or view with faults, or nil.
+func (i *Inspection) refusal() error {
+	byTable := map[string][]error{}
+	for _, f := range i.Faults {
+		byTable[f.Table] = append(byTable[f.Table], errors.New(f.What))
+	}
+	var errs []error
+	for _, f := range i.Faults {
+		if faults := byTable[f.Table]; faults != nil {
+			errs = append(errs, &warehouse.TableError{Table: f.Table, Err: errors.Join(faults...)})
+			delete(byTable, f.Table)
+		}
+	}
+	return errors.Join(errs...)
 }

@@ -3,10 +3,8 @@ package sqlitetables
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -21,15 +19,14 @@ const schemaVersion = 1
 // fits. It replaces views with another definition, unless a later version of the
 // program created them.
 func createTables(ctx context.Context, tx *sql.Tx, l warehouse.Layout) error {
-	added, err := check(ctx, tx, l)
+	found, err := inspect(ctx, tx, l)
+	if err == nil {
+		err = found.refusal()
+	}
 	if err != nil {
 		return err
 	}
-	stale, err := staleViews(ctx, tx, l)
-	if err != nil {
-		return err
-	}
-	for _, statement := range slices.Concat(added, stale, statements(l)) {
+	for _, statement := range append(found.updates, statements(l)...) {
 		if _, err := tx.ExecContext(ctx, statement); err != nil {
 			return fmt.Errorf("%s: %w", firstLine(statement), err)
 		}
@@ -83,39 +80,9 @@ func views(l warehouse.Layout) []view {
 	return []view{{l.Events(), createEvents(l)}, {l.Agg, createAgg(l)}, {l.DeadLetters(), createDeadLetters(l)}}
 }
 
-// staleViews returns the statements that drop the views whose definition is not this
-// version's, so that this version's views are created. It leaves out views of a later
-// revision.
-func staleViews(ctx context.Context, tx *sql.Tx, l warehouse.Layout) ([]string, error) {
-	var drop []string
-	for _, v := range views(l) {
-		found, err := definitionOf(ctx, tx, v.name)
-		if err != nil {
-			return nil, err
-		}
-		if found != "" && v.differs(found) && foundRevision(found) <= viewRevision {
-			drop = append(drop, "DROP VIEW "+quote(v.name))
-		}
-	}
-	return drop, nil
-}
-
 // differs reports whether the definition found in the file is another one.
 func (v view) differs(found string) bool {
 	return found != strings.Replace(v.create, "IF NOT EXISTS ", "", 1) // SQLite does not keep these words
-}
-
-// definitionOf returns the statement that created a view, or an empty string if the
-// view does not exist.
-func definitionOf(ctx context.Context, tx *sql.Tx, name string) (definition string, err error) {
-	err = tx.QueryRowContext(ctx, "SELECT sql FROM sqlite_schema WHERE type = 'view' AND name = ? COLLATE NOCASE", name).Scan(&definition)
-	if errors.Is(err, sql.ErrNoRows) {
-		return "", nil
-	}
-	if err != nil {
-		return "", fmt.Errorf("read the definition of %s: %w", name, err)
-	}
-	return definition, nil
 }
 
 // createTable returns the statement that creates a table. SQLite keeps the text with

@@ -3,64 +3,12 @@ package sqlitetables
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/tidemark-dev/tidemark/warehouse"
 )
-
-// check returns a [*warehouse.TableError] for each table or view that exists but
-// cannot take or return the rows. It also returns the statements that add the columns
-// of new fields of the event.
-func check(ctx context.Context, tx *sql.Tx, l warehouse.Layout) (add []string, err error) {
-	var errs []error
-	for _, t := range warehouse.Tables(l) {
-		kind, err := kindOf(ctx, tx, t.Name)
-		if err != nil {
-			return nil, err
-		}
-		switch kind {
-		case "": // to be created
-		case "table":
-			found, err := columns(ctx, tx, t.Name)
-			if err != nil {
-				return nil, err
-			}
-			faults, missing := compare(t, found)
-			if err := joined(faults); err != nil {
-				errs = append(errs, &warehouse.TableError{Table: t.Name, Err: err})
-			}
-			add = append(add, missing...)
-		default:
-			errs = append(errs, &warehouse.TableError{Table: t.Name, Err: fmt.Errorf("it is a %s, want a table", kind)})
-		}
-	}
-	for _, name := range []string{l.Events(), l.Agg, l.DeadLetters()} {
-		kind, err := kindOf(ctx, tx, name)
-		if err != nil {
-			return nil, err
-		}
-		if kind != "" && kind != "view" {
-			errs = append(errs, &warehouse.TableError{Table: name, Err: fmt.Errorf("it is a %s, want a view", kind)})
-		}
-	}
-	return add, errors.Join(errs...)
-}
-
-// kindOf returns what the file has under the name: table, view, index, or an empty
-// string for nothing.
-func kindOf(ctx context.Context, tx *sql.Tx, name string) (kind string, err error) {
-	err = tx.QueryRowContext(ctx, "SELECT type FROM sqlite_schema WHERE name = ? COLLATE NOCASE", name).Scan(&kind)
-	if errors.Is(err, sql.ErrNoRows) {
-		return "", nil
-	}
-	if err != nil {
-		return "", fmt.Errorf("read the schema: %w", err)
-	}
-	return kind, nil
-}
 
 // A column is a column as the file has it.
 type column struct {
@@ -92,15 +40,6 @@ type Fault struct {
 	Table string
 	What  string
 	Fix   string // the SQL statement that repairs the table or view
-}
-
-// joined returns the faults as an error, or nil if there are none.
-func joined(faults []Fault) error {
-	errs := make([]error, len(faults))
-	for i, f := range faults {
-		errs[i] = errors.New(f.What)
-	}
-	return errors.Join(errs...)
 }
 
 // compare returns every difference between the columns found and those of the table.
