@@ -1,6 +1,7 @@
 package windowstore
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -25,11 +26,37 @@ func KeyOf(kind, id string) Key {
 	return Key(sum[:16])
 }
 
+// Compare orders keys by their bytes.
+func (k Key) Compare(other Key) int { return bytes.Compare(k[:], other[:]) }
+
 // An Increment adds keys to the set of the window that starts at Window. Keys
 // may repeat, within an increment and across increments.
 type Increment struct {
 	Window time.Time
 	Keys   []Key
+}
+
+// Merge returns one increment for each window that has keys, oldest first, with its
+// distinct keys in order. It returns an error unless windows start at whole seconds, as
+// every store needs it.
+func Merge(increments []Increment) ([]Increment, error) {
+	keysOf := map[int64][]Key{}
+	for _, inc := range increments {
+		if inc.Window.Nanosecond() != 0 {
+			return nil, fmt.Errorf("window start %s is not a whole second", inc.Window.Format(time.RFC3339Nano))
+		}
+		if len(inc.Keys) > 0 {
+			start := inc.Window.Unix()
+			keysOf[start] = append(keysOf[start], inc.Keys...)
+		}
+	}
+	var merged []Increment
+	for _, start := range slices.Sorted(maps.Keys(keysOf)) {
+		keys := keysOf[start]
+		slices.SortFunc(keys, Key.Compare)
+		merged = append(merged, Increment{Window: time.Unix(start, 0).UTC(), Keys: slices.Compact(keys)})
+	}
+	return merged, nil
 }
 
 // A Shard describes one shard of a window's counter at one instant, without its keys.

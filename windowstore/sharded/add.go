@@ -1,12 +1,9 @@
 package sharded
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"maps"
 	"slices"
-	"time"
 
 	"github.com/tidemark-dev/tidemark/windowstore"
 )
@@ -32,7 +29,7 @@ const (
 // An Add that brings no new id writes, too: Add does not know which ids are new, and
 // a window that is still used must not expire.
 func (s *Store) Add(ctx context.Context, increments []windowstore.Increment) error {
-	merged, err := mergeWindows(increments)
+	merged, err := windowstore.Merge(increments)
 	if err != nil {
 		return s.wrap("add to", err)
 	}
@@ -134,27 +131,3 @@ func formatWindows(parts []windowstore.Increment) string {
 	}
 	return fmt.Sprintf("%d windows from %s to %s", len(parts), first, last)
 }
-
-// mergeWindows returns one increment for each window that has keys, oldest first,
-// with its distinct keys in order. It leaves the given ones as they are.
-func mergeWindows(increments []windowstore.Increment) ([]windowstore.Increment, error) {
-	keysOf := map[int64][]windowstore.Key{}
-	for _, inc := range increments {
-		if inc.Window.Nanosecond() != 0 {
-			return nil, fmt.Errorf("window start %s is not a whole second", inc.Window.Format(time.RFC3339Nano))
-		}
-		if len(inc.Keys) > 0 {
-			start := inc.Window.Unix()
-			keysOf[start] = append(keysOf[start], inc.Keys...)
-		}
-	}
-	var merged []windowstore.Increment
-	for _, start := range slices.Sorted(maps.Keys(keysOf)) {
-		keys := keysOf[start]
-		slices.SortFunc(keys, compareKeys)
-		merged = append(merged, windowstore.Increment{Window: time.Unix(start, 0).UTC(), Keys: slices.Compact(keys)})
-	}
-	return merged, nil
-}
-
-func compareKeys(a, b windowstore.Key) int { return bytes.Compare(a[:], b[:]) }

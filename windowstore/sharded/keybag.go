@@ -44,7 +44,7 @@ func (b *keyBag) distinct() (n int64) {
 		for _, chunk := range part {
 			keys = append(keys, chunk...)
 		}
-		slices.SortFunc(keys, compareKeys)
+		slices.SortFunc(keys, windowstore.Key.Compare)
 		n += int64(len(slices.Compact(keys)))
 	}
 	return n

@@ -1,11 +1,9 @@
 package sqlitecounters
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -45,25 +43,16 @@ const maxPacked = 1 << 20
 // no count would be lost. But only redeliveries would save a write, and a shard that
 // is still used would expire.
 func (s *Store) Add(ctx context.Context, increments []windowstore.Increment) error {
-	keysOf, err := byWindow(increments)
+	merged, err := windowstore.Merge(increments)
 	if err != nil {
 		return s.wrap("add to", err)
 	}
-	if len(keysOf) == 0 {
+	if len(merged) == 0 {
 		return ctx.Err()
 	}
-	var pipeline int64
-	err = s.write(ctx, "add to", func(tx *sql.Tx) error {
-		if pipeline, err = s.register(ctx, tx); err != nil {
-			return err
-		}
-		return s.add(ctx, tx, pipeline, keysOf)
+	return s.writeRegistered(ctx, "add to", func(tx *sql.Tx, pipeline int64) error {
+		return s.add(ctx, tx, pipeline, merged)
 	})
-	if err != nil {
-		return err
-	}
-	s.pipelineID.Store(pipeline)
-	return nil
 }
 
 // Register implements [windowstore.Store].
@@ -71,30 +60,22 @@ func (s *Store) Register(ctx context.Context) error {
 	if s.pipelineID.Load() != 0 {
 		return nil
 	}
-	var pipeline int64
-	err := s.write(ctx, "register with", func(tx *sql.Tx) (err error) {
-		pipeline, err = s.register(ctx, tx)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	s.pipelineID.Store(pipeline)
-	return nil
+	return s.writeRegistered(ctx, "register with", func(*sql.Tx, int64) error { return nil })
 }
 
-// byWindow gathers the keys of each window, and leaves out windows without keys.
-func byWindow(increments []windowstore.Increment) (map[int64][]windowstore.Key, error) {
-	keysOf := map[int64][]windowstore.Key{}
-	for _, inc := range increments {
-		if inc.Window.Nanosecond() != 0 {
-			return nil, fmt.Errorf("window start %s is not a whole second", inc.Window.Format(time.RFC3339Nano))
+// writeRegistered runs f in a transaction, with the id of the pipeline's row.
+func (s *Store) writeRegistered(ctx context.Context, action string, f func(tx *sql.Tx, pipeline int64) error) error {
+	var pipeline int64
+	err := s.write(ctx, action, func(tx *sql.Tx) (err error) {
+		if pipeline, err = s.register(ctx, tx); err != nil {
+			return err
 		}
-		if len(inc.Keys) > 0 {
-			keysOf[inc.Window.Unix()] = append(keysOf[inc.Window.Unix()], inc.Keys...)
-		}
+		return f(tx, pipeline)
+	})
+	if err == nil {
+		s.pipelineID.Store(pipeline)
 	}
-	return keysOf, nil
+	return err
 }
 
 // register returns the id of the pipeline's row. The first call creates the row.
@@ -123,21 +104,21 @@ func (s *Store) register(ctx context.Context, tx *sql.Tx) (int64, error) {
 	return id, nil
 }
 
-func (s *Store) add(ctx context.Context, tx *sql.Tx, pipeline int64, keysOf map[int64][]windowstore.Key) error {
-	windows := slices.Sorted(maps.Keys(keysOf))
+func (s *Store) add(ctx context.Context, tx *sql.Tx, pipeline int64, increments []windowstore.Increment) error {
 	var last int64
-	if err := tx.StmtContext(ctx, s.statements.drawVersions).QueryRowContext(ctx, len(windows)).Scan(&last); err != nil {
+	if err := tx.StmtContext(ctx, s.statements.drawVersions).QueryRowContext(ctx, len(increments)).Scan(&last); err != nil {
 		return fmt.Errorf("draw versions: %w", err)
 	}
 	written := s.micros()
-	for i, window := range windows {
+	for i, inc := range increments {
+		window := inc.Window.Unix()
 		version := last - int64(i) // a different one for each window, since it may become a shard's id
 		var shard int64
 		err := tx.StmtContext(ctx, s.statements.writeShard).QueryRowContext(ctx, version, pipeline, window, written).Scan(&shard)
 		if err != nil {
 			return fmt.Errorf("mark window %s: %w", formatWindow(window), err)
 		}
-		if err := s.insertKeys(ctx, tx, shard, keysOf[window]); err != nil {
+		if err := s.insertKeys(ctx, tx, shard, inc.Keys); err != nil {
 			return fmt.Errorf("add to window %s: %w", formatWindow(window), err)
 		}
 	}
@@ -145,10 +126,9 @@ func (s *Store) add(ctx context.Context, tx *sql.Tx, pipeline int64, keysOf map[
 }
 
 // insertKeys adds to the shard the keys that the shard does not have, and adds their
-// number to the shard's count.
+// number to the shard's count. The keys are sorted, as the table is: neighbouring keys
+// need only one visit to a page.
 func (s *Store) insertKeys(ctx context.Context, tx *sql.Tx, shard int64, keys []windowstore.Key) error {
-	// Sorted as the table is, so that neighbouring keys need only one visit to a page.
-	slices.SortFunc(keys, func(a, b windowstore.Key) int { return bytes.Compare(a[:], b[:]) })
 	insert := tx.StmtContext(ctx, s.statements.insertKeys)
 	var added int64
 	for chunk := range slices.Chunk(keys, maxPacked/len(windowstore.Key{})) {
