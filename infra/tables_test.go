@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/zclconf/go-cty/cty"
@@ -76,7 +77,7 @@ func made(t *testing.T, s settings.Settings) map[string]definition {
 	ctx := context.Background()
 	tables, err := bigquerytables.New(ctx, bigquerytables.Config{
 		Project: s.Project, Dataset: s.Dataset, Layout: s.Layout(),
-		Method: bigquerytables.InsertAll, RESTHost: strings.TrimPrefix(server.URL, "http://"),
+		Method: bigquerytables.InsertAll, AppendTimeout: time.Minute, Now: time.Now, RESTHost: strings.TrimPrefix(server.URL, "http://"),
 	})
 	if err != nil {
 		t.Fatal(err)

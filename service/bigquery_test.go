@@ -86,7 +86,7 @@ func TestRealTrafficGivesTheRightTablesInBigQuery(t *testing.T) {
 				t.Errorf("totals %v, want %v", totals, want)
 			}
 			checkStored(t, settings, messages(t, traffic), testlog.DeadLetters)
-			audit, err := s.Audit(t.Context(), time.Time{}, time.Now())
+			audit, err := s.Auditor().Run(t.Context(), time.Time{}, time.Now())
 			if err != nil || !audit.Clean() || len(audit.Waiting) != 0 {
 				t.Errorf("audit %+v, %v", audit, err)
 			}
@@ -230,7 +230,7 @@ func TestFaultsOfBigQueryLoseNothingAndCountNothingTwice(t *testing.T) {
 			}
 			letters := want.query(t, "SELECT 'dead letters', COUNT(*) FROM dead_letters")["dead letters"]
 			checkStored(t, settings, messages(t, mixed), int(letters)+5)
-			audit, err := s.Audit(t.Context(), time.Time{}, time.Now())
+			audit, err := s.Auditor().Run(t.Context(), time.Time{}, time.Now())
 			if err != nil || !audit.Clean() {
 				t.Errorf("audit %+v, %v", audit, err)
 			}
@@ -250,7 +250,7 @@ func TestAuditsPruneByTheClockSkewAndADay(t *testing.T) {
 		"bigquery-emulator-host": rest, "bigquery-storage-emulator-host": grpc, "max-clock-skew": "7m",
 	})
 	from := time.Date(2026, 3, 14, 9, 26, 0, 0, time.UTC)
-	if _, err := s.Audit(t.Context(), from, from.Add(time.Hour)); err != nil {
+	if _, err := s.Auditor().Run(t.Context(), from, from.Add(time.Hour)); err != nil {
 		t.Fatal(err)
 	}
 	queries := bigQuery.Queries()
@@ -377,7 +377,7 @@ func TestAHangingBigQueryIsNotWaitedFor(t *testing.T) {
 				t.Errorf("windows (-want +got):\n%s", diff)
 			}
 			checkStored(t, settings, messages(t, bodies), int(want.query(t, "SELECT 'dead letters', COUNT(*) FROM dead_letters")["dead letters"]))
-			audit, err := s.Audit(t.Context(), time.Time{}, time.Now())
+			audit, err := s.Auditor().Run(t.Context(), time.Time{}, time.Now())
 			if err != nil || !audit.Clean() || len(audit.Waiting) != 0 {
 				t.Errorf("audit %+v, %v", audit, err)
 			}

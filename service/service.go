@@ -157,20 +157,8 @@ func (t *Service) Flush(ctx context.Context) flush.Report {
 	return report
 }
 
-// Audit runs what GET /audit runs.
-func (t *Service) Audit(ctx context.Context, from, to time.Time) (audit.Report, error) {
-	return t.auditor.Run(ctx, from, to)
-}
-
-// EstimateAudit runs what GET /audit?dry_run=1 runs.
-func (t *Service) EstimateAudit(ctx context.Context, from, to time.Time) (audit.Estimate, error) {
-	return t.auditor.Estimate(ctx, from, to)
-}
-
-// Repair runs what POST /audit runs.
-func (t *Service) Repair(ctx context.Context, from, to time.Time) (audit.Report, error) {
-	return t.auditor.Repair(ctx, from, to)
-}
+// Auditor returns what the routes of /audit run.
+func (t *Service) Auditor() *audit.Auditor { return t.auditor }
 
 // Watch sets f to be called with the verdict of every message, after the message is
 // stored. Watch must be called before the first request; f is called from many

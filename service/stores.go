@@ -41,13 +41,13 @@ func (t *Service) openStores(ctx context.Context) error {
 		return err
 	}
 	t.counters = counters
-	rows, err := openTables(ctx, t.settings, queryOptions{
-		timeout: t.settings.FlushTimeout,
-		scanned: func(query string, bytes int64) {
-			t.metrics.Scanned(query, bytes)
-			t.log.Info("query", "query", query, "scanned_bytes", bytes)
-		},
-	})
+	config := BigQueryConfig(t.settings)
+	config.QueryTimeout = t.settings.FlushTimeout
+	config.Scanned = func(query string, bytes int64) {
+		t.metrics.Scanned(query, bytes)
+		t.log.Info("query", "query", query, "scanned_bytes", bytes)
+	}
+	rows, err := openTables(ctx, t.settings, config)
 	if err != nil {
 		return err
 	}
@@ -66,12 +66,7 @@ func OpenWarehouse(ctx context.Context, s settings.Settings) (warehouse.Warehous
 	if err := checkMeaning(ctx, s); err != nil {
 		return nil, err
 	}
-	// An interactive command: use the default query timeout, not FLUSH_TIMEOUT.
-	w, err := openTables(ctx, s, queryOptions{timeout: bigquerytables.DefaultQueryTimeout})
-	if err != nil {
-		return nil, err // not a nil pointer in an interface
-	}
-	return w, nil
+	return openTables(ctx, s, BigQueryConfig(s))
 }
 
 // checkMeaning returns a [*windowstore.MeaningError] if the settings do not fit the
@@ -87,7 +82,7 @@ func checkMeaning(ctx context.Context, s settings.Settings) error {
 		return err
 	}
 	if c, ok := counters.(FirestoreCounters); ok { // SQLite counters compared the settings when they were opened
-		err = c.Check(ctx)
+		_, err = c.Recorded(ctx)
 	}
 	return errors.Join(err, counters.Close())
 }
@@ -186,34 +181,27 @@ func OpenFirestore(ctx context.Context, s settings.Settings, config firestorecou
 // FirestoreCounters is a store of counters that owns its connection and closes it.
 type FirestoreCounters struct {
 	*sharded.Store
-	database *firestorecounters.Database
-}
-
-// TryWrite checks that the pipeline's documents can be written.
-func (c FirestoreCounters) TryWrite(ctx context.Context, pipeline string) error {
-	return c.database.TryWrite(ctx, pipeline)
+	*firestorecounters.Database
 }
 
 // Close closes the connection.
-func (c FirestoreCounters) Close() error { return c.database.Close() }
+func (c FirestoreCounters) Close() error { return c.Database.Close() }
 
-// queryOptions are for the queries of BigQuery, which bills a query by the bytes it
-// reads.
-type queryOptions struct {
-	timeout time.Duration
-	scanned func(query string, bytes int64) // called for each query; may be nil
-}
-
-// openTables opens the tables.
-func openTables(ctx context.Context, s settings.Settings, queries queryOptions) (warehouse.Warehouse, error) {
-	if !s.Local() {
-		return openBigQuery(ctx, s, queries)
+// openTables opens the tables. Only tables in BigQuery have a config. BigQuery is called
+// by the first use, so an error comes from the settings or the credentials.
+func openTables(ctx context.Context, s settings.Settings, config bigquerytables.Config) (warehouse.Warehouse, error) {
+	if s.Local() {
+		w, err := sqlitetables.Open(ctx, SQLiteTables(s))
+		if err != nil {
+			return nil, explainDir(s, err)
+		}
+		return w, nil
 	}
-	w, err := sqlitetables.Open(ctx, SQLiteTables(s))
+	w, err := bigquerytables.New(ctx, config)
 	if err != nil {
-		return nil, explainDir(s, err)
+		return nil, err
 	}
-	return w, nil
+	return bigQueryWarehouse{w, s.FlushTimeout}, nil
 }
 
 // SQLiteTables returns the configuration of the tables in SQLite.
@@ -226,27 +214,20 @@ func SQLiteTables(s settings.Settings) sqlitetables.Config {
 // The slack is for messages that are pushed by hand from a machine whose clock is wrong.
 const clockSlack = 24 * time.Hour
 
-// BigQueryConfig returns the configuration of the tables in BigQuery.
+// commandTimeout bounds a query of a command. The user waits for it, so it may take
+// longer than a flush.
+const commandTimeout = 5 * time.Minute
+
+// BigQueryConfig returns the configuration of the tables in BigQuery, for a command.
 func BigQueryConfig(s settings.Settings) bigquerytables.Config {
 	return bigquerytables.Config{
 		Project: s.Project, Dataset: s.Dataset, Location: s.BigQueryLocation, Layout: s.Layout(),
 		Method:        bigquerytables.Method(s.RawMethod),
-		AppendTimeout: settings.StepTimeout,
-		MaxAhead:      s.MaxClockSkew + clockSlack,
-		RESTHost:      s.BigQueryEmulator, GRPCHost: s.BigQueryStorageEmulator,
+		AppendTimeout: settings.StepTimeout, QueryTimeout: commandTimeout,
+		MaxAhead: s.MaxClockSkew + clockSlack,
+		Now:      time.Now,
+		RESTHost: s.BigQueryEmulator, GRPCHost: s.BigQueryStorageEmulator,
 	}
-}
-
-// openBigQuery makes no call: the first use connects. So an error comes from the settings
-// or the credentials.
-func openBigQuery(ctx context.Context, s settings.Settings, queries queryOptions) (warehouse.Warehouse, error) {
-	config := BigQueryConfig(s)
-	config.QueryTimeout, config.Scanned = queries.timeout, queries.scanned
-	w, err := bigquerytables.New(ctx, config)
-	if err != nil {
-		return nil, err
-	}
-	return bigQueryWarehouse{w, s.FlushTimeout}, nil
 }
 
 // bigQueryWarehouse is a warehouse whose errors name settings.

@@ -78,7 +78,7 @@ are no difference.`,
 		if o.dryRun {
 			var estimate audit.Estimate
 			answer, err := ask(&estimate, func(service *service.Service) (err error) {
-				estimate, err = service.EstimateAudit(cmd.Context(), from, to)
+				estimate, err = service.Auditor().Estimate(cmd.Context(), from, to)
 				return err
 			})
 			if err != nil {
@@ -88,11 +88,11 @@ are no difference.`,
 		}
 		var report audit.Report
 		answer, err := ask(&report, func(service *service.Service) (err error) {
+			run := service.Auditor().Run
 			if o.repair {
-				report, err = service.Repair(cmd.Context(), from, to)
-			} else {
-				report, err = service.Audit(cmd.Context(), from, to)
+				run = service.Auditor().Repair
 			}
+			report, err = run(cmd.Context(), from, to)
 			return err
 		})
 		if err != nil {

@@ -53,25 +53,18 @@ const (
 	InsertAll Method = "insert_all"
 )
 
-// Defaults of [Config].
-const (
-	DefaultLocation      = "US"
-	DefaultAppendTimeout = 30 * time.Second
-	DefaultQueryTimeout  = 5 * time.Minute
-)
-
-// A Config says where the tables are and how to reach them.
+// A Config says where the tables are and how to reach them. Every field is required
+// unless its comment says what its zero value means.
 type Config struct {
 	Project  string // id of the Google Cloud project
 	Dataset  string
-	Location string // of the dataset; DefaultLocation if empty
+	Location string // of the dataset
 	Layout   warehouse.Layout
-	Method   Method // StorageWrite if empty
+	Method   Method
 
 	// AppendTimeout and QueryTimeout bound calls whose context ends later or never,
-	// because BigQuery's clients retry until the context ends. Zero means the default.
-	// The timeout of a query does not include the time in which the caller reads the
-	// rows.
+	// because BigQuery's clients retry until the context ends. The timeout of a query
+	// does not include the time in which the caller reads the rows.
 	AppendTimeout, QueryTimeout time.Duration
 
 	// MaxAhead is how far the start of a row's window can be after the row's
@@ -86,13 +79,11 @@ type Config struct {
 	// may be called concurrently.
 	Scanned func(query string, bytes int64)
 
-	Now func() time.Time // clock; time.Now if nil
+	Now func() time.Time // clock
 
 	// RESTHost and GRPCHost are the host:port of an emulator, which is called in plain
 	// text and without credentials. If they are empty, the service is called.
 	RESTHost, GRPCHost string
-
-	Options []option.ClientOption // for the clients of both APIs
 }
 
 // A Warehouse is a [warehouse.Warehouse] in the tables of one dataset.
@@ -128,7 +119,6 @@ func New(ctx context.Context, cfg Config) (*Warehouse, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	cfg.setDefaults()
 	client, err := bigquery.NewClient(ctx, cfg.Project, cfg.restOptions()...)
 	if err != nil {
 		return nil, fmt.Errorf("create a BigQuery client for project %s: %w", cfg.Project, err)
@@ -148,38 +138,17 @@ func New(ctx context.Context, cfg Config) (*Warehouse, error) {
 
 func (c Config) check() error {
 	errs := []error{warehouse.CheckProject(c.Project), c.Layout.Check(), warehouse.CheckName(c.Dataset)}
-	if c.Method != "" && c.Method != StorageWrite && c.Method != InsertAll {
+	if c.Method != StorageWrite && c.Method != InsertAll {
 		errs = append(errs, fmt.Errorf("method %q is neither %s nor %s", c.Method, StorageWrite, InsertAll))
 	}
 	return errors.Join(errs...)
 }
 
-func (c *Config) setDefaults() {
-	if c.Location == "" {
-		c.Location = DefaultLocation
-	}
-	if c.Method == "" {
-		c.Method = StorageWrite
-	}
-	if c.AppendTimeout == 0 {
-		c.AppendTimeout = DefaultAppendTimeout
-	}
-	if c.QueryTimeout == 0 {
-		c.QueryTimeout = DefaultQueryTimeout
-	}
-	if c.Now == nil {
-		c.Now = time.Now
-	}
-}
-
 func (c Config) restOptions() []option.ClientOption {
 	if c.RESTHost == "" {
-		return c.Options
+		return nil
 	}
-	return append([]option.ClientOption{
-		option.WithEndpoint("http://" + c.RESTHost + "/bigquery/v2/"),
-		option.WithoutAuthentication(),
-	}, c.Options...)
+	return []option.ClientOption{option.WithEndpoint("http://" + c.RESTHost + "/bigquery/v2/"), option.WithoutAuthentication()}
 }
 
 // Close releases the connections. No other method may be called during or after

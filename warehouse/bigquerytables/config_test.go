@@ -4,7 +4,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/tidemark-dev/tidemark/internal/lab/accesslog"
 	"github.com/tidemark-dev/tidemark/warehouse/bigquerytables"
 )
 
@@ -12,7 +11,7 @@ import (
 // built.
 func TestNamesThatCannotStandInAStatementAreRefused(t *testing.T) {
 	t.Parallel()
-	good := bigquerytables.Config{Project: "example.com:my-project", Dataset: "logs", Layout: accesslog.Layout(), RESTHost: "127.0.0.1:1", GRPCHost: "127.0.0.1:1"}
+	good := place{"127.0.0.1:1", "127.0.0.1:1", "example.com:my-project", nil}.config(bigquerytables.StorageWrite)
 	open(t, good)
 	for bad, set := range map[string]func(*bigquerytables.Config){
 		"p`.x":  func(c *bigquerytables.Config) { c.Project = "p`.x" },

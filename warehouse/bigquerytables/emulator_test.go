@@ -52,7 +52,8 @@ func onEach(t *testing.T, test func(t *testing.T, on func(testing.TB) place)) {
 
 func (on place) config(method bigquerytables.Method) bigquerytables.Config {
 	return bigquerytables.Config{
-		Project: on.project, Dataset: "logs", Layout: accesslog.Layout(), Method: method, RESTHost: on.rest, GRPCHost: on.grpc,
+		Project: on.project, Dataset: "logs", Location: "US", Layout: accesslog.Layout(), Method: method,
+		AppendTimeout: 30 * time.Second, QueryTimeout: 5 * time.Minute, Now: time.Now, RESTHost: on.rest, GRPCHost: on.grpc,
 	}
 }
 
@@ -307,10 +308,7 @@ func TestManyWindowsAreCountedInSeveralQueries(t *testing.T) {
 func emulated(t *testing.T, method bigquerytables.Method) bigquerytables.Config {
 	t.Helper()
 	rest, grpc := emulator.BigQuery(t)
-	return bigquerytables.Config{
-		Project: emulator.Project(), Dataset: "logs", Layout: accesslog.Layout(), Method: method,
-		RESTHost: rest, GRPCHost: grpc,
-	}
+	return place{rest, grpc, emulator.Project(), nil}.config(method)
 }
 
 func open(t *testing.T, cfg bigquerytables.Config) *bigquerytables.Warehouse {

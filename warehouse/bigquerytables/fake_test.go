@@ -80,10 +80,7 @@ func serve(t *testing.T, f *fake, method bigquerytables.Method, adjust ...func(*
 	storagepb.RegisterBigQueryWriteServer(server, f)
 	go server.Serve(listener)
 	t.Cleanup(server.Stop)
-	cfg := bigquerytables.Config{
-		Project: "p", Dataset: "logs", Layout: accesslog.Layout(), Method: method,
-		RESTHost: strings.TrimPrefix(rest.URL, "http://"), GRPCHost: listener.Addr().String(),
-	}
+	cfg := place{strings.TrimPrefix(rest.URL, "http://"), listener.Addr().String(), "p", nil}.config(method)
 	for _, change := range adjust {
 		change(&cfg)
 	}
@@ -136,7 +133,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case path == "":
 		f.looks++
-		answer(w, 200, map[string]any{"location": cmp.Or(f.location, bigquerytables.DefaultLocation)})
+		answer(w, 200, map[string]any{"location": cmp.Or(f.location, "US")})
 	case path == "/tables":
 		f.creates++
 		name, _ = request["tableReference"].(map[string]any)["tableId"].(string)

@@ -61,7 +61,7 @@ func (c Config) grpcOptions() []option.ClientOption {
 		options = append(options, option.WithEndpoint(c.GRPCHost), option.WithoutAuthentication(),
 			option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())))
 	}
-	return append(options, c.Options...)
+	return options
 }
 
 // A stream is a table's default stream, which all appends to the table share. Each

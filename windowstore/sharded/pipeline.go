@@ -27,14 +27,9 @@ func (s *Store) Register(ctx context.Context) error {
 	return nil
 }
 
-// Check returns a [*windowstore.MeaningError] if the settings do not fit the record.
-// Check records nothing, so a caller that only reads may use it.
-func (s *Store) Check(ctx context.Context) error {
-	_, err := s.Recorded(ctx)
-	return err
-}
-
-// Recorded does what Check does, and reports whether the pipeline is on record.
+// Recorded reports whether the pipeline is on record. It returns a
+// [*windowstore.MeaningError] if the settings do not fit the record. It records nothing,
+// so a caller that only reads may use it.
 func (s *Store) Recorded(ctx context.Context) (bool, error) {
 	recorded, err := s.checkRecord(ctx)
 	if err != nil {
@@ -43,8 +38,6 @@ func (s *Store) Recorded(ctx context.Context) (bool, error) {
 	return recorded, nil
 }
 
-// checkRecord reports whether the pipeline is on record. It returns a
-// [*windowstore.MeaningError] if the settings do not fit the record.
 func (s *Store) checkRecord(ctx context.Context) (recorded bool, err error) {
 	records, err := s.config.Documents.Pipelines(ctx)
 	if err != nil {
