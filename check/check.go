@@ -13,8 +13,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/gofrs/flock"
-
 	"github.com/tidemark-dev/tidemark/internal/sqlitefile"
 	"github.com/tidemark-dev/tidemark/service"
 	"github.com/tidemark-dev/tidemark/settings"
@@ -80,27 +78,26 @@ func (c *checker) run(ctx context.Context) []Finding {
 	if !s.Local() {
 		return append(findings, c.google(ctx)...)
 	}
-	findings = append(findings, c.directory()...)
-	findings = append(findings, c.counterFile(ctx))
+	findings = append(findings, c.directory(), c.counterFile(ctx))
 	return append(findings, c.tableFile(ctx)...)
 }
 
 // directory checks the data directory.
-func (c *checker) directory() []Finding {
+func (c *checker) directory() Finding {
 	dir := c.settings.DataDir
 	info, err := os.Stat(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return []Finding{c.newDirectory()}
+		return c.newDirectory()
 	case err != nil:
-		return []Finding{problem(chooseDir, "data directory %s: %v", dir, err)}
+		return problem(chooseDir, "data directory %s: %v", dir, err)
 	case !info.IsDir():
-		return []Finding{problem(chooseDir, "data directory %s: it is a file", dir)}
+		return problem(chooseDir, "data directory %s: it is a file", dir)
 	}
 	if err := tryToWrite(dir); err != nil {
-		return []Finding{problem(takeOver(dir), "data directory %s cannot be written by this user: %v", dir, err)}
+		return problem(takeOver(dir), "data directory %s cannot be written by this user: %v", dir, err)
 	}
-	return []Finding{ok("data directory %s: writable", dir), c.lock()}
+	return ok("data directory %s: writable", dir)
 }
 
 var chooseDir = []string{`choose another directory with DATA_DIR, as DATA_DIR="$HOME/tidemark"`}
@@ -152,32 +149,11 @@ func tryToWrite(dir string) error {
 	return os.Remove(probe)
 }
 
-// lock reports whether a server uses the data directory. To find out, it takes the lock
-// for a moment if the lock is free.
-func (c *checker) lock() Finding {
-	path := service.LockPath(c.settings)
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return ok("lock %s: no server has ever had it", path)
-	}
-	lock := flock.New(path)
-	locked, err := lock.TryRLock()
-	if err != nil {
-		return warning(nil, "lock %s: %v", path, err)
-	}
-	if !locked {
-		return ok("lock %s: a server is running", path)
-	}
-	if err := lock.Unlock(); err != nil {
-		return warning(nil, "lock %s: %v", path, err)
-	}
-	return ok("lock %s: free", path)
-}
-
 // counterFile checks the counters in SQLite.
 func (c *checker) counterFile(ctx context.Context) Finding {
 	ctx, cancel := context.WithTimeout(ctx, settings.StepTimeout)
 	defer cancel()
-	path := service.CountersPath(c.settings)
+	path := service.SQLiteCounters(c.settings).Path
 	recorded, others, err := sqlitecounters.Inspect(ctx, service.SQLiteCounters(c.settings))
 	if mismatch, found := errors.AsType[*windowstore.MeaningError](err); found {
 		return c.meaningProblem(mismatch)
@@ -207,7 +183,7 @@ func (c *checker) meaningProblem(err *windowstore.MeaningError) Finding {
 func (c *checker) tableFile(ctx context.Context) []Finding {
 	ctx, cancel := context.WithTimeout(ctx, settings.StepTimeout)
 	defer cancel()
-	path := service.TablesPath(c.settings)
+	path := service.SQLiteTables(c.settings).Path
 	found, err := sqlitetables.Inspect(ctx, service.SQLiteTables(c.settings))
 	if errors.Is(err, fs.ErrNotExist) {
 		return []Finding{ok("tables %s: will be created by the first start", path)}

@@ -141,17 +141,19 @@ func TestCheckOnOneMachine(t *testing.T) {
 	}
 	wantFinding(t, findings, OK, `pipeline "minute-traffic" is on record with these settings`, "")
 	wantFinding(t, findings, OK, "warehouse.db: as this version creates them", "")
-	wantFinding(t, findings, OK, "no server has ever had it", "")
 
+	// A server may be running.
 	unlock, err := service.Lock(settingsOf(t, environment))
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantFinding(t, unchanged(), OK, "a server is running", "")
+	findings = unchanged()
+	if warnings, problems := levels(findings); warnings+problems > 0 {
+		t.Errorf("beside a server:\n%s", listing(findings))
+	}
 	if err := unlock(); err != nil {
 		t.Fatal(err)
 	}
-	wantFinding(t, unchanged(), OK, "lock "+filepath.Join(dir, "lock")+": free", "")
 
 	environment["PIPELINE"] = "other"
 	wantFinding(t, unchanged(), Problem, `RAW_TABLE raw belongs to pipeline "minute-traffic"`, "a new name in PIPELINE")

@@ -74,7 +74,7 @@ func OpenWarehouse(ctx context.Context, s settings.Settings) (warehouse.Warehous
 func checkMeaning(ctx context.Context, s settings.Settings) error {
 	// SQLite keeps the record in the file of the counters: without the file there is
 	// nothing to compare.
-	if _, err := os.Stat(CountersPath(s)); err != nil && s.Local() {
+	if _, err := os.Stat(SQLiteCounters(s).Path); err != nil && s.Local() {
 		return nil
 	}
 	counters, err := openCounters(ctx, s, nil)
@@ -95,7 +95,7 @@ func CheckStored(ctx context.Context, s settings.Settings) error {
 	if !s.Local() {
 		return nil
 	}
-	if _, err := os.Stat(TablesPath(s)); err != nil {
+	if _, err := os.Stat(SQLiteTables(s).Path); err != nil {
 		return fmt.Errorf("nothing is stored in the data directory %s, or DATA_DIR is wrong: %w", s.DataDir, err)
 	}
 	// Other errors are those of opening the file, which comes next.
@@ -106,15 +106,6 @@ func CheckStored(ctx context.Context, s settings.Settings) error {
 	}
 	return nil
 }
-
-// CountersPath returns the path of the SQLite file with the counters.
-func CountersPath(s settings.Settings) string { return filepath.Join(s.DataDir, "counters.db") }
-
-// TablesPath returns the path of the SQLite file with the tables.
-func TablesPath(s settings.Settings) string { return filepath.Join(s.DataDir, "warehouse.db") }
-
-// LockPath returns the path of the file that [Lock] locks.
-func LockPath(s settings.Settings) string { return filepath.Join(s.DataDir, "lock") }
 
 // openCounters opens the counters. SQLite counters refuse settings that do not fit the
 // pipelines on record. Firestore counters compare the settings only before the first
@@ -154,7 +145,7 @@ func meaning(s settings.Settings) windowstore.Meaning {
 
 // SQLiteCounters returns the configuration of the counters in SQLite.
 func SQLiteCounters(s settings.Settings) sqlitecounters.Config {
-	return sqlitecounters.Config{Path: CountersPath(s), Pipeline: s.Pipeline, Meaning: meaning(s), Now: time.Now}
+	return sqlitecounters.Config{Path: filepath.Join(s.DataDir, "counters.db"), Pipeline: s.Pipeline, Meaning: meaning(s), Now: time.Now}
 }
 
 // FirestoreConfig returns the configuration of the connection to Firestore.
@@ -206,7 +197,7 @@ func openTables(ctx context.Context, s settings.Settings, config bigquerytables.
 
 // SQLiteTables returns the configuration of the tables in SQLite.
 func SQLiteTables(s settings.Settings) sqlitetables.Config {
-	return sqlitetables.Config{Path: TablesPath(s), Layout: s.Layout()}
+	return sqlitetables.Config{Path: filepath.Join(s.DataDir, "warehouse.db"), Layout: s.Layout()}
 }
 
 // clockSlack is how far the publish time of a message may be ahead of the clock of the
@@ -283,7 +274,7 @@ func Lock(s settings.Settings) (unlock func() error, err error) {
 	if err := createDir(s); err != nil {
 		return nil, err
 	}
-	lock := flock.New(LockPath(s))
+	lock := flock.New(filepath.Join(s.DataDir, "lock"))
 	locked, err := lock.TryLock()
 	if err != nil {
 		return nil, explainDir(s, fmt.Errorf("lock the data directory %s: %w", s.DataDir, err))

@@ -19,7 +19,7 @@ func TestCheckExitCodes(t *testing.T) {
 		{[]string{"--data-dir", empty}, exitDone, []string{
 			"ok       data directory " + empty + ": will be created", "checks: 4, problems: 0, warnings: 0",
 		}},
-		{[]string{"--data-dir", used}, exitDone, []string{"a server is running", "problems: 0, warnings: 0"}},
+		{[]string{"--data-dir", used}, exitDone, []string{"ok       data directory " + used + ": writable", "problems: 0, warnings: 0"}},
 		{[]string{"--data-dir", "check_test.go"}, exitNo, []string{
 			"problem  data directory check_test.go: it is a file\n         choose another directory with DATA_DIR, as DATA_DIR=\"$HOME/tidemark\"\n", "problems: 3",
 		}},
