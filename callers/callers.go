@@ -146,7 +146,7 @@ func NewOIDC(c Config, client *http.Client) (*Checker, error) {
 
 // Check returns the account that sent the request, if the account has the role. The error
 // is an [*UnauthenticatedError], a [*KeysError], or a [*ForbiddenError]. With the last one
-// Check returns the account too.
+// Check returns the account too. Check does not read the body.
 func (c *Checker) Check(r *http.Request, role Role) (caller string, err error) {
 	name, err := c.proof.header(r.Header)
 	if err != nil {

@@ -16,12 +16,8 @@ import (
 // An AuditRunner compares the aggregate with the raw rows, for windows that start in
 // [from, to). [audit.Auditor] is the implementation and has the contract.
 type AuditRunner interface {
-	// Run compares and writes nothing.
 	Run(ctx context.Context, from, to time.Time) (audit.Report, error)
-	// Estimate returns what Run would cost. It reads no rows.
 	Estimate(ctx context.Context, from, to time.Time) (audit.Estimate, error)
-	// Repair compares, and appends the right count of each window whose count in the
-	// aggregate is too low.
 	Repair(ctx context.Context, from, to time.Time) (audit.Report, error)
 }
 

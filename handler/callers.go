@@ -9,11 +9,8 @@ import (
 )
 
 // A CallerChecker checks who sent a request, and whether that account may do what the
-// request asks for. [callers.Checker] is an implementation.
+// request asks for. [callers.Checker] is an implementation and has the contract.
 type CallerChecker interface {
-	// Check returns the account, if the account has the role. The errors are those of
-	// package callers. With a [*callers.ForbiddenError] Check returns the account too.
-	// It does not read the body.
 	Check(r *http.Request, role callers.Role) (caller string, err error)
 }
 

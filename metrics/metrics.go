@@ -33,7 +33,7 @@ type Metrics struct {
 	messages messages
 	writes   writes
 	flushes  flushes
-	scanned  scanned
+	scanned  *prometheus.CounterVec // by query
 	clock    prometheus.Gauge
 	waiting  atomic.Pointer[func() int] // nil until QueueLength
 }

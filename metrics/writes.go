@@ -58,24 +58,22 @@ func newWrites(auto promauto.Factory) writes {
 	return w
 }
 
-// scanned is the metric of how much queries read, by the name of the query.
-type scanned struct{ bytes *prometheus.CounterVec }
-
-func newScanned(auto promauto.Factory) scanned {
-	s := scanned{auto.NewCounterVec(prometheus.CounterOpts{
+// newScanned returns the metric of how much queries read, by the name of the query.
+func newScanned(auto promauto.Factory) *prometheus.CounterVec {
+	scanned := auto.NewCounterVec(prometheus.CounterOpts{
 		Name: prefix + "bigquery_scanned_bytes_total",
 		Help: "Bytes that queries of BigQuery read, by query: count_raw (windows whose counters may have expired), audit, raw_rows and dead_letters (stored messages that are sent again). BigQuery bills these bytes, but at least 10 MB for each table of a query. " +
 			"If count_raw grows in everyday traffic, raise COUNTER_RETENTION: events come later than it allows for.",
-	}, []string{"query"})}
+	}, []string{"query"})
 	for _, query := range []string{"count_raw", "audit", "raw_rows", "dead_letters"} {
-		s.bytes.WithLabelValues(query)
+		scanned.WithLabelValues(query)
 	}
-	return s
+	return scanned
 }
 
 // Scanned adds the bytes that the named query has read.
 func (m *Metrics) Scanned(query string, bytes int64) {
-	m.scanned.bytes.WithLabelValues(query).Add(float64(bytes))
+	m.scanned.WithLabelValues(query).Add(float64(bytes))
 }
 
 // Warehouse returns next with its appends measured. All other calls pass through.

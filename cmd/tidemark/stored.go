@@ -74,22 +74,8 @@ func replayStored(ctx context.Context, s settings.Settings, span storedSpan, o r
 	return runReplay(ctx, o, p)
 }
 
-// storedMessages yields the messages of the span. If reading takes too long, the error
-// says what to do.
+// storedMessages yields the messages of the span.
 func storedMessages(ctx context.Context, tables warehouse.Archive, span storedSpan, s settings.Settings) iter.Seq2[event.Message, error] {
-	return func(yield func(event.Message, error) bool) {
-		for m, err := range readStored(ctx, tables, span, s) {
-			if errors.Is(err, context.DeadlineExceeded) {
-				err = fmt.Errorf("it takes too long; narrow it by --from and --to, and replay one part after the other: %w", err)
-			}
-			if !yield(m, err) {
-				return
-			}
-		}
-	}
-}
-
-func readStored(ctx context.Context, tables warehouse.Archive, span storedSpan, s settings.Settings) iter.Seq2[event.Message, error] {
 	return func(yield func(event.Message, error) bool) {
 		if span.table == deadLetterTable {
 			for letter, err := range tables.DeadLetters(ctx, span.from, span.to) {
@@ -136,6 +122,9 @@ func pushBodies(messages iter.Seq2[event.Message, error]) (bodies io.Reader, sto
 
 func writeBodies(w io.Writer, messages iter.Seq2[event.Message, error]) error {
 	for m, err := range messages {
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = fmt.Errorf("it takes too long; narrow it by --from and --to, and replay one part after the other: %w", err)
+		}
 		if err != nil {
 			return err
 		}

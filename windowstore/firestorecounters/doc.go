@@ -35,25 +35,7 @@
 // later attempts use another connection. When a query has begun to bring results,
 // pings detect a dead connection.
 //
-//	what fails                                what happens
-//	---------------------------------------   -------------------------------------------
-//	a commit, or its answer is lost           repeated; applied twice it means the same
-//	a creation whose answer was lost          the repeat is told that the document exists; the
-//	                                          store reads and compares
-//	a settle whose answer was lost            the repeat is refused, which is no error
-//	some writes of a settle                   those are repeated, the others stay settled
-//	a connection, without a sign              repeated on another, in the same call
-//	a query before its first answer           repeated
-//	a query after that                        an error: the next flush asks again
-//	a quota, or a request that is too large   repeated until the context ends
+// A query that has begun to bring results is not repeated: the next flush asks again.
 //
-// # Cost
-//
-// A busy process writes each window at most five times a second, however many events
-// there are. Each minute adds five or six documents. Each document is read twice,
-// settled with one write, and deleted once by TTL. An idle process costs one read a
-// minute. Measured document writes for 1,000 events: 51 at 100 events a second, 68
-// with the lab's lag, 16 while 64 pushes of one window are always under way. With a
-// document and an increment for each event there would be 2,000. docs/cost.md has the
-// rates in between, and the prices.
+// docs/cost.md says what the reads and writes cost.
 package firestorecounters

@@ -91,26 +91,4 @@
 // (about 320 MB); the warehouse counts such a window. Any number of windows may be
 // counted at the same time. But when a count holds more than 2^18 ids (4 MiB), it
 // waits until no other such count is under way.
-//
-// # What Firestore is asked
-//
-//   - Merge: one Commit without a transaction, with an Update for each document
-//     whose update mask is window, pending, batches.<key> and expire_at, the last
-//     without a value, which deletes it, and whose transform is maximum of count. No
-//     precondition. Keys begin with digits, so the field path needs backquotes.
-//   - QueryPending: RunQuery, pending <= through, ordered by pending and __name__,
-//     both ascending, which the one index of pending serves, starting before the
-//     cursor's window or, from the second page on, after its document; Limit, and
-//     Select of window only. Create and update time come with each document, the
-//     read time with each response.
-//   - QueryWindow: RunQuery, window == start, Select of batches.
-//   - Settle: BatchWrite (500 writes a call at most) of Updates whose mask is
-//     pending, without a value, and expire_at, each with the precondition
-//     update_time. FAILED_PRECONDITION and NOT_FOUND are ErrPrecondition.
-//   - CreatePipeline: one Commit of creations, each with the precondition
-//     exists=false. ALREADY_EXISTS is ErrExists.
-//   - LowerLeastKept: an Update of one field with the precondition update_time.
-//
-// The fields batches and expire_at are exempt from indexes; expire_at is the TTL
-// field of the collection group counter_shards.
 package sharded

@@ -73,9 +73,8 @@ func (s *Store) record(ctx context.Context) error {
 	return nil
 }
 
-// KeepAtLeast implements [windowstore.Store]. It writes only if keep is smaller than
-// the recorded value. If the pipeline is not on record, nothing of it can have been
-// settled: KeepAtLeast returns keep and records nothing.
+// KeepAtLeast implements [windowstore.Store]. If the pipeline is not on record, nothing
+// of it can have been settled: KeepAtLeast returns keep and records nothing.
 func (s *Store) KeepAtLeast(ctx context.Context, keep time.Duration) (time.Duration, error) {
 	least, err := s.keepAtLeast(ctx, keep)
 	if err != nil {
