@@ -82,8 +82,7 @@ func TestADatasetOfTheVersionBeforeGoesOn(t *testing.T) {
 			at := on(t)
 			at.writtenBefore(t)
 			cfg := at.config(method)
-			tables := open(t, cfg)
-			w := tables
+			w := open(t, cfg)
 			start := time.Date(2026, 3, 14, 9, 26, 0, 0, time.UTC)
 			check := func(when string, views int64, counted int64) {
 				t.Helper()
@@ -142,8 +141,7 @@ func TestAViewOfALaterVersionStays(t *testing.T) {
 		const later = "Each event once. (Revision 1000.)"
 		at.request(t, "PATCH", "datasets/logs/tables/events", map[string]any{"description": later})
 		cfg := at.config(bigquerytables.StorageWrite)
-		tables := open(t, cfg)
-		w := tables
+		w := open(t, cfg)
 		start := time.Date(2026, 3, 14, 9, 26, 0, 0, time.UTC)
 		if err := w.AppendCounts(t.Context(), []warehouse.WindowCount{{Start: start, End: start.Add(time.Minute), PageViews: 2, Final: true, WrittenAt: start.Add(time.Hour)}}); err != nil {
 			t.Fatal(err)

@@ -86,8 +86,7 @@ func TestWhatIsAppendedIsRead(t *testing.T) {
 	onEach(t, func(t *testing.T, on func(testing.TB) place) {
 		for _, method := range methods {
 			cfg := on(t).config(method)
-			tables := open(t, cfg)
-			w := tables
+			w := open(t, cfg)
 			now := time.Now().UTC().Truncate(time.Microsecond)
 			lat := 48.8566
 			raw := warehouse.RawRow{
@@ -179,8 +178,7 @@ func TestPruningIsExactAtItsBound(t *testing.T) {
 	onEach(t, func(t *testing.T, on func(testing.TB) place) {
 		cfg := on(t).config(bigquerytables.StorageWrite)
 		cfg.MaxAhead = time.Hour
-		tables := open(t, cfg)
-		w := tables
+		w := open(t, cfg)
 		start := time.Now().UTC().Truncate(time.Minute)
 		bound := start.Add(-time.Hour)
 		var rows []warehouse.RawRow
@@ -377,8 +375,7 @@ func TestTheColumnsOfAPipelineFileAreStoredAndRead(t *testing.T) {
 					{Name: "is_new", Type: event.Boolean, Path: []string{"is_new"}},
 				}},
 			}
-			tables := open(t, cfg)
-			w := tables
+			w := open(t, cfg)
 			now := time.Now().UTC().Truncate(time.Microsecond)
 			start := now.Truncate(time.Minute)
 			row := func(id string, values ...any) warehouse.RawRow {

@@ -743,7 +743,7 @@ func TestATableInThePlaceOfAViewIsNamed(t *testing.T) {
 	} {
 		var fault *warehouse.TableError
 		if !errors.As(err, &fault) || !strings.Contains(err.Error(), "it is a TABLE, want a view, fix with: ALTER TABLE `p.logs.windowed_traffic` RENAME TO windowed_traffic_old; CREATE VIEW `p.logs.windowed_traffic`") {
-			t.Errorf("%v, want a TableError that says how to mend it", err)
+			t.Errorf("%v, want a TableError that says how to fix it", err)
 		}
 	}
 	if f.applied != 0 {

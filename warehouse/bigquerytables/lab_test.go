@@ -45,8 +45,7 @@ var labStart = time.Date(2026, time.March, 14, 9, 26, 0, 0, time.UTC)
 func labTables(t *testing.T) bigquerytables.Config {
 	t.Helper()
 	cfg := emulated(t, bigquerytables.StorageWrite)
-	tables := open(t, cfg)
-	w := tables
+	w := open(t, cfg)
 	var rows []warehouse.RawRow
 	for i, lag := range []time.Duration{250 * time.Millisecond, 2500 * time.Millisecond} {
 		at := labStart.Add(time.Duration(i) * time.Minute)

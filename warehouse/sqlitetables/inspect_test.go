@@ -65,7 +65,7 @@ func TestInspectFindsWhatMendMends(t *testing.T) {
 			continue
 		}
 		if found := inspect(t, path); found.Faults != nil || found.Stale != nil || found.Missing != nil {
-			t.Errorf("%s, mended: %+v", test.damage, found)
+			t.Errorf("%s, repaired: %+v", test.damage, found)
 		}
 		if n := count(t, path, "sqlite_schema WHERE type = 'index' AND name = 'raw_by_window' AND tbl_name = 'raw'"); n != 1 {
 			t.Errorf("%s, repaired: the index raw_by_window of raw is missing", test.damage)

@@ -60,7 +60,7 @@ var expiryTests = []promise{
 		f.wantPending(minute(1))
 		f.wantCount(minute(1), 5)
 	}},
-	{"a window added to after its deletion begins anew", func(f *fixture) {
+	{"a window added to after its deletion begins again", func(f *fixture) {
 		f.addKeys(minute(1), 0, 5)
 		old := f.onlyPending()
 		f.settle(old.Shards, f.clock.Now())
