@@ -200,6 +200,7 @@ func TestTables(t *testing.T) {
 				}
 				m.compareTable(t, resource, name, want, deployedTo(given), all)
 			}
+			m.compareOutputs(t, s, deployedTo(given))
 		})
 	}
 }
@@ -245,6 +246,17 @@ func (m *module) compareTable(t *testing.T, resource, name string, want definiti
 	default:
 		compare(t, name+": columns", columns, all[tableOf(t, want.View.Query)].Schema.Fields)
 	}
+}
+
+// compareOutputs compares the tables that the scripts and pages read with the service's.
+func (m *module) compareOutputs(t *testing.T, s settings.Settings, given map[string]cty.Value) {
+	t.Helper()
+	names := s.Layout().Names
+	for output, name := range map[string]string{"raw": names.Raw, "events": names.Events(), "windows": names.Agg, "dead_letter": names.DeadLetter} {
+		got := m.evaluate(t, m.outputs[output].Attributes["value"].Expr, given)
+		compare(t, "output "+output, got.AsString(), s.Project+"."+s.Dataset+"."+name)
+	}
+	compare(t, "output count_column", m.evaluate(t, m.outputs["count_column"].Attributes["value"].Expr, given).AsString(), s.Layout().Count)
 }
 
 // tableOf returns the table that a view reads.
