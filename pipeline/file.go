@@ -146,6 +146,8 @@ func (p *fileReader) readName(n *yaml.Node) {
 	p.text(n, "name", &p.file.Name)
 	if name := p.file.Name; name != "" && !pipelineName.MatchString(name) {
 		p.problem(n.Line, "name %q is part of the names of tables; write letters, digits and _, a letter first, at most 100, as in name: orders", name)
+	} else if strings.HasPrefix(strings.ToLower(name)+"_", "sqlite_") {
+		p.problem(n.Line, "name %q would begin the names of tables, and SQLite keeps names that begin with sqlite_ for itself; choose another name", name)
 	}
 }
 

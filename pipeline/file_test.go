@@ -79,6 +79,7 @@ func TestABadPipelineFileIsRefusedWithLineAndAdvice(t *testing.T) {
 	for name, test := range map[string]struct{ old, new, want string }{
 		"no name":                    {"name: orders\n", "", "line 2: the pipeline has no name; write name:"},
 		"name with a hyphen":         {"name: orders\n", "name: my-orders\n", `line 2: name "my-orders" is part of the names of tables; write letters, digits and _`},
+		"name of SQLite's":           {"name: orders\n", "name: SQLite\n", `line 2: name "SQLite" would begin the names of tables, and SQLite keeps names`},
 		"name NO":                    {"name: orders\n", "name: NO\n", `line 2: name is NO, which YAML may take for something other than text; write "NO", in quotes`},
 		"name is a number":           {"name: orders\n", "name: 12\n", `line 2: name is 12, which YAML may take for something other than text; write "12", in quotes`},
 		"empty value":                {"name: orders\n", "name:\n", "line 2: name has no value; write one or leave the key out"},
