@@ -8,4 +8,7 @@
 // be stored, and once while two flushes write. In the end every row and every count in
 // the tables must be right. The test computes them itself from the messages that were
 // published.
+//
+// A second test does so with events of a pipeline file, which it pushes itself, on SQLite
+// and on the emulators.
 package endtoend
