@@ -54,7 +54,7 @@ func TestEncodeWritesWhatDecodeReads(t *testing.T) {
 		{event.Event{Values: event.Values("o-1", when, when, when.Truncate(time.Second), true, int64(7))},
 			`{"cents":7,"express":true,"order":{"id":"o-1","times":{"made":1773480413500}},"paid":"2026-03-14T09:26:53.500000Z","whole":1773480413}`},
 		{event.Event{Values: event.Values("o-1", nil, nil, nil, nil, nil)}, `{"order":{"id":"o-1"}}`},
-		// The rest has an object of which one field reads a part.
+		// One field reads a part of the object "order". The rest has the whole object.
 		{event.Event{Values: event.Values("o-1", when, nil, nil, nil, int64(7)), Rest: `{"order": {"id": "o-1", "times": {"made": 1773480413500}, "x": 1}, "y": [2]}`},
 			`{"cents":7,"order":{"id":"o-1","times":{"made":1773480413500},"x":1},"y":[2]}`},
 	} {

@@ -70,7 +70,7 @@ func (f *fakeIngest) submissions() []submission {
 	return append([]submission(nil), f.seen...)
 }
 
-// only returns the message that was submitted, of which there must be exactly one.
+// only returns the one submitted message. It fails the test if there is not exactly one.
 func (f *fakeIngest) only(t *testing.T) submission {
 	t.Helper()
 	seen := f.submissions()

@@ -161,7 +161,7 @@ func TestDeploy(t *testing.T) {
 		t.Error("a service that runs the image is updated to it")
 	}
 	if strings.Contains(strings.Join(calls, "\n"), "go run") {
-		t.Error("a pipeline file is checked, and there is none")
+		t.Error("the script checks a pipeline file, although the deployment has no pipeline file")
 	}
 }
 

@@ -218,7 +218,11 @@ func (s *Settings) complete(onCloudRun bool) (problems []error) {
 		s.setText("AUTH", map[bool]string{false: "none", true: "iam"}[onCloudRun])
 	}
 	if s.texts["COMMIT_INTERVAL"] == "" {
-		s.setText("COMMIT_INTERVAL", map[bool]string{true: "1ms", false: "200ms"}[s.Local()])
+		interval := "200ms"
+		if s.Local() {
+			interval = "1ms"
+		}
+		s.setText("COMMIT_INTERVAL", interval)
 	}
 	problem := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
 	if !s.Local() && s.texts["GOOGLE_CLOUD_PROJECT"] == "" {

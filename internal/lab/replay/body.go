@@ -74,11 +74,7 @@ func latestTimeOf(line []byte, field event.Field) (time.Time, bool) {
 		return field.TimeIn(line)
 	}
 	for _, key := range publishTimeKeys {
-		text, err := strictjson.String(message[key])
-		if err != nil {
-			continue
-		}
-		if t, err := event.ParseTime(text); err == nil {
+		if t, ok := publishTimeField.Time(message[key]); ok {
 			return t, true
 		}
 	}
@@ -86,6 +82,9 @@ func latestTimeOf(line []byte, field event.Field) (time.Time, bool) {
 	// only its event time can count.
 	return field.TimeIn(payloadOf(message["data"]))
 }
+
+// publishTimeField reads the publish time of a message.
+var publishTimeField = event.Field{Type: event.Timestamp, Format: event.RFC3339}
 
 // publishTimeKeys are the two keys of a message's publish time. If both are there, the first
 // counts.

@@ -25,8 +25,8 @@ func offsetTo(now, latest time.Time) int64 {
 
 // A shift moves times by an offset.
 type shift struct {
-	field     event.Field // with the time of an event; without a name it is no field
-	attribute string      // with a time; empty if there is none
+	field     event.Field // has the time of an event; the zero Field means that no field has it
+	attribute string      // has a time too; empty means that no attribute has one
 	offset    int64       // in seconds
 }
 

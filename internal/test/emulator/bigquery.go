@@ -16,7 +16,8 @@ import (
 // emulator. If BIGQUERY_EMULATOR_HOST and BIGQUERY_STORAGE_EMULATOR_HOST name an
 // emulator, it is that one. If not, BigQuery starts one. For this it needs a Python that
 // has bqemulator: the one that make bqemulator installs, or the one that
-// BQEMULATOR_PYTHON names. If there is none, the test is skipped; with CI=true it fails.
+// BQEMULATOR_PYTHON names. If there is no such Python, the test is skipped; with CI=true
+// it fails.
 //
 // The emulator is not Google's: docs/bigquery-emulator.md lists the differences.
 func BigQuery(t testing.TB) (restHost, grpcHost string) {

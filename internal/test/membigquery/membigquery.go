@@ -262,8 +262,8 @@ func (s *Server) run(ctx context.Context, q Query) (answer, error) {
 
 // typeOf returns the type of a column of a query's result. For a column of a table, it is
 // the type in the table. For an expression, it is the type of a table's column of the
-// same name, because an aggregate of a column mostly keeps its name. If there is none, it
-// is empty.
+// same name, because an aggregate of a column mostly keeps its name. If no column has the
+// name, the type is empty.
 func (s *Server) typeOf(t *sql.ColumnType) string {
 	for typ, name := range sqliteTypes {
 		if t.DatabaseTypeName() == name {

@@ -81,7 +81,8 @@ func (db *Database) Expire(now time.Time) int {
 	return n
 }
 
-// of returns the named pipeline. If there is none yet, of creates it, without a record.
+// of returns the named pipeline. If the pipeline does not exist yet, of creates it without
+// a record.
 func (db *Database) of(name string) *pipeline {
 	p := db.pipelines[name]
 	if p == nil {

@@ -109,9 +109,9 @@ func (w *world) checkBounds() {
 	}
 }
 
-// onTime returns two sets of event ids for each window. The first has the events of which
-// a delivery on time was acknowledged. The second has the events of which a delivery on
-// time was stored. The second set contains the first. It has more events only in one
+// onTime returns two sets of event ids for each window. The first set has the events with
+// an acknowledged delivery on time. The second set has the events with a stored delivery
+// on time. The second set contains the first. It has more events only in one
 // case: a row was stored, its count failed, and the message came again and was then late,
 // because its publish time differed or the allowed lateness had been lowered.
 func (w *world) onTime() (acknowledged, stored map[time.Time]map[string]bool) {
